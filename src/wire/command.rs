@@ -1,0 +1,167 @@
+//! The `Command` value: what every door (command line, shell, scripts) builds and sends.
+//!
+//! Data commands (`get`, `set`, ...) become `Kv` and `Scan` requests in the client library, because it
+//! routes them; the commands here are carried out by the node that is asked, and need no routing.
+
+use super::client::{Map, Role, Strategy};
+use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
+use serde::{Deserialize, Serialize};
+
+/// A command for one node. Append-only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Forms a cluster; only the first primary by name takes it. Repeating the same one is harmless.
+    ClusterInit(Formation),
+    /// One document about the whole cluster, from this node's view.
+    Status,
+    /// About the node asked.
+    Info,
+    /// How far each copy of each shard held or led by the node asked has got.
+    ReplicaLag,
+    /// Digests of this node's copies; each is computed from its own stored bytes at one log index.
+    Digest { shard: ShardId },
+}
+
+/// Who shall form a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Formation {
+    /// Cluster name, as in the certificates.
+    pub cluster: String,
+    /// Number of shards, fixed for ever.
+    pub shards: u16,
+    /// Members with their addresses.
+    pub members: Vec<(NodeName, Role, String)>,
+}
+
+/// Answer to a `Command`. Append-only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `ClusterInit`: the map, and whether it was formed just now.
+    Formed { map: Map, created: bool },
+    /// To `Status`.
+    Status(Status),
+    /// To `Info`.
+    Info(Info),
+    /// To `ReplicaLag`.
+    ReplicaLag(Vec<CopyLag>),
+    /// To `Digest`.
+    Digest(CopyDigest),
+}
+
+/// The whole cluster as one node sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Cluster name.
+    pub cluster: String,
+    /// Version of the map.
+    pub epoch: u64,
+    /// Placement of the data.
+    pub strategy: Strategy,
+    /// The node that answered.
+    pub answered_by: NodeName,
+    /// The metadata leader, if one is known.
+    pub metadata_leader: Option<NodeName>,
+    /// Members.
+    pub nodes: Vec<NodeStatus>,
+    /// Shards without a known leader.
+    pub shards_leaderless: Vec<ShardId>,
+    /// How many more primaries may fail without loss of acknowledged data.
+    pub may_fail_without_loss: u16,
+    /// What a person should know, most important first.
+    pub messages: Vec<String>,
+}
+
+/// A member in `Status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: NodeName,
+    /// Its role.
+    pub role: Role,
+    /// Its address.
+    pub addr: String,
+    /// Heard from within the last two seconds.
+    pub up: bool,
+    /// Shards it owns.
+    pub shards_owned: u16,
+    /// Copies it holds.
+    pub copies: u16,
+}
+
+/// About one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// Its name.
+    pub node: NodeName,
+    /// Its metadata id, once the cluster is formed.
+    pub node_id: Option<NodeId>,
+    /// Its disk.
+    pub disk: DiskId,
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the process started.
+    pub uptime_s: u64,
+    /// False until the boot fence has passed: nothing is served.
+    pub ready: bool,
+    /// Bytes of the write-ahead log on disk.
+    pub wal_bytes: u64,
+    /// fdatasync calls on the log since start.
+    pub wal_syncs: u64,
+    /// Bytes on disk of all copies.
+    pub copies_bytes: u64,
+    /// Copies held.
+    pub copies: Vec<CopyInfo>,
+}
+
+/// About one copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyInfo {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its lineage.
+    pub incarnation: Incarnation,
+    /// This copy.
+    pub copy: CopyId,
+    /// `leader`, `follower`, `learner` or `candidate`.
+    pub state: String,
+    /// Last log index applied.
+    pub applied: u64,
+    /// Last log index that the copy's own storage holds durably.
+    pub flushed: u64,
+    /// Keys, where known.
+    pub keys: u64,
+}
+
+/// How far a copy is behind its leader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyLag {
+    /// The shard.
+    pub shard: ShardId,
+    /// The node that holds the copy.
+    pub node: NodeName,
+    /// `leader`, `voter` or `learner`.
+    pub state: String,
+    /// Last log index of the leader.
+    pub leader_index: u64,
+    /// Log index acknowledged by this copy.
+    pub matched: Option<u64>,
+}
+
+/// What a copy stores, in one number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyDigest {
+    /// The node that computed it.
+    pub node: NodeName,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its lineage.
+    pub incarnation: Incarnation,
+    /// The log index it describes.
+    pub index: u64,
+    /// Keys that have not expired at that index.
+    pub keys: u64,
+    /// SHA-256 over every stored record, in hexadecimal.
+    pub sha256: String,
+}

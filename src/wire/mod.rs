@@ -1,0 +1,10 @@
+//! Bytes <-> messages, pure: framing, codec, client and peer messages, the `Command` value.
+//!
+//! Nothing here touches a socket or a clock. Whatever arrives is checked for length before
+//! anything is allocated, and a frame with trailing bytes is refused.
+
+pub mod client;
+pub mod codec;
+pub mod command;
+pub mod frame;
+pub mod peer;
