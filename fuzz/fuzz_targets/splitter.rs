@@ -3,17 +3,24 @@
 #![no_main]
 
 use bytes::Bytes;
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use ppdb::wire::frame::{Error, HEADER_BYTES, Splitter};
 
-#[derive(Arbitrary, Debug)]
-struct Input {
-    /// The cap is this plus one, so that every length around it is met often.
-    cap: u8,
+/// Input: the cap less one, how many chunk sizes follow, those, then the stream. Small caps make every
+/// length around the cap common.
+struct Input<'a> {
+    cap: usize,
     /// Length of each chunk in turn; an exhausted list starts again.
-    chunks: Vec<u8>,
-    stream: Vec<u8>,
+    chunks: &'a [u8],
+    stream: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    fn of(data: &'a [u8]) -> Option<Self> {
+        let (&[cap, chunks], rest) = data.split_first_chunk()?;
+        let (chunks, stream) = rest.split_at_checked(chunks.into())?;
+        Some(Self { cap: usize::from(cap) + 1, chunks, stream })
+    }
 }
 
 /// What a reader of the stream sees: whole frames, and the error that ended it.
@@ -39,17 +46,17 @@ impl Seen {
     }
 }
 
-fuzz_target!(|input: Input| {
-    let cap = usize::from(input.cap) + 1;
+fuzz_target!(|data: &[u8]| {
+    let Some(Input { cap, chunks, stream }) = Input::of(data) else { return };
     let mut whole = Seen::default();
     let mut splitter = Splitter::new(cap);
-    splitter.push(&input.stream);
+    splitter.push(stream);
     whole.drain(&mut splitter);
 
     let mut cut = Seen::default();
     let mut splitter = Splitter::new(cap);
-    let mut rest = &input.stream[..];
-    let mut sizes = input.chunks.iter().cycle();
+    let mut rest = stream;
+    let mut sizes = chunks.iter().cycle();
     while !rest.is_empty() {
         // Every tenth chunk size stands for "everything that is left", as after a long pause.
         let size = match sizes.next() {
