@@ -2,7 +2,8 @@
 //! settings with the origin of each come out.
 
 use super::setting::{SETTINGS, Setting};
-use super::{LogFormat, ServeSettings, file, units};
+use super::{ServeSettings, file, units};
+use crate::telemetry::LogFormat;
 use crate::types::{Code, Error, NodeName, Result};
 use crate::wire::client::Role;
 use std::fmt;
@@ -51,7 +52,7 @@ impl fmt::Display for Origin {
 /// What one source says.
 #[derive(Debug)]
 pub struct Layer {
-    /// The source; an environment layer names the variable of each value by itself.
+    /// The source. `Env("")` stands for the variable of each setting.
     pub origin: Origin,
     /// Its values, not checked yet.
     pub values: Vec<(&'static Setting, String)>,
@@ -112,7 +113,7 @@ pub fn resolve(layers: &[Layer]) -> Result<Resolved> {
     for layer in layers {
         for (setting, text) in &layer.values {
             let origin = match &layer.origin {
-                Origin::Env(_) => Origin::Env(setting.env()),
+                Origin::Env(name) if name.is_empty() => Origin::Env(setting.env()),
                 origin => origin.clone(),
             };
             if let Some(value) = resolved.values.iter_mut().find(|v| v.name == setting.name) {
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(origin(&resolved, "name"), (Some("e"), "env:PPDB_NAME".into()));
         assert_eq!(origin(&resolved, "data_dir"), (Some("/g"), "flag".into()));
         assert_eq!(origin(&resolved, "advertise"), (Some("10.0.0.1:1"), "default".into()));
-        assert_eq!(origin(&resolved, "cert"), (Some("certs/e.crt"), "default".into()));
+        assert_eq!(origin(&resolved, "cert"), (Some("certs/node-e.crt"), "default".into()));
         let settings = resolved.settings().unwrap();
         assert_eq!((settings.role, settings.wal_segment_bytes), (Role::Replica, 64 << 20));
         assert_eq!(settings.advertise, "10.0.0.1:1");

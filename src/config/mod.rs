@@ -9,6 +9,7 @@ pub mod layer;
 pub mod setting;
 pub mod units;
 
+use crate::telemetry::LogFormat;
 use crate::types::NodeName;
 use crate::wire::client::Role;
 use std::net::SocketAddr;
@@ -17,15 +18,6 @@ use std::time::Duration;
 
 pub use layer::{Layer, Origin, Resolved, resolve};
 pub use setting::{SETTINGS, Setting};
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Everything a node is started with, checked. `setting::SETTINGS` has the default of each field.
 #[derive(Clone, Debug, PartialEq)]

@@ -77,7 +77,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "cert",
         flag: "cert",
-        default: Some("certs/{name}.crt"),
+        default: Some("certs/node-{name}.crt"),
         doc: "certificate of the node",
         path: true,
         check: not_empty,
@@ -85,7 +85,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "key",
         flag: "key",
-        default: Some("certs/{name}.key"),
+        default: Some("certs/node-{name}.key"),
         doc: "key of that certificate, mode 0600",
         path: true,
         check: not_empty,

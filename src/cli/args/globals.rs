@@ -219,8 +219,8 @@ impl Globals {
         let user = self.user.as_deref().unwrap_or(USER_DEFAULT);
         (
             self.ca.clone().unwrap_or_else(|| folder.join("ca.crt")),
-            self.cert.clone().unwrap_or_else(|| folder.join(format!("{user}.crt"))),
-            self.key.clone().unwrap_or_else(|| folder.join(format!("{user}.key"))),
+            self.cert.clone().unwrap_or_else(|| folder.join(format!("user-{user}.crt"))),
+            self.key.clone().unwrap_or_else(|| folder.join(format!("user-{user}.key"))),
         )
     }
 
@@ -298,7 +298,7 @@ mod tests {
     fn a_folder_and_a_user_name_three_files() {
         let (ca, cert, key) = line("--certs /c --user bob").identity_paths();
         assert_eq!(ca, PathBuf::from("/c/ca.crt"));
-        assert_eq!((cert, key), (PathBuf::from("/c/bob.crt"), PathBuf::from("/c/bob.key")));
+        assert_eq!((cert, key), (PathBuf::from("/c/user-bob.crt"), PathBuf::from("/c/user-bob.key")));
         let mixed = line("--ca /x/ca.crt").overlaid_by(&line("--certs /c"));
         assert_eq!(mixed.identity_paths().0, PathBuf::from("/c/ca.crt"));
         assert!(!line("--user bob").same_connection(&line("")));

@@ -1,10 +1,9 @@
 //! Commands that need no cluster, or start one: nodes, shells, demos, certificates, settings.
 
-use crate::config::{SETTINGS, units};
+use crate::config::SETTINGS;
 use crate::types::NodeName;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Under `ppdb shell --help`.
 pub const SHELL_EXAMPLES: &str = "\
@@ -122,12 +121,12 @@ pub enum CertVerb {
     /// Makes the CA of a cluster in the --certs folder.
     #[command(after_help = "Example:\n  ppdb cert init --cluster prod --certs certs")]
     Init {
-        /// Name of the cluster, 1 to 63 of a-z, 0-9 and `-`; it is in every certificate.
-        #[arg(long, default_value = "ppdb", value_name = "NAME", value_parser = cluster_name)]
+        /// Name of the cluster; it is in every certificate.
+        #[arg(long, default_value = "ppdb", value_name = "NAME")]
         cluster: String,
     },
     /// Issues a certificate.
-    #[command(subcommand, after_help = "Example:\n  ppdb cert issue user ann --for 30days")]
+    #[command(subcommand, after_help = "Example:\n  ppdb cert issue user ann --days 30")]
     Issue(IssueVerb),
     /// Lists the certificates in the --certs folder.
     #[command(after_help = "Example:\n  ppdb cert list --certs certs")]
@@ -137,26 +136,39 @@ pub enum CertVerb {
 /// For whom a certificate is.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum IssueVerb {
-    /// For a node.
-    #[command(after_help = "Example:\n  ppdb cert issue node n1")]
+    /// For a node; valid for 90 days unless asked otherwise.
+    #[command(after_help = "Example:\n  ppdb cert issue node n1 --out n1-certs")]
     Node {
         /// Its name.
         #[arg(value_parser = NodeName::new)]
         name: NodeName,
-        /// How long it is valid.
-        #[arg(long = "for", default_value = "365days", value_name = "TIME", value_parser = validity)]
-        valid: Duration,
+        /// How it differs from the default.
+        #[command(flatten)]
+        options: IssueFlags,
     },
-    /// For a person or a program.
-    #[command(after_help = "Example:\n  ppdb cert issue user ann")]
+    /// For a person or a program; valid for 7 days unless asked otherwise.
+    #[command(after_help = "Example:\n  ppdb cert issue user ann --days 30")]
     User {
-        /// The name, 1 to 63 of a-z, 0-9 and `-`.
-        #[arg(value_parser = cluster_name)]
+        /// The name.
         name: String,
-        /// How long it is valid.
-        #[arg(long = "for", default_value = "90days", value_name = "TIME", value_parser = validity)]
-        valid: Duration,
+        /// How it differs from the default.
+        #[command(flatten)]
+        options: IssueFlags,
     },
+}
+
+/// How a certificate differs from the default.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct IssueFlags {
+    /// Days of validity.
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+    /// Folder for the files; without it the --certs folder. It also gets a copy of ca.crt.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A further host name or address in the certificate; repeat it for more. PPDB does not need any.
+    #[arg(long = "host", value_name = "HOST")]
+    pub hosts: Vec<String>,
 }
 
 /// Checks and shows the settings of a node.
@@ -175,20 +187,4 @@ pub enum ConfigVerb {
         #[arg(long)]
         origin: bool,
     },
-}
-
-/// Names of clusters and users have the alphabet of node names.
-fn cluster_name(text: &str) -> Result<String, String> {
-    NodeName::new(text)
-        .map(|name| name.as_str().to_owned())
-        .map_err(|_| format!("`{text}` is not a name: 1 to 63 of a-z, 0-9 and `-`"))
-}
-
-fn validity(text: &str) -> Result<Duration, String> {
-    let time = units::duration(text)?;
-    let (min, max) = (Duration::from_secs(60), Duration::from_secs(10 * 366 * 86_400));
-    if time < min || time > max {
-        return Err("a certificate is valid for 1m to 10years".into());
-    }
-    Ok(time)
 }

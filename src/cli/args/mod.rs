@@ -12,7 +12,7 @@ pub use admin::Admin;
 pub use data::Data;
 pub use globals::{Format, Globals, LevelName};
 pub use local::{
-    CertVerb, ConfigVerb, DemoArgs, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
+    CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
