@@ -20,3 +20,5 @@ pub mod admin;
 pub mod telemetry;
 pub mod config;
 pub mod node;
+pub mod cli;
+pub mod shell;
