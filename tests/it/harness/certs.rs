@@ -43,14 +43,14 @@ impl Certs {
         self.dir.join("ca.crt")
     }
 
-    /// Certificate and key of a node or user.
-    pub fn pair(&self, name: &str) -> (PathBuf, PathBuf) {
-        (self.dir.join(format!("{name}.crt")), self.dir.join(format!("{name}.key")))
+    /// Certificate and key: `node-NAME`, `user-NAME`.
+    pub fn pair(&self, stem: &str) -> (PathBuf, PathBuf) {
+        (self.dir.join(format!("{stem}.crt")), self.dir.join(format!("{stem}.key")))
     }
 
     /// What the client library needs to be that user.
     pub fn identity(&self, name: &str) -> Identity {
-        let (cert, key) = self.pair(name);
+        let (cert, key) = self.pair(&format!("user-{name}"));
         Identity::load(&self.ca(), &cert, &key).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 }

@@ -33,6 +33,8 @@ pub struct Node {
     certs: Certs,
     wrap: Wrap,
     child: Option<Child>,
+    /// Where the log of the running process begins.
+    log_from: usize,
 }
 
 impl Node {
@@ -47,6 +49,7 @@ impl Node {
             certs: certs.clone(),
             wrap,
             child: None,
+            log_from: 0,
         }
     }
 
@@ -69,9 +72,14 @@ impl Node {
 
     /// Starts the process. Its output is appended to the node's log file.
     pub fn start(&mut self) {
+        let (cert, key) = self.certs.pair(&format!("node-{}", self.name));
+        self.start_as(&cert, &key);
+    }
+
+    /// The same with another certificate.
+    pub fn start_as(&mut self, cert: &Path, key: &Path) {
         assert!(self.child.is_none(), "{} runs already", self.name);
-        let (cert, key) = self.certs.pair(self.name.as_str());
-        let args = self.serve(&cert, &key);
+        let args = self.serve(cert, key);
         let mut run: Command = match self.wrap.under.split_first() {
             None => program(),
             Some((wrapper, rest)) => {
@@ -80,6 +88,7 @@ impl Node {
                 run
             }
         };
+        self.log_from = self.log().len();
         let log = File::options().create(true).append(true).open(self.log_file()).expect("a log file");
         run.args(args).envs(self.wrap.env.iter().cloned());
         run.stdout(log.try_clone().expect("a second handle")).stderr(log);
@@ -132,6 +141,11 @@ impl Node {
             // A process that has ended by itself is not there to be signalled; that is no fault here.
             let _ = kill_process(Pid::from_child(child), signal);
         }
+    }
+
+    /// What it printed since its last start, if it has ended by itself.
+    pub fn ended_with_log(&mut self) -> Option<String> {
+        (!self.is_running()).then(|| self.log().split_off(self.log_from))
     }
 
     /// Where its data is.
