@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use ppdb::types::limits;
 use ppdb::wire::client::{
-    ReplyBody, Reply, Request, RequestBody, decode_ops, decode_results, encode_ops, encode_results,
+    Reply, ReplyBody, Request, RequestBody, decode_ops, decode_results, encode_ops, encode_results,
 };
 use ppdb_fuzz::round_trip;
 

@@ -60,7 +60,10 @@ fn refusal(ran: Ran) -> String {
 }
 
 fn assert_says(sentence: &str, parts: &[&str]) {
-    assert!(parts.iter().all(|part| sentence.contains(part)), "`{sentence}` does not say {parts:?}");
+    assert!(
+        parts.iter().all(|part| sentence.contains(part)),
+        "`{sentence}` does not say {parts:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +95,10 @@ async fn clients_with_bad_certificates_are_refused_by_name_of_the_fault() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("a mode");
     assert_says(&refusal(ask(&cluster, &ca, &(cert, key))), &["mode 0640", "chmod 600"]);
     let left = cluster.nodes[0].log();
-    assert!(left.contains("expired") && left.contains("shop"), "the node's log says why too:\n{left}");
+    assert!(
+        left.contains("expired") && left.contains("shop"),
+        "the node's log says why too:\n{left}"
+    );
 }
 
 /// Starts a second node with a certificate and tries to form a cluster with it: what is said about it, by
@@ -140,7 +146,9 @@ async fn a_user_opens_no_stream_meant_for_nodes() {
     let cluster = Cluster::unformed(Shape { primaries: 1, replicas: 0, ..Shape::default() });
     drop(cluster.client().await);
     let addr = cluster.nodes[0].addr.to_string();
-    for class in [StreamClass::Urgent, StreamClass::Append, StreamClass::Snapshot, StreamClass::Node] {
+    for class in
+        [StreamClass::Urgent, StreamClass::Append, StreamClass::Snapshot, StreamClass::Node]
+    {
         let (cert, key) = forge(&cluster.certs, "user", "spiffe://it/user/peer", 1);
         let identity = Identity::load(&cluster.certs.ca(), &cert, &key).expect("an identity");
         let endpoint = Endpoint::client(&identity).expect("a socket");

@@ -124,7 +124,10 @@ mod planted {
     fn a_stale_read_is_caught() {
         let fresh = vec![event(0, 0, 10, SET_1), event(0, 20, 30, SET_2)];
         let read = |called, value| event(1, called, called + 5, Seen::Get(Some(value)));
-        assert!(check(&[&fresh[..], &[read(22, 1)]].concat()).is_ok(), "while it is being replaced");
+        assert!(
+            check(&[&fresh[..], &[read(22, 1)]].concat()).is_ok(),
+            "while it is being replaced"
+        );
         assert!(check(&[&fresh[..], &[read(31, 2)]].concat()).is_ok());
         let error = check(&[&fresh[..], &[read(31, 1)]].concat()).unwrap_err();
         assert!(error.starts_with("not linearizable"), "{error}");
@@ -132,7 +135,8 @@ mod planted {
 
     #[test]
     fn a_retry_that_was_applied_twice_is_caught() {
-        let incr = |client, called, sum| event(client, called, called + 5, Seen::Incr { by: 1, sum });
+        let incr =
+            |client, called, sum| event(client, called, called + 5, Seen::Incr { by: 1, sum });
         let once = [incr(0, 0, Some(1)), incr(1, 10, Some(2))];
         assert!(check(&once).is_ok());
         let twice = [incr(0, 0, Some(1)), incr(1, 10, Some(3))];

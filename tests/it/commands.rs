@@ -198,9 +198,22 @@ fn limits_are_refused_early(shell: &mut Shell) {
 }
 
 fn bad_lines_are_answers_too(shell: &mut Shell) {
-    for line in ["get", "frobnicate", "set a", "get 'unbalanced", "[\"get\"", "{\"argv\":3}", "[]", "incr a x"] {
+    for line in [
+        "get",
+        "frobnicate",
+        "set a",
+        "get 'unbalanced",
+        "[\"get\"",
+        "{\"argv\":3}",
+        "[]",
+        "incr a x",
+    ] {
         let answer = shell.ask(line);
-        assert_eq!((&answer["ok"], &answer["outcome"]), (&false.into(), &"fail".into()), "{line}: {answer}");
+        assert_eq!(
+            (&answer["ok"], &answer["outcome"]),
+            (&false.into(), &"fail".into()),
+            "{line}: {answer}"
+        );
         assert_eq!(answer["class"], "fix", "{line}: {answer}");
     }
     assert_eq!(shell.value("get s:empty"), "", "and the session goes on");
@@ -211,9 +224,11 @@ fn questions_about_the_cluster(shell: &mut Shell) {
     assert_eq!((&status["cluster"], &status["strategy"]), (&"it".into(), &"sharded".into()));
     assert_eq!(status["shards_leaderless"], json!([]));
     let nodes = shell.value("cluster nodes");
-    let names: Vec<&str> = nodes.as_array().into_iter().flatten().filter_map(|n| n["name"].as_str()).collect();
+    let names: Vec<&str> =
+        nodes.as_array().into_iter().flatten().filter_map(|n| n["name"].as_str()).collect();
     assert_eq!(names, ["n1", "n2", "n3", "r1"]);
-    let owned: Vec<i64> = nodes.as_array().into_iter().flatten().filter_map(|n| n["shards_owned"].as_i64()).collect();
+    let owned: Vec<i64> =
+        nodes.as_array().into_iter().flatten().filter_map(|n| n["shards_owned"].as_i64()).collect();
     assert_eq!(owned, [4, 4, 4, 0], "twelve shards over three primaries");
     assert_eq!(shell.value("info n2")["ready"], true);
     assert_eq!(shell.value("shard map").as_array().map(Vec::len), Some(12));

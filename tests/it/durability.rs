@@ -130,7 +130,10 @@ async fn verify(client: &Client, ledger: &Ledger, options: &CallOptions, what: &
                 assert_eq!(found.as_ref(), Some(value), "{what}: {key} was acknowledged");
             } else if let Some((acked, tried)) = ledger.counters.get(*key) {
                 let found: u64 = found.map_or(0, |text| text.parse().expect("a number"));
-                assert!((*acked..=*tried).contains(&found), "{what}: {key}: {acked} <= {found} <= {tried}");
+                assert!(
+                    (*acked..=*tried).contains(&found),
+                    "{what}: {key}: {acked} <= {found} <= {tried}"
+                );
             } else {
                 assert_eq!(found, None, "{what}: {key} was reported as failed");
             }
@@ -167,7 +170,10 @@ async fn kill_9_of_all_nodes_under_load_loses_nothing() {
         ledger.add(part);
     }
     verify_every_copy(&cluster, &client, &ledger).await;
-    println!("{} acknowledged writes survived {KILLS_OF_ALL} kills of all nodes", ledger.acked.len());
+    println!(
+        "{} acknowledged writes survived {KILLS_OF_ALL} kills of all nodes",
+        ledger.acked.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +197,8 @@ async fn each_node_alone_can_be_killed_or_stopped_under_load() {
     for name in ["n1", "n2", "n3", "r1"] {
         let load = Load::start(&client, &format!("stop-{name}"));
         load.until(200).await;
-        let (code, took) = cluster.node(name).stop(Duration::from_secs(20)).expect("ends on SIGTERM");
+        let (code, took) =
+            cluster.node(name).stop(Duration::from_secs(20)).expect("ends on SIGTERM");
         assert_eq!(code, Some(0), "{name}: exit code after SIGTERM");
         assert!(took < Duration::from_secs(8), "{name} took {took:?} to stop");
         cluster.node(name).start();

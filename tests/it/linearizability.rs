@@ -40,7 +40,8 @@ struct Actor {
 
 impl Actor {
     async fn phase(mut self, keys: Vec<String>) -> (Self, Histories) {
-        let mut plan: Vec<String> = keys.iter().flat_map(|key| vec![key.clone(); OPS_PER_KEY]).collect();
+        let mut plan: Vec<String> =
+            keys.iter().flat_map(|key| vec![key.clone(); OPS_PER_KEY]).collect();
         plan.shuffle(&mut self.rng);
         let mut histories = Histories::new();
         for key in plan {
@@ -89,7 +90,12 @@ impl Actor {
             }
             Err(error) if error.class() == Class::Uncertain => {
                 let read = matches!(wanted, Seen::Get(_));
-                (!read).then_some(Event { client: self.id, called_ns, returned_ns: None, seen: wanted })
+                (!read).then_some(Event {
+                    client: self.id,
+                    called_ns,
+                    returned_ns: None,
+                    seen: wanted,
+                })
             }
             Err(_) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;

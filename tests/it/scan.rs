@@ -88,7 +88,8 @@ async fn a_million_keys_are_scanned_in_bounded_memory() {
     let cluster = Cluster::start(Shape::default()).await;
     let client = cluster.client().await;
     fill(&client, "million:", KEYS).await;
-    let pids: Vec<u32> = cluster.nodes.iter().filter_map(|node| node.pid()).chain([std::process::id()]).collect();
+    let pids: Vec<u32> =
+        cluster.nodes.iter().filter_map(|node| node.pid()).chain([std::process::id()]).collect();
     let before: Vec<u64> = pids.iter().map(|pid| anonymous_kib(*pid)).collect();
     let options = within(Duration::from_secs(30));
     assert_eq!(scan_all(&client, "million:", 100, &options).await, KEYS);

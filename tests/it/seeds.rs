@@ -41,8 +41,18 @@ fn ops() -> Vec<Op> {
         Op::Get { key: key.clone() },
         Op::Exists { key: key.clone() },
         Op::Ttl { key: key.clone() },
-        Op::Set { key: key.clone(), value: value.clone(), condition: Condition::Absent, expiry: Expiry::AfterMs(1_800_000) },
-        Op::Set { key: key.clone(), value: value.clone(), condition: Condition::Present, expiry: Expiry::Keep },
+        Op::Set {
+            key: key.clone(),
+            value: value.clone(),
+            condition: Condition::Absent,
+            expiry: Expiry::AfterMs(1_800_000),
+        },
+        Op::Set {
+            key: key.clone(),
+            value: value.clone(),
+            condition: Condition::Present,
+            expiry: Expiry::Keep,
+        },
         Op::Del { key: key.clone() },
         Op::Incr { key: key.clone(), by: -7 },
         Op::Append { key: key.clone(), value: value.clone() },
@@ -65,7 +75,8 @@ fn results() -> Vec<OpResult> {
 }
 
 fn map() -> Map {
-    let node = |n: &str, role| MapNode { name: name(n), role, addr: format!("10.0.0.1:71{}", n.len()) };
+    let node =
+        |n: &str, role| MapNode { name: name(n), role, addr: format!("10.0.0.1:71{}", n.len()) };
     let shard = |id: u16, owner: &str| MapShard {
         id: ShardId(id),
         incarnation: Incarnation(1),
@@ -101,10 +112,23 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("hello", RequestBody::Hello),
         ("map", RequestBody::Map),
         ("kv", kv(ReadLevel::Linearizable, None)),
-        ("kv-retried", kv(ReadLevel::Session { incarnation: Incarnation(1), index: 2048 }, Some(SessionSeq { session, sequence: 12 }))),
+        (
+            "kv-retried",
+            kv(
+                ReadLevel::Session { incarnation: Incarnation(1), index: 2048 },
+                Some(SessionSeq { session, sequence: 12 }),
+            ),
+        ),
         ("scan", RequestBody::Scan(scan)),
         ("open-session", RequestBody::OpenSession { shard: ShardId(5) }),
-        ("init", RequestBody::Command(Command::ClusterInit(Formation { cluster: "shop".into(), shards: 12, members }))),
+        (
+            "init",
+            RequestBody::Command(Command::ClusterInit(Formation {
+                cluster: "shop".into(),
+                shards: 12,
+                members,
+            })),
+        ),
         ("status", RequestBody::Command(Command::Status)),
         ("info", RequestBody::Command(Command::Info)),
         ("lag", RequestBody::Command(Command::ReplicaLag)),
@@ -115,8 +139,12 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
 fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
     let hello = Hello { node: name("n1"), version: "0.1.0".into(), formed: true };
     let kv = KvReply { results: encode_results(&results()), token: token(), age_ms: Some(12) };
-    let entries = vec![(Bytes::from_static(b"a"), Some(Bytes::from_static(b"1"))), (Bytes::from_static(b"b"), None)];
-    let refused = Error::new(Code::NotLeader, "n2 does not lead s3").hint(Some(name("n1"))).retry_after(50);
+    let entries = vec![
+        (Bytes::from_static(b"a"), Some(Bytes::from_static(b"1"))),
+        (Bytes::from_static(b"b"), None),
+    ];
+    let refused =
+        Error::new(Code::NotLeader, "n2 does not lead s3").hint(Some(name("n1"))).retry_after(50);
     let digest = CopyDigest {
         node: name("r1"),
         shard: ShardId(1),
@@ -125,7 +153,13 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         keys: 3,
         sha256: "00".repeat(32),
     };
-    let lag = CopyLag { shard: ShardId(1), node: name("r1"), state: "learner".into(), leader_index: 9, matched: None };
+    let lag = CopyLag {
+        shard: ShardId(1),
+        node: name("r1"),
+        state: "learner".into(),
+        leader_index: 9,
+        matched: None,
+    };
     vec![
         ("hello", Ok(ReplyBody::Hello(hello))),
         ("map", Ok(ReplyBody::Map(map()))),
@@ -169,7 +203,10 @@ fn peer_frame() -> PeerFrame {
         PeerBody::Refused(Code::Moved),
     ];
     let message = |(call, body)| PeerMessage { group, from: 17, to: 18, call: call as u64, body };
-    PeerFrame { clock_ms: 1_795_000_000_000, messages: bodies.into_iter().enumerate().map(message).collect() }
+    PeerFrame {
+        clock_ms: 1_795_000_000_000,
+        messages: bodies.into_iter().enumerate().map(message).collect(),
+    }
 }
 
 fn peer_seeds() -> Vec<Seed> {
@@ -182,9 +219,14 @@ fn peer_seeds() -> Vec<Seed> {
         data_bytes: 1 << 30,
         crc32c: 0xdead_beef,
     };
-    let description =
-        NodeDescription { name: name("n1"), role: Role::Primary, disk: DiskId(7), formation: Some(42) };
-    let refused = NodeAnswer::Refused(Error::new(Code::AlreadyFormed, "n2 belongs to a cluster already"));
+    let description = NodeDescription {
+        name: name("n1"),
+        role: Role::Primary,
+        disk: DiskId(7),
+        formation: Some(42),
+    };
+    let refused =
+        NodeAnswer::Refused(Error::new(Code::AlreadyFormed, "n2 belongs to a cluster already"));
     let target = "peer_frame";
     vec![
         seed(target, "frame", &peer_frame()),
@@ -205,7 +247,8 @@ fn splitter_seeds() -> Vec<Seed> {
         .take(3)
         .map(|(_, body)| codec::encode(&Request { id: 1, deadline_ms: 0, body }))
         .collect();
-    let stream: Vec<u8> = frames.iter().flat_map(|f| [&frame::header(f.len())[..], f].concat()).collect();
+    let stream: Vec<u8> =
+        frames.iter().flat_map(|f| [&frame::header(f.len())[..], f].concat()).collect();
     let cases: [(&str, u8, &[u8]); 5] = [
         ("bytes", 255, &[1]),
         ("whole", 255, &[9]),

@@ -26,10 +26,18 @@ async fn a_replica_refuses_what_it_cannot_prove_fresh() {
     };
     let bounded = at_replica(Level::Local { max_staleness_ms: Some(BOUND.as_millis() as u32) });
     let unbounded = at_replica(Level::Local { max_staleness_ms: None });
-    let value = |answer: ppdb::types::Result<ppdb::client::OpAnswer>| answer.map(|a| (a.result, a.served_by));
+    let value = |answer: ppdb::types::Result<ppdb::client::OpAnswer>| {
+        answer.map(|a| (a.result, a.served_by))
+    };
     let before = (OpResult::Value("before".into()), replica.clone());
     let read = async |options: &CallOptions| value(one(&client, get(key), options).await);
-    wait_until("bounded read", Duration::from_secs(10), async || read(&bounded).await, |r| *r == Ok(before.clone())).await;
+    wait_until(
+        "bounded read",
+        Duration::from_secs(10),
+        async || read(&bounded).await,
+        |r| *r == Ok(before.clone()),
+    )
+    .await;
 
     // Reads go on all the time, so freshness is asked for all the time; each notes when it began.
     cluster.node(owner.as_str()).pause();
@@ -42,7 +50,10 @@ async fn a_replica_refuses_what_it_cannot_prove_fresh() {
                 // The copy was as new as the owner was when it stopped, so its age is at least the time
                 // since then; a read that began later than the bound allows cannot be answered.
                 assert!(began <= BOUND, "answered {began:?} after the owner stopped: {answer:?}");
-                assert!(answer.age_ms.is_some_and(|age| u128::from(age) <= BOUND.as_millis()), "{answer:?}");
+                assert!(
+                    answer.age_ms.is_some_and(|age| u128::from(age) <= BOUND.as_millis()),
+                    "{answer:?}"
+                );
                 answered += 1;
             }
             Err(error) => {
@@ -57,9 +68,16 @@ async fn a_replica_refuses_what_it_cannot_prove_fresh() {
     assert!(refused > 10, "{answered} answered, {refused} refused");
 
     cluster.node(owner.as_str()).resume();
-    wait_until("bounded read again", Duration::from_secs(20), async || read(&bounded).await, |r| *r == Ok(before.clone())).await;
+    wait_until(
+        "bounded read again",
+        Duration::from_secs(20),
+        async || read(&bounded).await,
+        |r| *r == Ok(before.clone()),
+    )
+    .await;
     one(&client, set(key, "after"), &within(Duration::from_secs(10))).await.expect("a write");
     let after = OpResult::Value("after".into());
-    let fresh = |r: &Result<(OpResult, NodeName), _>| r.as_ref().is_ok_and(|(value, _)| *value == after);
+    let fresh =
+        |r: &Result<(OpResult, NodeName), _>| r.as_ref().is_ok_and(|(value, _)| *value == after);
     wait_until("new value", Duration::from_secs(5), async || read(&bounded).await, fresh).await;
 }

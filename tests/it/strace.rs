@@ -14,7 +14,20 @@ const WRITES: usize = 8;
 async fn latencies(env: &[(&str, &str)]) -> Vec<Duration> {
     let inject = format!("inject=fdatasync:delay_exit={}", DELAY.as_micros());
     // -D keeps the node our direct child; only fdatasync stops it, so everything else runs at full speed.
-    let under = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject, "--"];
+    let under = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        &inject,
+        "--",
+    ];
     let wrap = Wrap {
         under: under.map(str::to_owned).into(),
         env: env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
@@ -37,7 +50,9 @@ async fn latencies(env: &[(&str, &str)]) -> Vec<Duration> {
 fn check(latencies: &[Duration]) -> Result<(), String> {
     match latencies.iter().enumerate().find(|(_, took)| **took < DELAY) {
         None => Ok(()),
-        Some((i, took)) => Err(format!("write {i} was acknowledged after {took:?}, before {DELAY:?}")),
+        Some((i, took)) => {
+            Err(format!("write {i} was acknowledged after {took:?}, before {DELAY:?}"))
+        }
     }
 }
 

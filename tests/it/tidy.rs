@@ -13,8 +13,11 @@ struct File {
 }
 
 /// Names that only some files may use, and which: a path has to start with one of the prefixes.
-const RESERVED: &[(&str, &[&str])] =
-    &[("openraft", &["src/raft/"]), ("heed", &["src/storage/lmdb"]), ("unsafe", &["src/storage/lmdb"])];
+const RESERVED: &[(&str, &[&str])] = &[
+    ("openraft", &["src/raft/"]),
+    ("heed", &["src/storage/lmdb"]),
+    ("unsafe", &["src/storage/lmdb"]),
+];
 
 /// Words that never belong into a file that is shipped, with what they usually mean.
 const WORDS: &[(&str, &str)] = &[
@@ -53,7 +56,8 @@ fn the_repository_is_tidy() {
 
 /// Every rule over every file.
 fn violations(files: &[File]) -> Vec<String> {
-    let text_of = |path: &str| files.iter().find(|f| f.path == path).map_or("", |f| f.text.as_str());
+    let text_of =
+        |path: &str| files.iter().find(|f| f.path == path).map_or("", |f| f.text.as_str());
     let order = modules(text_of("src/lib.rs"));
     let mut found = Vec::new();
     for file in files {
@@ -67,7 +71,9 @@ fn violations(files: &[File]) -> Vec<String> {
     }
     let main_lines = text_of("src/main.rs").lines().count();
     if main_lines >= MAIN_LINES_MAX {
-        found.push(format!("src/main.rs has {main_lines} lines, allowed are under {MAIN_LINES_MAX}"));
+        found.push(format!(
+            "src/main.rs has {main_lines} lines, allowed are under {MAIN_LINES_MAX}"
+        ));
     }
     found.extend(commands(text_of("README.md"), text_of(".ci/run")));
     found
@@ -75,13 +81,15 @@ fn violations(files: &[File]) -> Vec<String> {
 
 /// The modules in the order of `pub mod` in `lib.rs`: each may use those in front of it.
 fn modules(lib: &str) -> Vec<String> {
-    let name = |line: &str| line.trim().strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned);
+    let name =
+        |line: &str| line.trim().strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned);
     lib.lines().filter_map(name).collect()
 }
 
 /// Every source file opens by saying what it is for.
 fn opening(file: &File) -> Option<String> {
-    let fits = file.text.lines().next().is_some_and(|line| line.starts_with("//! ") && line.len() > 12);
+    let fits =
+        file.text.lines().next().is_some_and(|line| line.starts_with("//! ") && line.len() > 12);
     (!fits).then(|| format!("{}: does not open with `//!` and what the file is for", file.path))
 }
 
@@ -91,7 +99,8 @@ fn climbs(file: &File, tokens: &[Token], order: &[String]) -> Vec<String> {
     let Some(rank) = own.first().and_then(|top| order.iter().position(|m| m == top)) else {
         return Vec::new();
     };
-    let below = |name: &String| order.iter().position(|m| m == name).is_some_and(|other| other > rank);
+    let below =
+        |name: &String| order.iter().position(|m| m == name).is_some_and(|other| other > rank);
     top_level_uses(tokens, own.len())
         .into_iter()
         .filter(|(name, _)| below(name))
@@ -146,7 +155,9 @@ fn commands(readme: &str, gate: &str) -> Vec<String> {
     let in_readme: Vec<String> = readme
         .lines()
         .map(without_comment)
-        .filter(|line| line.starts_with("cargo test") || line.starts_with("cargo run --release -- demo --exit"))
+        .filter(|line| {
+            line.starts_with("cargo test") || line.starts_with("cargo run --release -- demo --exit")
+        })
         .collect();
     let in_gate: Vec<String> = gate.lines().map(without_comment).collect();
     let mut found = Vec::new();
@@ -156,7 +167,11 @@ fn commands(readme: &str, gate: &str) -> Vec<String> {
         }
     }
     for command in in_readme {
-        let runs = |line: &String| line.strip_prefix(&command).is_some_and(|rest| !rest.starts_with(' ') || rest.trim_start().starts_with(['>', '|']));
+        let runs = |line: &String| {
+            line.strip_prefix(&command).is_some_and(|rest| {
+                !rest.starts_with(' ') || rest.trim_start().starts_with(['>', '|'])
+            })
+        };
         if !in_gate.iter().any(runs) {
             found.push(format!(".ci/run does not run `{command}` of README.md"));
         }
@@ -224,7 +239,9 @@ fn find(chars: &[char], at: usize, stop: impl Fn(usize) -> bool) -> usize {
 }
 
 fn block_comment_end(chars: &[char], at: usize) -> usize {
-    find(chars, at + 2, |i| chars[i] == '*' && chars.get(i + 1) == Some(&'/')).saturating_add(2).min(chars.len())
+    find(chars, at + 2, |i| chars[i] == '*' && chars.get(i + 1) == Some(&'/'))
+        .saturating_add(2)
+        .min(chars.len())
 }
 
 fn string_end(chars: &[char], at: usize, raw_hashes: Option<usize>) -> usize {
@@ -317,7 +334,8 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) {
     entries.sort();
     for path in entries {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let is_text = [".rs", ".md", ".toml"].iter().any(|end| name.ends_with(end)) || name == "run";
+        let is_text =
+            [".rs", ".md", ".toml"].iter().any(|end| name.ends_with(end)) || name == "run";
         if path.is_dir() && !["corpus", "target", "artifacts"].contains(&name) {
             collect(root, &path, files);
         } else if path.is_file() && is_text {
@@ -328,7 +346,11 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) {
 
 fn read(root: &Path, path: &Path) -> File {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let path = path.strip_prefix(root).expect("a path below the root").to_string_lossy().replace('\\', "/");
+    let path = path
+        .strip_prefix(root)
+        .expect("a path below the root")
+        .to_string_lossy()
+        .replace('\\', "/");
     File { path, text }
 }
 
@@ -337,7 +359,8 @@ mod planted {
 
     use super::*;
 
-    const LIB: &str = "//! A library.\npub mod types;\npub mod storage;\npub mod client;\npub mod raft;\n";
+    const LIB: &str =
+        "//! A library.\npub mod types;\npub mod storage;\npub mod client;\npub mod raft;\n";
     const README: &str = "cargo test   # all\ncargo run --release -- demo --exit -o json\n";
     const GATE: &str = "  cargo test\n  cargo run --release -- demo --exit -o json >\"$out\"\n";
 
@@ -445,7 +468,9 @@ mod planted {
 
     #[test]
     fn the_gate_runs_what_the_readme_says() {
-        assert!(check("README.md", "cargo test --all\ncargo run --release -- demo --exit\n").len() == 2);
+        assert!(
+            check("README.md", "cargo test --all\ncargo run --release -- demo --exit\n").len() == 2
+        );
         assert!(check(".ci/run", "cargo test --lib\n").len() == 2);
         assert!(check("README.md", "Read the code.").len() == 2);
     }

@@ -114,7 +114,12 @@ impl Cluster {
     /// Runs `ppdb WORDS -o json` against this cluster.
     pub fn ppdb<S: AsRef<str>>(&self, words: &[S]) -> Ran {
         let words = words.iter().map(|word| word.as_ref().to_owned());
-        ppdb(words.chain(self.flags()).chain(["-o".into(), "json".into(), "--timeout".into(), "30s".into()]))
+        ppdb(words.chain(self.flags()).chain([
+            "-o".into(),
+            "json".into(),
+            "--timeout".into(),
+            "30s".into(),
+        ]))
     }
 
     /// A shell with the cluster's flags and some more.
@@ -151,12 +156,14 @@ impl Cluster {
         let client = self.client().await;
         for node in &self.nodes {
             let ask = async || info(&client, &node.name).await;
-            wait_until("ready node", READY_WITHIN, ask, |i| i.as_ref().is_ok_and(|i| i.ready)).await;
+            wait_until("ready node", READY_WITHIN, ask, |i| i.as_ref().is_ok_and(|i| i.ready))
+                .await;
         }
         let led = |s: &Result<Status>| {
             s.as_ref().is_ok_and(|s| s.shards_leaderless.is_empty() && s.nodes.iter().all(|n| n.up))
         };
-        wait_until("leader of every shard", READY_WITHIN, async || status(&client).await, led).await;
+        wait_until("leader of every shard", READY_WITHIN, async || status(&client).await, led)
+            .await;
         client.close().await;
     }
 
@@ -198,7 +205,9 @@ impl Cluster {
             let mut at = None;
             for node in &shard.copies {
                 let ask = async || digest(client, node, shard.id, at).await;
-                let found = wait_until("digest", READY_WITHIN, ask, |d| d.is_ok()).await.expect("just checked");
+                let found = wait_until("digest", READY_WITHIN, ask, |d| d.is_ok())
+                    .await
+                    .expect("just checked");
                 at = Some(found.index);
                 digests.insert(node.clone(), found);
             }
@@ -227,7 +236,12 @@ async fn status(client: &Client) -> Result<Status> {
     }
 }
 
-async fn digest(client: &Client, node: &NodeName, shard: ShardId, at: Option<u64>) -> Result<CopyDigest> {
+async fn digest(
+    client: &Client,
+    node: &NodeName,
+    shard: ShardId,
+    at: Option<u64>,
+) -> Result<CopyDigest> {
     let command = Command::Digest { shard, at };
     match client.command(command, Some(node), Duration::from_secs(10)).await? {
         (Answer::Digest(digest), _) => Ok(digest),
@@ -247,7 +261,12 @@ impl Drop for Cluster {
                 let log = node.log();
                 let lines: Vec<&str> = log.lines().collect();
                 let tail = &lines[lines.len().saturating_sub(40)..];
-                eprintln!("--- {} ({} lines of log, the last)\n{}", node.name, lines.len(), tail.join("\n"));
+                eprintln!(
+                    "--- {} ({} lines of log, the last)\n{}",
+                    node.name,
+                    lines.len(),
+                    tail.join("\n")
+                );
             }
         }
     }

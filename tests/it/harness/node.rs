@@ -39,7 +39,14 @@ pub struct Node {
 
 impl Node {
     /// A node that is not running yet, with its certificate issued.
-    pub fn new(name: &str, role: Role, addr: SocketAddr, dir: &Path, certs: &Certs, wrap: Wrap) -> Self {
+    pub fn new(
+        name: &str,
+        role: Role,
+        addr: SocketAddr,
+        dir: &Path,
+        certs: &Certs,
+        wrap: Wrap,
+    ) -> Self {
         certs.node(name);
         Self {
             name: NodeName::new(name).expect("a node name"),
@@ -60,7 +67,8 @@ impl Node {
             Role::Primary => "--primary",
             Role::Replica => "--replica",
         };
-        let mut args: Vec<String> = ["serve", role, "--name", self.name.as_str()].map(str::to_owned).into();
+        let mut args: Vec<String> =
+            ["serve", role, "--name", self.name.as_str()].map(str::to_owned).into();
         args.extend(["--listen".into(), self.addr.to_string()]);
         args.extend(["--data-dir".into(), text(&self.data_dir())]);
         args.extend(["--ca".into(), text(&self.certs.ca())]);
@@ -89,7 +97,8 @@ impl Node {
             }
         };
         self.log_from = self.log().len();
-        let log = File::options().create(true).append(true).open(self.log_file()).expect("a log file");
+        let log =
+            File::options().create(true).append(true).open(self.log_file()).expect("a log file");
         run.args(args).envs(self.wrap.env.iter().cloned());
         run.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(run.spawn().unwrap_or_else(|e| panic!("{run:?}: {e}")));

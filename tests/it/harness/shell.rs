@@ -57,14 +57,22 @@ impl Shell {
     /// The value of a command that has to work.
     pub fn value(&mut self, line: &str) -> Value {
         let answer = self.ask(line);
-        assert_eq!((&answer["ok"], &answer["outcome"]), (&true.into(), &"ok".into()), "{line}: {answer}");
+        assert_eq!(
+            (&answer["ok"], &answer["outcome"]),
+            (&true.into(), &"ok".into()),
+            "{line}: {answer}"
+        );
         answer["value"].clone()
     }
 
     /// The code of a command that has to fail, after checking that its outcome is certain.
     pub fn code(&mut self, line: &str) -> String {
         let answer = self.ask(line);
-        assert_eq!((&answer["ok"], &answer["outcome"]), (&false.into(), &"fail".into()), "{line}: {answer}");
+        assert_eq!(
+            (&answer["ok"], &answer["outcome"]),
+            (&false.into(), &"fail".into()),
+            "{line}: {answer}"
+        );
         assert!(answer["message"].as_str().is_some_and(|m| !m.is_empty()), "{line}: {answer}");
         answer["code"].as_str().unwrap_or_default().to_owned()
     }
