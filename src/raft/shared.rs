@@ -3,7 +3,7 @@
 
 use super::digests::Digests;
 use super::encoding::MembershipRecord;
-use super::flush::FlushState;
+use super::flush::{FlushState, Flusher};
 use super::holds::Holds;
 use super::log_store::LogStore;
 use super::peers::Peers;
@@ -30,6 +30,7 @@ pub struct Shared {
     /// Index of the last entry that is visible.
     pub applied: watch::Sender<Option<u64>>,
     pub flush: FlushState,
+    pub flusher: Flusher,
     pub digests: Digests,
     pub holds: Holds,
     memberships: Mutex<Memberships>,
@@ -44,6 +45,7 @@ impl Shared {
         store: Store,
         log: LogStore,
         peers: Arc<Peers>,
+        flusher: Flusher,
         membership: MembershipRecord,
     ) -> Self {
         let (group, raft_id, dir) = spec;
@@ -57,6 +59,7 @@ impl Shared {
             peers,
             applied: watch::Sender::new(pos.map(|p| p.index)),
             flush: FlushState::default(),
+            flusher,
             digests: Digests::default(),
             holds: Holds::default(),
             memberships: Mutex::new(Memberships::starting_with(membership)),
@@ -76,10 +79,14 @@ impl Shared {
         let _ = self.raft.set(raft);
     }
 
-    /// Why the group has stopped here.
+    /// Why its own state is in doubt.
+    pub fn failure(&self) -> Option<String> {
+        self.stopped.lock().clone()
+    }
+
+    /// Why the group has stopped here, be it a failure or a shutdown.
     pub fn stopped(&self) -> Option<String> {
-        let own = self.stopped.lock().clone();
-        own.or_else(|| {
+        self.failure().or_else(|| {
             let metrics = self.raft()?.metrics();
             let state = &openraft::async_runtime::WatchReceiver::borrow_watched(&metrics).running_state;
             state.as_ref().err().map(ToString::to_string)
