@@ -3,6 +3,7 @@
 //! Start with `ARCHITECTURE.md`. The public face of the library is [`client`]; everything else is the
 //! inside of the one binary. A module uses only modules that stand above it in this list.
 
+pub mod cli;
 pub mod client;
 pub mod pki;
 pub mod raft;
