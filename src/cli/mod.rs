@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod bench;
 pub mod cert;
 pub mod config;
 pub mod data;
