@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod bench;
 pub mod cert;
 pub mod config;
 pub mod data;
@@ -89,8 +90,9 @@ async fn once(env: Globals, cli: Cli) -> u8 {
     let format = format_or_default(cli.globals.output);
     let started = Instant::now();
     let mut session = Session::new(env, Door::CommandLine);
+    let stand = Stand::default();
     let done = tokio::select! {
-        done = session.run(cli, &Stand::default()) => done,
+        done = session.run(cli, &stand) => done,
         _ = tokio::signal::ctrl_c() => {
             eprintln!("interrupted; a command that changes something may or may not have done so");
             return exit::INTERRUPTED;

@@ -110,7 +110,8 @@ impl Session {
         let timeout = globals.timeout.unwrap_or(usual);
         let changes = changes(&cli.verb);
         let call = Call { globals, typed: cli.globals, deadline: Instant::now() + timeout };
-        let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand)).await
+        let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand))
+            .await
         {
             Ok(done) => done,
             Err(_) => Err(out_of_time(changes, timeout).into()),
@@ -136,7 +137,9 @@ impl Session {
             }
             Verb::Cert(verb) => Ok(cert::run(&verb, &call.globals)?),
             Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
-            Verb::Version => Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION"))))),
+            Verb::Version => {
+                Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION")))))
+            }
             Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";
                 Err(Error::new(Code::BadRequest, message).into())
@@ -232,7 +235,10 @@ fn changes(verb: &Verb) -> bool {
 fn out_of_time(changes: bool, timeout: Duration) -> Error {
     let within = humantime::format_duration(timeout);
     if changes {
-        return Error::new(Code::Unknown, format!("no answer within {within}; it may have happened"));
+        return Error::new(
+            Code::Unknown,
+            format!("no answer within {within}; it may have happened"),
+        );
     }
     Error::new(Code::DeadlineExceeded, format!("no answer within {within}"))
 }
@@ -246,9 +252,11 @@ fn from_standard_input(data: &mut Data) -> Result<()> {
     }
     let mut bytes = Vec::new();
     let limit = limits::VALUE_BYTES_MAX as u64 + 1;
-    std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(|error| {
-        Error::new(Code::BadRequest, format!("standard input: {error}"))
-    })?;
+    std::io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::new(Code::BadRequest, format!("standard input: {error}")))?;
     *value = std::ffi::OsString::from_vec(bytes);
     Ok(())
 }

@@ -213,11 +213,7 @@ impl Client {
     /// Operations of one shard that fit one request (`limits::REQUEST_OPS_MAX`,
     /// `limits::REQUEST_BYTES_MAX`) are atomic together if a write is among them. Operations on one key
     /// take effect in the order given.
-    pub async fn call(
-        &self,
-        ops: Vec<Op>,
-        options: &CallOptions,
-    ) -> Vec<Result<OpAnswer, Error>> {
+    pub async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer, Error>> {
         self.inner.call(ops, options).await
     }
 
