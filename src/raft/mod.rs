@@ -26,6 +26,10 @@ mod types;
 mod cluster_test;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod cluster_test;
+#[cfg(test)]
+mod change_test;
 
 pub use group::Group;
 pub use host::Host;
