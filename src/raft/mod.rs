@@ -23,13 +23,11 @@ mod tail;
 mod types;
 
 #[cfg(test)]
+mod change_test;
+#[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod cluster_test;
-#[cfg(test)]
-mod change_test;
 
 pub use group::Group;
 pub use host::Host;

@@ -154,7 +154,7 @@ fn staged_files_go_with_their_owner_and_leftovers_at_the_next_start() {
 async fn only_a_whole_and_true_file_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let data = vec![5; 300_000];
-    let receive = |header: SnapshotHeader, chunks: Vec<Bytes>| async {
+    let receive = async |header: SnapshotHeader, chunks: Vec<Bytes>| {
         let (out, mut there) = pipe();
         let feed = tokio::spawn(async move {
             for chunk in chunks {
