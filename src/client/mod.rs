@@ -16,8 +16,8 @@
 //!     endpoints: vec!["127.0.0.1:7401".into(), "127.0.0.1:7402".into()],
 //!     identity: Identity::load(
 //!         &certs.join("ca.crt"),
-//!         &certs.join("alice.crt"),
-//!         &certs.join("alice.key"),
+//!         &certs.join("user-alice.crt"),
+//!         &certs.join("user-alice.key"),
 //!     )?,
 //!     connections_per_node: 1,
 //! })
@@ -88,6 +88,8 @@ mod tokens;
 
 #[cfg(test)]
 mod chaos_tests;
+#[cfg(test)]
+mod socket_tests;
 #[cfg(test)]
 mod testing;
 

@@ -3,13 +3,44 @@
 //! A `Store` is an ordered overlay in memory over a `Table` (LMDB, or its in-memory twin). Nothing here
 //! knows what the keys mean, what Raft is, or who asks.
 
+mod digest;
+mod lmdb;
+mod memory;
+mod overlay;
+mod record;
+mod store;
+mod table;
 pub mod wal;
 
-use crate::types::LogPos;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod stress;
+
+pub use digest::{Digest, DigestReader};
+pub use lmdb::sweep_removed;
+pub use store::{Store, Writer};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
-use std::path::Path;
+
+use crate::types::LogPos;
+
+/// Longest key that can be stored, in bytes; LMDB takes no longer ones. The empty key is no key.
+pub const STORED_KEY_BYTES_MAX: usize = 511;
+/// Bytes in the active overlay at which a flush is due.
+pub const OVERLAY_BYTES_FLUSH: usize = 8 << 20;
+/// Records in the active overlay at which a flush is due. A record may dirty a page of its own in LMDB,
+/// which keeps the memory of its dirty pages until it is closed: 16,384 pages are 64 MiB.
+pub const OVERLAY_RECORDS_FLUSH: usize = 16_384;
+/// Bytes in both overlays at which the applier has to wait for a flush.
+pub const OVERLAY_BYTES_MAX: usize = 32 << 20;
+/// Records in both overlays at which the applier has to wait for a flush: half of the 131,071 dirty pages
+/// that one LMDB transaction may hold, so that a flush never has to be split.
+pub const OVERLAY_RECORDS_MAX: usize = 65_536;
 
 /// Separate key spaces of a store; each is ordered by key bytes. Stored, so append-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,6 +54,11 @@ pub enum Space {
     Sessions = 2,
     /// Single records: the shard clock, the cluster state.
     Meta = 3,
+}
+
+impl Space {
+    /// Every space, in stored order.
+    pub const ALL: [Space; 4] = [Space::Data, Space::Expiry, Space::Sessions, Space::Meta];
 }
 
 /// How far a store has got: written in the same transaction as the data.
@@ -51,12 +87,32 @@ pub enum Error {
     Lmdb(String),
 }
 
+impl Error {
+    fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Error::Corrupt { what: what.into(), detail: detail.into() }
+    }
+
+    /// A refusal of the operating system, told apart before it becomes text: a full disk is `NoSpace`.
+    fn io(what: impl Into<String>, error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let what = what.into();
+        match error.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => {
+                Error::NoSpace(format!("{what}: {error}"))
+            }
+            _ => Error::Io { what, error },
+        }
+    }
+}
+
 /// Read access to the spaces of a store at one instant.
 pub trait View {
     /// The value of a key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Error>;
 
     /// Visits keys that start with `prefix` and lie after `after` (exclusive), in order, until `visit` breaks.
+    /// After an error the keys visited so far are true, but not all.
+    #[allow(clippy::type_complexity)]
     fn scan(
         &self,
         space: Space,
@@ -66,141 +122,16 @@ pub trait View {
     ) -> Result<(), Error>;
 }
 
-/// A copy's state machine storage. A cheap handle; clones share the state.
-#[derive(Clone)]
-pub struct Store {}
-
-/// Content of a store at one log index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digest {
-    /// What the table held when it was scanned.
-    pub pos: Option<LogPos>,
-    /// Records in `Space::Data`.
-    pub keys: u64,
-    /// SHA-256 over (space, key, value) of every record in order.
-    pub sha256: [u8; 32],
-}
-
-impl Store {
-    /// Opens or creates the LMDB environment in `dir` (created if missing).
-    pub fn open(_dir: &Path, _options: Options) -> Result<Self, Error> {
-        unimplemented!()
-    }
-
-    /// The in-memory twin, for unit tests and simulation.
-    pub fn in_memory(_options: Options) -> Self {
-        unimplemented!()
-    }
-
-    /// What is applied and visible, overlay included.
-    pub fn applied(&self) -> Applied {
-        unimplemented!()
-    }
-
-    /// What the table holds durably.
-    pub fn flushed(&self) -> Option<LogPos> {
-        unimplemented!()
-    }
-
-    /// Bytes held in the overlays (active and frozen).
-    pub fn overlay_bytes(&self) -> usize {
-        unimplemented!()
-    }
-
-    /// Bytes of the table on disk.
-    pub fn table_bytes(&self) -> u64 {
-        unimplemented!()
-    }
-
-    /// Runs `f` over the state at one instant. `f` must be short (a page of a scan): it delays applying.
-    pub fn read<R>(&self, _f: impl FnOnce(&dyn View) -> R) -> Result<R, Error> {
-        unimplemented!()
-    }
-
-    /// Starts the writes of one log entry. There is one writer at a time (the applier).
-    pub fn write(&self) -> Writer<'_> {
-        unimplemented!()
-    }
-
-    /// Makes the active overlay the frozen one, at exactly what is applied; waits until an earlier
-    /// frozen overlay is flushed. Returns the position frozen, or none if there is nothing to flush.
-    /// Blocks: not for async threads.
-    pub fn freeze(&self) -> Option<LogPos> {
-        unimplemented!()
-    }
-
-    /// Writes the frozen overlay, sorted, in one transaction, and drops it. The caller has made sure that
-    /// the log is durable to the frozen position. Blocks. A no-op without a frozen overlay.
-    pub fn flush_frozen(&self) -> Result<Option<LogPos>, Error> {
-        unimplemented!()
-    }
-
-    /// Scans the table (not the overlay) in one read transaction, `slice_keys` at a time with a call of
-    /// `pause` between slices. Blocks.
-    pub fn digest(&self, _pause: &mut dyn FnMut()) -> Result<Digest, Error> {
-        unimplemented!()
-    }
-
-    /// Copies the table to `file` and fsyncs file and folder. What the copy reflects is read from the copy.
-    /// Blocks.
-    pub fn copy_to(&self, _file: &Path) -> Result<Applied, Error> {
-        unimplemented!()
-    }
-
-    /// Replaces everything by the table in `file` (moved into place, crash-safe: after a crash the old or
-    /// the new table is opened, never a mixture). Blocks.
-    pub fn install(&self, _file: &Path) -> Result<Applied, Error> {
-        unimplemented!()
-    }
-}
-
 /// Settings of a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Address space reserved for the LMDB map, in bytes.
+    /// Address space reserved for the LMDB map, in bytes; rounded up to 64 KiB. It bounds the size of the
+    /// table (`NoSpace` beyond) and costs neither memory nor disk.
     pub map_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self { map_bytes: 64 << 30 }
-    }
-}
-
-/// Writes of one log entry; reads see them at once, other readers after `commit`.
-pub struct Writer<'a> {
-    _store: &'a Store,
-}
-
-impl Writer<'_> {
-    /// Stores a value.
-    pub fn put(&mut self, _space: Space, _key: &[u8], _value: Bytes) {
-        unimplemented!()
-    }
-
-    /// Removes a key.
-    pub fn delete(&mut self, _space: Space, _key: &[u8]) {
-        unimplemented!()
-    }
-
-    /// Makes the writes visible together with how far the store has got. Dropping without it discards them.
-    pub fn commit(self, _applied: Applied) {
-        unimplemented!()
-    }
-}
-
-impl View for Writer<'_> {
-    fn get(&self, _space: Space, _key: &[u8]) -> Result<Option<Bytes>, Error> {
-        unimplemented!()
-    }
-
-    fn scan(
-        &self,
-        _space: Space,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        unimplemented!()
     }
 }
