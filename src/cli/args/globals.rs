@@ -345,6 +345,12 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_client_do_not_keep_a_node_from_starting() {
+        let pairs = ENV.iter().map(|(name, _)| ((*name).to_owned(), "x".to_owned()));
+        assert!(crate::config::Layer::env(pairs).is_ok());
+    }
+
+    #[test]
     fn bounds_and_tokens_imply_their_level_and_fit_no_other() {
         assert_eq!(line("").read_level(), Ok(Level::Linearizable));
         let bounded = Level::Local { max_staleness_ms: Some(500) };

@@ -15,6 +15,7 @@ pub use local::{
     CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
 };
 
+use super::bench::BenchOptions;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 
@@ -75,6 +76,11 @@ pub enum Verb {
     /// Starts a throw-away cluster of three primaries and a replica on this machine.
     #[command(after_help = local::DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Measures a load, or replays a trace and checks every read.
+    #[command(
+        after_help = "Example:\n  ppdb bench --clients 64 --mix get=90,set=10 --duration 10s -o json\n  ppdb bench --trace block-io-trace.csv.gz"
+    )]
+    Bench(Box<BenchOptions>),
     /// Makes and lists certificates.
     #[command(subcommand, after_help = "Example:\n  ppdb cert init --cluster prod")]
     Cert(CertVerb),

@@ -2,9 +2,7 @@
 
 use super::{BenchOptions, Caller};
 use crate::client::{CallOptions, OpAnswer};
-use crate::types::{
-    Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token,
-};
+use crate::types::{Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token};
 use bytes::Bytes;
 use clap::Parser;
 use parking_lot::Mutex;

@@ -21,7 +21,7 @@ use crate::types::{Class, Code, Error, Result};
 use crate::wire::command::{Answer, Command};
 use nodes::{Nodes, PORT_BASE};
 use place::Place;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -249,7 +249,7 @@ async fn not_ready(client: &Client, nodes: &Nodes) -> Option<String> {
 }
 
 fn how_to_connect(base: &Globals, args: &DemoArgs) {
-    let certs = base.certs.clone().unwrap_or_else(PathBuf::new);
+    let certs = base.certs.clone().unwrap_or_default();
     let first = format!("127.0.0.1:{}", PORT_BASE + args.port_offset);
     eprintln!("connect from elsewhere:");
     eprintln!("  export PPDB_ENDPOINTS={first} PPDB_CERTS={} PPDB_USER={USER}", certs.display());

@@ -150,11 +150,10 @@ fn spawn(exe: &Path, dir: &Path, node: &Node) -> Result<Child> {
         Role::Replica => "--replica",
     };
     let mut command = Command::new(exe);
-    // Nothing of the user's own settings may reach a demo.
-    let own = std::env::vars_os().map(|(name, _)| name);
-    for name in own.filter(|name| name.to_string_lossy().starts_with("PPDB_")) {
-        command.env_remove(name);
-    }
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| is_users_own(&name.to_string_lossy()))
+        .for_each(|name| drop(command.env_remove(name)));
     command
         .arg("serve")
         .args([
@@ -182,6 +181,12 @@ fn spawn(exe: &Path, dir: &Path, node: &Node) -> Result<Child> {
         .map_err(failed)
 }
 
+/// Variables that set up the user's own nodes and clients: none of them may reach a demo. Switches that
+/// tests plant do.
+fn is_users_own(name: &str) -> bool {
+    name.starts_with("PPDB_") && !name.starts_with("PPDB_TEST_") && !name.starts_with("PPDB_FAULT_")
+}
+
 /// The last lines of a log, with its path.
 pub fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -193,6 +198,13 @@ pub fn tail(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_demo_knows_nothing_of_the_users_settings() {
+        for (name, own) in [("PPDB_DATA_DIR", true), ("PPDB_TEST_X", false), ("PATH", false)] {
+            assert_eq!(is_users_own(name), own, "{name}");
+        }
+    }
 
     #[test]
     fn a_tail_is_the_end_of_a_log() {
