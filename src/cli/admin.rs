@@ -26,7 +26,8 @@ pub async fn run(client: &Client, command: Admin, call: &Call) -> Result<Answere
             Ok(Answered::doc(nodes_doc(&status), Some(by)))
         }
         Admin::Info { of } => {
-            let (answer, by) = client.command(Command::Info, of.as_ref().or(node), call.left()).await?;
+            let (answer, by) =
+                client.command(Command::Info, of.as_ref().or(node), call.left()).await?;
             let Answer::Info(info) = answer else { return Err(other_answer()) };
             Ok(Answered::doc(info_doc(&info), Some(by)))
         }
@@ -39,7 +40,11 @@ pub async fn run(client: &Client, command: Admin, call: &Call) -> Result<Answere
     }
 }
 
-async fn status(client: &Client, node: Option<&NodeName>, call: &Call) -> Result<(Status, NodeName)> {
+async fn status(
+    client: &Client,
+    node: Option<&NodeName>,
+    call: &Call,
+) -> Result<(Status, NodeName)> {
     match client.command(Command::Status, node, call.left()).await? {
         (Answer::Status(status), by) => Ok((status, by)),
         _ => Err(other_answer()),
@@ -68,8 +73,14 @@ pub async fn init(members: &[Member], shards: u16, call: &Call) -> Result<Answer
         "cluster": cluster, "created": created, "epoch": map.epoch, "shards": map.shards.len(),
         "nodes": map_nodes(&map),
     });
-    let rows = map.nodes.iter().map(|n| vec![n.name.to_string(), role(n.role).into(), n.addr.clone()]);
-    let doc = Doc { json, header: vec!["NODE", "ROLE", "ADDRESS"], rows: rows.collect(), notes: vec![note] };
+    let rows =
+        map.nodes.iter().map(|n| vec![n.name.to_string(), role(n.role).into(), n.addr.clone()]);
+    let doc = Doc {
+        json,
+        header: vec!["NODE", "ROLE", "ADDRESS"],
+        rows: rows.collect(),
+        notes: vec![note],
+    };
     Ok(Answered::doc(doc, Some(by)))
 }
 
@@ -87,7 +98,10 @@ fn check_members(members: &[Member]) -> Result<&Member> {
     }
     for (i, member) in members.iter().enumerate() {
         if members[..i].iter().any(|other| other.name == member.name || other.addr == member.addr) {
-            return refuse(format!("{} or its address {} is there twice", member.name, member.addr));
+            return refuse(format!(
+                "{} or its address {} is there twice",
+                member.name, member.addr
+            ));
         }
     }
     match of(Role::Primary).min_by(|a, b| a.name.cmp(&b.name)) {
@@ -130,7 +144,12 @@ fn status_doc(status: &Status) -> Doc {
         "may_fail_without_loss": status.may_fail_without_loss, "messages": status.messages,
     });
     let mut notes = vec![
-        format!("cluster {}  {}  epoch {}", status.cluster, strategy(status.strategy), status.epoch),
+        format!(
+            "cluster {}  {}  epoch {}",
+            status.cluster,
+            strategy(status.strategy),
+            status.epoch
+        ),
         format!("may fail without loss: {}", status.may_fail_without_loss),
     ];
     if !leaderless.is_empty() {
@@ -238,7 +257,11 @@ fn map_doc(map: &Map) -> Doc {
 
 fn strategy_doc(map: &Map) -> Doc {
     let json = json!({ "strategy": map.strategy, "epoch": map.epoch, "shards": map.shards.len() });
-    let row = vec![strategy(map.strategy).to_owned(), map.epoch.to_string(), map.shards.len().to_string()];
+    let row = vec![
+        strategy(map.strategy).to_owned(),
+        map.epoch.to_string(),
+        map.shards.len().to_string(),
+    ];
     Doc { json, header: vec!["STRATEGY", "EPOCH", "SHARDS"], rows: vec![row], notes: Vec::new() }
 }
 
@@ -286,11 +309,19 @@ fn best_of(copies: Vec<CopyLag>) -> Vec<CopyLag> {
 }
 
 fn lag_doc(copies: &[CopyLag], silent: &[NodeName]) -> Doc {
-    let behind = |copy: &CopyLag| copy.matched.map(|matched| copy.leader_index.saturating_sub(matched));
+    let behind =
+        |copy: &CopyLag| copy.matched.map(|matched| copy.leader_index.saturating_sub(matched));
     let rows = copies.iter().map(|c| {
         let lag = behind(c).map_or("?".to_owned(), |lag| lag.to_string());
         let matched = c.matched.map_or("?".to_owned(), |matched| matched.to_string());
-        vec![c.shard.to_string(), c.node.to_string(), c.state.clone(), c.leader_index.to_string(), matched, lag]
+        vec![
+            c.shard.to_string(),
+            c.node.to_string(),
+            c.state.clone(),
+            c.leader_index.to_string(),
+            matched,
+            lag,
+        ]
     });
     let rows = rows.collect();
     let json_copies: Vec<Json> = copies
@@ -304,7 +335,11 @@ fn lag_doc(copies: &[CopyLag], silent: &[NodeName]) -> Doc {
         .collect();
     let names: Vec<&str> = silent.iter().map(NodeName::as_str).collect();
     let json = json!({ "copies": json_copies, "no_answer": names });
-    let notes = if names.is_empty() { Vec::new() } else { vec![format!("no answer from {}", names.join(", "))] };
+    let notes = if names.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("no answer from {}", names.join(", "))]
+    };
     let header = vec!["SHARD", "NODE", "STATE", "LEADER", "MATCHED", "BEHIND"];
     Doc { json, header, rows, notes }
 }
@@ -336,7 +371,8 @@ mod tests {
 
     #[test]
     fn the_first_primary_by_name_takes_the_order() {
-        let four = members(&["n3=primary@h:3", "a=replica@h:4", "n1=primary@h:1", "n2=primary@h:2"]);
+        let four =
+            members(&["n3=primary@h:3", "a=replica@h:4", "n1=primary@h:1", "n2=primary@h:2"]);
         assert_eq!(check_members(&four).unwrap().addr, "h:1");
         for bad in [
             vec!["r1=replica@h:1"],
@@ -344,7 +380,11 @@ mod tests {
             vec!["n1=primary@h:1", "n2=primary@h:1"],
             vec!["n1=primary@h:1", "a=replica@h:2", "b=replica@h:3", "c=replica@h:4"],
         ] {
-            assert_eq!(check_members(&members(&bad)).unwrap_err().code, Code::BadRequest, "{bad:?}");
+            assert_eq!(
+                check_members(&members(&bad)).unwrap_err().code,
+                Code::BadRequest,
+                "{bad:?}"
+            );
         }
     }
 
@@ -383,7 +423,10 @@ mod tests {
         assert_eq!(doc.json["shards"][0]["slots"], json!([0, 8191]));
         assert_eq!(doc.json["shards"][1]["slots"], json!([8192, 16383]));
         assert_eq!(doc.rows[1], ["s1", "8192-16383", "n1", "n1"]);
-        assert_eq!(strategy_doc(&map).json, json!({"strategy": "sharded", "epoch": 4, "shards": 2}));
+        assert_eq!(
+            strategy_doc(&map).json,
+            json!({"strategy": "sharded", "epoch": 4, "shards": 2})
+        );
         let info = Info {
             node,
             node_id: None,

@@ -26,7 +26,8 @@ pub fn run(verb: &CertVerb, globals: &Globals) -> Result<Answered> {
 
 fn init(folder: &Path, cluster: &str) -> Result<Doc> {
     let ca = pki::init(folder, cluster)?;
-    let json = json!({ "cluster": ca.cluster, "ca": ca.cert, "key": ca.key, "certificate": ca.info });
+    let json =
+        json!({ "cluster": ca.cluster, "ca": ca.cert, "key": ca.key, "certificate": ca.info });
     let notes = vec![
         format!("CA of cluster {}: {}", ca.cluster, ca.cert.display()),
         format!("its key, which makes any identity: {}", ca.key.display()),
@@ -45,8 +46,7 @@ fn issue(folder: &Path, subject: Subject, flags: &IssueFlags) -> Result<Doc> {
     let json = json!({
         "cert": issued.cert, "key": issued.key, "ca": issued.ca, "certificate": issued.info,
     });
-    let notes =
-        vec![format!("wrote {} and {}", issued.cert.display(), issued.key.display())];
+    let notes = vec![format!("wrote {} and {}", issued.cert.display(), issued.key.display())];
     Ok(Doc { json, notes, ..list(&[issued.info]) })
 }
 
@@ -62,7 +62,14 @@ fn list(certificates: &[CertInfo]) -> Doc {
             false => format!("{} days", info.days_left),
         };
         let file = info.file.display().to_string();
-        vec![kind.into(), info.name.clone(), info.cluster.clone(), pki::rfc3339(info.not_after), left, file]
+        vec![
+            kind.into(),
+            info.name.clone(),
+            info.cluster.clone(),
+            pki::rfc3339(info.not_after),
+            left,
+            file,
+        ]
     };
     Doc {
         json: json!(certificates),

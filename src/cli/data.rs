@@ -57,7 +57,8 @@ pub enum Shape {
 /// Turns a command into what is asked of the client.
 pub fn plan(command: &Data, stand: &Stand) -> Result<Plan> {
     let of = |word: &OsString| stand.bytes(word);
-    let each = |keys: &[OsString], op: fn(Bytes) -> Op| keys.iter().map(|key| op(of(key))).collect();
+    let each =
+        |keys: &[OsString], op: fn(Bytes) -> Op| keys.iter().map(|key| op(of(key))).collect();
     let (ops, shape, atomic): (Vec<Op>, Shape, bool) = match command {
         Data::Get { key } => (vec![Op::Get { key: of(key) }], Shape::One, false),
         Data::Set { key, value, nx, xx, ttl, keep_ttl } => {
@@ -82,7 +83,9 @@ pub fn plan(command: &Data, stand: &Stand) -> Result<Plan> {
         Data::Append { key, value } => {
             (vec![Op::Append { key: of(key), value: of(value) }], Shape::One, false)
         }
-        Data::Cas { key, words, absent } => (vec![cas(of(key), words, *absent, stand)?], Shape::One, false),
+        Data::Cas { key, words, absent } => {
+            (vec![cas(of(key), words, *absent, stand)?], Shape::One, false)
+        }
         Data::Ttl { key } => (vec![Op::Ttl { key: of(key) }], Shape::One, false),
         Data::Expire { key, after } => {
             (vec![Op::Expire { key: of(key), after_ms: *after }], Shape::One, false)
@@ -110,7 +113,10 @@ pub fn plan(command: &Data, stand: &Stand) -> Result<Plan> {
 fn mset(pairs: &[OsString], stand: &Stand) -> Result<Vec<Op>> {
     let (pairs, rest) = pairs.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err(Error::new(Code::BadRequest, "mset takes KEY VALUE pairs; the last key has no value"));
+        return Err(Error::new(
+            Code::BadRequest,
+            "mset takes KEY VALUE pairs; the last key has no value",
+        ));
     }
     let set = |[key, value]: &[OsString; 2]| Op::Set {
         key: stand.bytes(key),
@@ -202,7 +208,8 @@ fn shaped(shape: Shape, values: Vec<Value>) -> Result<(Value, bool)> {
 /// counts, and writes of which some took effect are neither done nor not done.
 fn partly(ops: &[Op], results: Vec<Result<Value>>) -> Failure {
     let total = results.len();
-    let done = ops.iter().zip(&results).filter(|(op, result)| op.is_write() && result.is_ok()).count();
+    let done =
+        ops.iter().zip(&results).filter(|(op, result)| op.is_write() && result.is_ok()).count();
     let worst = results
         .iter()
         .filter_map(|result| result.as_ref().err())
@@ -253,9 +260,13 @@ mod tests {
     #[test]
     fn set_has_conditions_and_times_to_live() {
         assert_eq!(ops("set k v").0, set(Condition::Always, Expiry::Never));
-        assert_eq!(ops("set k v --nx --ttl 30s").0, set(Condition::Absent, Expiry::AfterMs(30_000)));
+        assert_eq!(
+            ops("set k v --nx --ttl 30s").0,
+            set(Condition::Absent, Expiry::AfterMs(30_000))
+        );
         assert_eq!(ops("set --xx k v --keep-ttl").0, set(Condition::Present, Expiry::Keep));
-        for bad in ["set k v --nx --xx", "set k v --ttl 1s --keep-ttl", "set k v --ttl 0s", "set k"] {
+        for bad in ["set k v --nx --xx", "set k v --ttl 1s --keep-ttl", "set k v --ttl 0s", "set k"]
+        {
             let words = shlex::split(bad).unwrap().into_iter().map(OsString::from);
             assert!(Cli::from_words(words).is_err(), "{bad}");
         }
@@ -323,10 +334,16 @@ mod tests {
         use OpResult::*;
         let bytes = Bytes::from_static(b"v");
         assert_eq!(value_of("get k", vec![Nil]), (super::Value::Null, false));
-        assert_eq!(value_of("get k", vec![Value(bytes.clone())]).0, super::Value::Bytes(bytes.clone()));
+        assert_eq!(
+            value_of("get k", vec![Value(bytes.clone())]).0,
+            super::Value::Bytes(bytes.clone())
+        );
         assert_eq!(value_of("set k v", vec![Done]), (super::Value::Bool(true), true));
         assert_eq!(value_of("set k v --nx", vec![Bool(false)]), (super::Value::Bool(false), false));
-        assert_eq!(value_of("del a b c", vec![Bool(true), Bool(false), Bool(true)]).0, super::Value::Int(2));
+        assert_eq!(
+            value_of("del a b c", vec![Bool(true), Bool(false), Bool(true)]).0,
+            super::Value::Int(2)
+        );
         assert_eq!(value_of("exists a", vec![Bool(false)]), (super::Value::Int(0), false));
         let list = super::Value::List(vec![super::Value::Null, super::Value::Bytes(bytes.clone())]);
         assert_eq!(value_of("mget a b", vec![Nil, Value(bytes)]), (list, false));
@@ -339,7 +356,8 @@ mod tests {
 
     #[test]
     fn tokens_and_nodes_are_named_once() {
-        let done = finished("mget a b", vec![answer(OpResult::Nil), answer(OpResult::Nil)]).unwrap();
+        let done =
+            finished("mget a b", vec![answer(OpResult::Nil), answer(OpResult::Nil)]).unwrap();
         assert_eq!((done.tokens.len(), done.served_by.len()), (1, 1));
     }
 

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod bench;
 pub mod cert;
 pub mod config;
 pub mod data;
@@ -15,11 +16,12 @@ pub mod serve;
 pub mod session;
 pub mod value;
 
-use crate::types::{Code, Error, Result};
+use crate::client::CallOptions;
+use crate::types::{Code, Error, Result, limits};
 use args::{Cli, Globals, ShellArgs, Verb};
 use data::Stand;
 use output::format_or_default;
-use session::{Door, Session};
+use session::{Call, Door, Session};
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -68,6 +70,7 @@ fn start(cli: Cli, shell: ShellDoor) -> Result<u8> {
                 let base = env.overlaid_by(&cli.globals);
                 Ok(shell(Session::new(base, Door::Shell), args).await)
             }
+            Verb::Bench(options) => load(&env.overlaid_by(&cli.globals), &options).await,
             Verb::Demo(args) => demo::run(&args, &cli.globals, shell).await,
             verb => Ok(once(env, Cli { verb, globals: cli.globals }).await),
         }
@@ -89,8 +92,9 @@ async fn once(env: Globals, cli: Cli) -> u8 {
     let format = format_or_default(cli.globals.output);
     let started = Instant::now();
     let mut session = Session::new(env, Door::CommandLine);
+    let stand = Stand::default();
     let done = tokio::select! {
-        done = session.run(cli, &Stand::default()) => done,
+        done = session.run(cli, &stand) => done,
         _ = tokio::signal::ctrl_c() => {
             eprintln!("interrupted; a command that changes something may or may not have done so");
             return exit::INTERRUPTED;
@@ -98,6 +102,33 @@ async fn once(env: Globals, cli: Cli) -> u8 {
     };
     session.close().await;
     report(&done, format, millis(started))
+}
+
+/// `bench`: the report is an object of its own, and a person's table is the report's.
+async fn load(globals: &Globals, options: &bench::BenchOptions) -> Result<u8> {
+    let timeout = globals.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
+    let call = Call {
+        globals: globals.clone(),
+        typed: Globals::default(),
+        deadline: Instant::now() + timeout,
+    };
+    let requests = CallOptions { timeout, ..call.options(false)? };
+    let running = bench::run(session::client_options(globals)?, &requests, options);
+    let report = tokio::select! {
+        report = running => report?,
+        _ = tokio::signal::ctrl_c() => return Ok(exit::INTERRUPTED),
+    };
+    let printed = match format_or_default(globals.output) {
+        args::Format::Table | args::Format::Plain => {
+            output::Printed { out: report.to_string().into_bytes(), err: String::new() }
+        }
+        _ => {
+            let json = serde_json::to_value(&report);
+            output::compact(&json.map_err(|e| Error::new(Code::Internal, e.to_string()))?)
+        }
+    };
+    let _ = output::print(&printed);
+    Ok(if report.ok { exit::YES } else { exit::NO })
 }
 
 /// Prints how a command ended and answers its exit code.

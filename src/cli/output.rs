@@ -157,7 +157,8 @@ fn hex(text: &mut String, byte: u8) {
 /// An error for people: what happened, and what to do about it.
 pub fn explain(failure: &Failure) -> String {
     let error = &failure.error;
-    let mut text = format!("error[{}]: {}\n", error.code, escape(error.message.trim_end().as_bytes()));
+    let mut text =
+        format!("error[{}]: {}\n", error.code, escape(error.message.trim_end().as_bytes()));
     text.push_str(&format!("  {}: {}\n", class_name(error.class()), class_advice(error.class())));
     for (index, result) in failure.results.iter().enumerate() {
         let line = match result {
@@ -198,9 +199,15 @@ fn class_advice(class: Class) -> &'static str {
 
 fn hint(error: &Error) -> Option<&'static str> {
     match error.code {
-        Code::Unreachable => Some("name a running node with --endpoint HOST:PORT or PPDB_ENDPOINTS"),
-        Code::BadCertificate => Some("`ppdb cert list --certs DIR` shows which certificates there are"),
-        Code::NotFormed => Some("`ppdb cluster init --member n1=primary@HOST:PORT …` forms a cluster"),
+        Code::Unreachable => {
+            Some("name a running node with --endpoint HOST:PORT or PPDB_ENDPOINTS")
+        }
+        Code::BadCertificate => {
+            Some("`ppdb cert list --certs DIR` shows which certificates there are")
+        }
+        Code::NotFormed => {
+            Some("`ppdb cluster init --member n1=primary@HOST:PORT …` forms a cluster")
+        }
         Code::CrossShard => Some("keys with the same {tag} share a shard"),
         Code::BadConfig => Some("`ppdb config show --origin` shows each setting and its source"),
         Code::UnknownCommand => Some("`help` lists the commands"),
@@ -247,7 +254,10 @@ mod tests {
         assert_eq!(shown(Value::Doc(doc), Format::Plain).0, "n1\tprimary\nn22\treplica\n");
         let entries = vec![(Bytes::from_static(b"k"), None)];
         let page = Value::Page { entries, cursor: Some("c9".into()) };
-        assert_eq!(shown(page.clone(), Format::Plain), ("k\n".into(), "more: --cursor c9\n".into()));
+        assert_eq!(
+            shown(page.clone(), Format::Plain),
+            ("k\n".into(), "more: --cursor c9\n".into())
+        );
         assert_eq!(shown(page, Format::Table).0, "KEY\nk\n");
     }
 

@@ -57,7 +57,8 @@ impl Call {
         self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
     }
 
-    fn options(&self, atomic: bool) -> Result<CallOptions> {
+    /// How its requests are carried out.
+    pub fn options(&self, atomic: bool) -> Result<CallOptions> {
         Ok(CallOptions {
             level: self.globals.read_level()?,
             after: self.globals.after,
@@ -110,7 +111,8 @@ impl Session {
         let timeout = globals.timeout.unwrap_or(usual);
         let changes = changes(&cli.verb);
         let call = Call { globals, typed: cli.globals, deadline: Instant::now() + timeout };
-        let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand)).await
+        let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand))
+            .await
         {
             Ok(done) => done,
             Err(_) => Err(out_of_time(changes, timeout).into()),
@@ -136,8 +138,10 @@ impl Session {
             }
             Verb::Cert(verb) => Ok(cert::run(&verb, &call.globals)?),
             Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
-            Verb::Version => Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION"))))),
-            Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) => {
+            Verb::Version => {
+                Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION")))))
+            }
+            Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";
                 Err(Error::new(Code::BadRequest, message).into())
             }
@@ -205,16 +209,21 @@ impl Session {
 
 /// Connects within the time of the call; also says which cluster our certificate is of.
 pub async fn open(globals: &Globals, call: &Call) -> Result<(Client, String)> {
-    let (ca, cert, key) = globals.identity_paths();
-    let identity = Identity::load(&ca, &cert, &key)?;
-    let cluster = identity.principal().cluster.clone();
-    let endpoints = globals.endpoints();
-    let names = endpoints.join(", ");
-    let options = Options { endpoints, identity, connections_per_node: CONNECTIONS_PER_NODE };
+    let options = client_options(globals)?;
+    let cluster = options.identity.principal().cluster.clone();
+    let names = options.endpoints.join(", ");
     match tokio::time::timeout(call.left(), Client::connect(options)).await {
         Ok(client) => Ok((client?, cluster)),
         Err(_) => Err(Error::new(Code::Unreachable, format!("no answer from {names} in time"))),
     }
+}
+
+/// What a client is made from: where, and as whom.
+pub fn client_options(globals: &Globals) -> Result<Options> {
+    let (ca, cert, key) = globals.identity_paths();
+    let identity = Identity::load(&ca, &cert, &key)?;
+    let endpoints = globals.endpoints();
+    Ok(Options { endpoints, identity, connections_per_node: CONNECTIONS_PER_NODE })
 }
 
 /// True for commands after whose time nobody can say whether they took effect.
@@ -232,7 +241,10 @@ fn changes(verb: &Verb) -> bool {
 fn out_of_time(changes: bool, timeout: Duration) -> Error {
     let within = humantime::format_duration(timeout);
     if changes {
-        return Error::new(Code::Unknown, format!("no answer within {within}; it may have happened"));
+        return Error::new(
+            Code::Unknown,
+            format!("no answer within {within}; it may have happened"),
+        );
     }
     Error::new(Code::DeadlineExceeded, format!("no answer within {within}"))
 }
@@ -246,9 +258,11 @@ fn from_standard_input(data: &mut Data) -> Result<()> {
     }
     let mut bytes = Vec::new();
     let limit = limits::VALUE_BYTES_MAX as u64 + 1;
-    std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(|error| {
-        Error::new(Code::BadRequest, format!("standard input: {error}"))
-    })?;
+    std::io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::new(Code::BadRequest, format!("standard input: {error}")))?;
     *value = std::ffi::OsString::from_vec(bytes);
     Ok(())
 }
@@ -320,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn programs_of_their_own_are_not_for_the_shell_and_a_missing_certificate_is_an_answer() {
         let mut session = Session::new(Globals::default(), Door::Shell);
-        for line in ["serve --primary", "shell", "demo"] {
+        for line in ["serve --primary", "shell", "demo", "bench"] {
             let failure = session.run(parse(line).unwrap(), &Stand::default()).await.unwrap_err();
             assert_eq!(failure.error.code, Code::BadRequest, "{line}");
         }

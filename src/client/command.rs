@@ -105,8 +105,7 @@ mod tests {
     use crate::wire::client::Strategy;
 
     fn formation(members: &[(&str, Role)]) -> Formation {
-        let members =
-            members.iter().map(|(n, role)| (name(n), *role, format!("{n}:1"))).collect();
+        let members = members.iter().map(|(n, role)| (name(n), *role, format!("{n}:1"))).collect();
         Formation { cluster: "c".into(), shards: 2, members }
     }
 
@@ -115,10 +114,8 @@ mod tests {
     #[tokio::test]
     async fn forming_goes_to_the_first_primary_by_name_and_brings_the_map() {
         let formed = Answer::Formed { map: map(1, Strategy::Sharded), created: true };
-        let inner =
-            Inner::new(Fake::new([Step::reply("n1", ReplyBody::Command(formed.clone()))]));
-        let members =
-            [("a0", Role::Replica), ("n2", Role::Primary), ("n1", Role::Primary)];
+        let inner = Inner::new(Fake::new([Step::reply("n1", ReplyBody::Command(formed.clone()))]));
+        let members = [("a0", Role::Replica), ("n2", Role::Primary), ("n1", Role::Primary)];
         let command = Command::ClusterInit(formation(&members));
         let answer = inner.command(command, None, TIMEOUT).await.unwrap();
         assert_eq!(answer, (formed, name("n1")));

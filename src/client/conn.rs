@@ -87,7 +87,7 @@ impl Conn {
         until: Instant,
     ) -> Result<ReplyBody, Failure> {
         let full = || {
-            let message = format!("{IN_FLIGHT_MAX} requests are in flight to {}", self.node);
+            let message = format!("too many requests are in flight to {}", self.node);
             Failure::NotSent(Error::new(Code::Overloaded, message))
         };
         let not_sent = |why: &str| {
@@ -117,8 +117,8 @@ impl Conn {
             match timeout_at(until.into(), self.sender.send(frame)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(not_sent(&error.to_string())),
-                // It may have been queued at the last moment.
-                Err(_) => return Err(Failure::TimedOut),
+                // Given up before it returned, `send` has queued nothing.
+                Err(_) => return Err(full()),
             }
         }
         match timeout_at(until.into(), &mut told).await {

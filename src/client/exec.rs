@@ -11,9 +11,7 @@ use super::split::{Chunk, check_atomic, split};
 use super::tokens::Seen;
 use super::{CallOptions, Level, OpAnswer};
 use crate::types::{Code, Error, NodeName, Op, OpResult, ReadLevel, Result, ShardId, Token};
-use crate::wire::client::{
-    Kv, KvReply, Map, ReplyBody, RequestBody, decode_results, encode_ops,
-};
+use crate::wire::client::{Kv, KvReply, Map, ReplyBody, RequestBody, decode_results, encode_ops};
 use futures_util::future::{Either, join_all, select};
 use parking_lot::RwLock;
 use std::collections::VecDeque;
@@ -107,11 +105,7 @@ impl<N: Net> Inner<N> {
     }
 
     /// One result for each operation, in order.
-    pub(crate) async fn call(
-        &self,
-        ops: Vec<Op>,
-        options: &CallOptions,
-    ) -> Vec<Result<OpAnswer>> {
+    pub(crate) async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer>> {
         let deadline = self.deadline(options.timeout);
         let count = ops.len();
         let all = |error: Error| vec![Err(error); count];

@@ -160,11 +160,8 @@ async fn without_retry_a_write_is_sent_once_unnamed_and_told_as_it_is() {
 
 #[tokio::test]
 async fn an_expired_session_is_replaced_if_nothing_was_sent_under_it() {
-    let steps = [
-        Step::done("n1"),
-        Step::refused("n1", Code::SessionExpired, None),
-        Step::done("n1"),
-    ];
+    let steps =
+        [Step::done("n1"), Step::refused("n1", Code::SessionExpired, None), Step::done("n1")];
     let inner = client(Strategy::Sharded, steps);
     assert!(inner.call(put(), &options()).await[0].is_ok());
     assert!(one(&inner, put(), &options()).await.is_ok());
@@ -192,11 +189,8 @@ async fn a_refusal_for_good_after_a_lost_answer_is_still_unknown() {
 
 #[tokio::test]
 async fn a_dead_leader_is_replaced_by_whoever_the_others_name() {
-    let steps = [
-        Step::timed_out("n1"),
-        Step::refused("*", Code::NotLeader, Some("n3")),
-        Step::done("n3"),
-    ];
+    let steps =
+        [Step::timed_out("n1"), Step::refused("*", Code::NotLeader, Some("n3")), Step::done("n3")];
     let inner = client(Strategy::Full, steps);
     assert!(one(&inner, put(), &options()).await.is_ok());
     assert!(inner.net.passed() < Duration::from_millis(1_500), "{:?}", inner.net.passed());
@@ -204,10 +198,8 @@ async fn a_dead_leader_is_replaced_by_whoever_the_others_name() {
 
 #[tokio::test]
 async fn moved_brings_the_new_map_and_then_the_new_owner() {
-    let inner = client(
-        Strategy::Sharded,
-        [Step::refused("n1", Code::Moved, None), Step::done("n2")],
-    );
+    let inner =
+        client(Strategy::Sharded, [Step::refused("n1", Code::Moved, None), Step::done("n2")]);
     let mut moved = map(2, Strategy::Sharded);
     moved.shards[0].owner = name("n2");
     moved.shards[0].copies = vec![name("n2"), name("r1")];

@@ -47,12 +47,8 @@ impl Merge {
         after: Option<Bytes>,
         limit: usize,
     ) -> Self {
-        let source = |shard| Source {
-            shard,
-            entries: VecDeque::new(),
-            after: after.clone(),
-            more: true,
-        };
+        let source =
+            |shard| Source { shard, entries: VecDeque::new(), after: after.clone(), more: true };
         Self {
             sources: shards.into_iter().map(source).collect(),
             heads: BinaryHeap::new(),
@@ -72,9 +68,7 @@ impl Merge {
     /// The pages without which the next key is not known; empty once the merge can go on or is over.
     pub(crate) fn needs(&self) -> Vec<Need> {
         let hungry = self.sources.iter().enumerate().filter(|(_, s)| s.hungry());
-        hungry
-            .map(|(source, s)| Need { source, shard: s.shard, after: s.after.clone() })
-            .collect()
+        hungry.map(|(source, s)| Need { source, shard: s.shard, after: s.after.clone() }).collect()
     }
 
     /// Takes a page of a shard over. One that is out of order or brings nothing on is refused: with it

@@ -16,8 +16,8 @@
 //!     endpoints: vec!["127.0.0.1:7401".into(), "127.0.0.1:7402".into()],
 //!     identity: Identity::load(
 //!         &certs.join("ca.crt"),
-//!         &certs.join("alice.crt"),
-//!         &certs.join("alice.key"),
+//!         &certs.join("user-alice.crt"),
+//!         &certs.join("user-alice.key"),
 //!     )?,
 //!     connections_per_node: 1,
 //! })
@@ -88,6 +88,8 @@ mod tokens;
 
 #[cfg(test)]
 mod chaos_tests;
+#[cfg(test)]
+mod socket_tests;
 #[cfg(test)]
 mod testing;
 
@@ -213,11 +215,7 @@ impl Client {
     /// Operations of one shard that fit one request (`limits::REQUEST_OPS_MAX`,
     /// `limits::REQUEST_BYTES_MAX`) are atomic together if a write is among them. Operations on one key
     /// take effect in the order given.
-    pub async fn call(
-        &self,
-        ops: Vec<Op>,
-        options: &CallOptions,
-    ) -> Vec<Result<OpAnswer, Error>> {
+    pub async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer, Error>> {
         self.inner.call(ops, options).await
     }
 

@@ -101,7 +101,8 @@ impl Pool {
         if let Some(conn) = slot.live(to) {
             return Ok(conn);
         }
-        let late = || Error::new(Code::Unreachable, format!("not connected to {} in time", to.name));
+        let late =
+            || Error::new(Code::Unreachable, format!("not connected to {} in time", to.name));
         let attempts = timeout_at(until.into(), slot.connecting.lock()).await;
         let mut attempts = attempts.map_err(|_| late())?;
         if let Some(conn) = slot.live(to) {
@@ -134,7 +135,9 @@ impl Pool {
         let known = || {
             let peers = self.peers.read();
             let mut slots = peers.values().flat_map(|peer| &peer.slots);
-            slots.find_map(|slot| slot.conn.read().clone().filter(|c| c.addr == addr && !c.is_over()))
+            slots.find_map(|slot| {
+                slot.conn.read().clone().filter(|c| c.addr == addr && !c.is_over())
+            })
         };
         let conn = match known() {
             Some(conn) => conn,

@@ -166,9 +166,7 @@ fn a_pinned_read_that_is_too_stale_is_reported_and_not_taken_elsewhere() {
 fn the_pause_a_node_asks_for_is_kept_and_ends_the_request_if_it_is_too_long() {
     let now = start();
     let busy = |ms| Failure::Refused(Error::new(Code::Overloaded, "full").retry_after(ms));
-    let Next::Again(again) = core(Kind::Write, true, now).on(busy(300), now, 0.0) else {
-        panic!()
-    };
+    let Next::Again(again) = core(Kind::Write, true, now).on(busy(300), now, 0.0) else { panic!() };
     assert!(again.wait >= Duration::from_millis(300));
     let next = core(Kind::Write, true, now).on(busy(5_000), now, 0.0);
     assert!(matches!(next, Next::Report(error) if error.code == Code::Overloaded));

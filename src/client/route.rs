@@ -192,8 +192,7 @@ mod tests {
     fn what_is_asked_decides_who_may_answer() {
         let session = CallOptions { level: Level::Session, ..CallOptions::default() };
         let pinned = CallOptions { node: Some(name("r1")), ..session.clone() };
-        let pinned_linearizable =
-            CallOptions { node: Some(name("r1")), ..CallOptions::default() };
+        let pinned_linearizable = CallOptions { node: Some(name("r1")), ..CallOptions::default() };
         let any = CallOptions::default();
         assert_eq!(want(true, Strategy::Full, &pinned), Want::Leader);
         assert_eq!(want(false, Strategy::Sharded, &any), Want::Leader);

@@ -107,11 +107,79 @@ impl Step {
     }
 }
 
+/// A clock that moves when everybody sleeps: to the end of the sleep that ends first.
+pub(crate) struct VirtualTime {
+    start: Instant,
+    state: Mutex<Sleepers>,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    passed: Duration,
+    until: Vec<Instant>,
+    /// Raised by whatever happens besides sleeping.
+    activity: u64,
+}
+
+impl VirtualTime {
+    /// Polls of a sleeper without any activity after which everybody else must be asleep too.
+    const IDLE_POLLS: u32 = 50;
+
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), state: Mutex::default() }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.start + self.passed()
+    }
+
+    pub(crate) fn passed(&self) -> Duration {
+        self.state.lock().passed
+    }
+
+    /// Something happened and took this long.
+    pub(crate) fn spend(&self, time: Duration) {
+        let mut state = self.state.lock();
+        state.passed += time;
+        state.activity += 1;
+    }
+
+    pub(crate) fn advance_to(&self, at: Instant) {
+        self.spend(at.saturating_duration_since(self.now()));
+    }
+
+    pub(crate) async fn sleep_until(&self, at: Instant) {
+        self.state.lock().until.push(at);
+        let _awake = Awake(self, at);
+        let (mut idle, mut activity) = (0, 0);
+        while self.now() < at {
+            tokio::task::yield_now().await;
+            let mut state = self.state.lock();
+            idle = if state.activity == activity { idle + 1 } else { 0 };
+            activity = state.activity;
+            if idle > Self::IDLE_POLLS && state.until.iter().all(|other| at <= *other) {
+                state.passed = state.passed.max(at.saturating_duration_since(self.start));
+                state.activity += 1;
+            }
+        }
+    }
+}
+
+struct Awake<'a>(&'a VirtualTime, Instant);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if let Some(at) = state.until.iter().position(|at| *at == self.1) {
+            state.until.swap_remove(at);
+        }
+    }
+}
+
 /// Follows a script for `Kv`, `Scan` and `Command`; answers `Map` and `OpenSession` by itself. Its time
 /// moves only while somebody waits.
 pub(crate) struct Fake {
-    start: Instant,
-    passed: Mutex<Duration>,
+    time: VirtualTime,
     steps: Mutex<VecDeque<Step>>,
     /// When the script is over, this happens again and again.
     pub(crate) always: Option<Step>,
@@ -123,8 +191,7 @@ pub(crate) struct Fake {
 impl Fake {
     pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         Self {
-            start: Instant::now(),
-            passed: Mutex::default(),
+            time: VirtualTime::new(),
             steps: Mutex::new(steps.into_iter().collect()),
             always: None,
             map: Mutex::new(map(1, Strategy::Sharded)),
@@ -158,30 +225,21 @@ impl Fake {
     }
 
     pub(crate) fn passed(&self) -> Duration {
-        *self.passed.lock()
+        self.time.passed()
     }
 
     pub(crate) fn steps_left(&self) -> usize {
         self.steps.lock().len()
     }
-
-    fn advance_to(&self, at: Instant) {
-        let mut passed = self.passed.lock();
-        *passed = (*passed).max(at.saturating_duration_since(self.start));
-    }
 }
 
 impl Net for Fake {
     fn now(&self) -> Instant {
-        self.start + self.passed()
+        self.time.now()
     }
 
     async fn sleep_until(&self, at: Instant) {
-        // Whatever else can run goes first, as if the sleep were long.
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-        self.advance_to(at);
+        self.time.sleep_until(at).await;
     }
 
     async fn exchange(
@@ -191,6 +249,7 @@ impl Net for Fake {
         until: Instant,
     ) -> Result<ReplyBody, Failure> {
         self.sent.lock().push((to.name.clone(), body.clone()));
+        self.time.spend(Duration::ZERO);
         tokio::task::yield_now().await;
         match body {
             RequestBody::Map => return Ok(ReplyBody::Map(self.map.lock().clone())),
@@ -206,7 +265,7 @@ impl Net for Fake {
         let step = step.unwrap_or_else(|| panic!("{} was asked after the script", to.name));
         assert!(step.node == "*" || step.node == to.name.as_str(), "{step:?}, not {}", to.name);
         if let Err(Failure::TimedOut) = step.outcome {
-            self.advance_to(until);
+            self.time.advance_to(until);
         }
         step.outcome
     }

@@ -26,7 +26,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Layer> {
         .parse()
         .map_err(|error: toml::de::Error| bad(format!("{}: {error}", path.display())))?;
     let mut values = Vec::new();
-    flatten("", &table, &mut values).map_err(|error| bad(format!("{}: {error}", path.display())))?;
+    flatten("", &table, &mut values)
+        .map_err(|error| bad(format!("{}: {error}", path.display())))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for (setting, text) in &mut values {
         if setting.path && !text.is_empty() && Path::new(text.as_str()).is_relative() {
@@ -49,7 +50,10 @@ fn flatten(
                 values.push((setting, number.to_string()));
             }
             (Some(_), other) => {
-                return Err(format!("`{name}` is a {}, not a string or a number", other.type_str()));
+                return Err(format!(
+                    "`{name}` is a {}, not a string or a number",
+                    other.type_str()
+                ));
             }
             (None, toml::Value::Table(inner)) if is_table(&name) => {
                 flatten(&format!("{name}."), inner, values)?;
@@ -61,9 +65,9 @@ fn flatten(
 }
 
 fn is_table(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| {
-        setting.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
-    })
+    SETTINGS
+        .iter()
+        .any(|setting| setting.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// What is said of a name that is no setting.

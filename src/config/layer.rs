@@ -124,19 +124,14 @@ pub fn resolve(layers: &[Layer]) -> Result<Resolved> {
     resolved.fill_in();
     for (setting, value) in SETTINGS.iter().zip(&resolved.values) {
         let Some(text) = &value.text else { continue };
-        (setting.check)(text).map_err(|error| {
-            bad(format!("{} (from {}): {error}", value.name, value.origin))
-        })?;
+        (setting.check)(text)
+            .map_err(|error| bad(format!("{} (from {}): {error}", value.name, value.origin)))?;
     }
     Ok(resolved)
 }
 
 fn default(setting: &Setting) -> Value {
-    Value {
-        name: setting.name,
-        text: setting.default.map(str::to_owned),
-        origin: Origin::Default,
-    }
+    Value { name: setting.name, text: setting.default.map(str::to_owned), origin: Origin::Default }
 }
 
 impl Resolved {
@@ -224,7 +219,8 @@ mod tests {
     #[test]
     fn the_later_source_wins_and_is_named() {
         let path = Path::new("/e/ppdb.toml");
-        let file = file::parse("name='f'\nrole='replica'\nlisten='10.0.0.1:1'\ndata_dir='/f'", path);
+        let file =
+            file::parse("name='f'\nrole='replica'\nlisten='10.0.0.1:1'\ndata_dir='/f'", path);
         let env = env(&[("PPDB_NAME", "e"), ("PPDB_DATA_DIR", "/e"), ("HOME", "/root")]).unwrap();
         let resolved = resolve(&[file.unwrap(), env, flag("data_dir", "/g")]).unwrap();
         assert_eq!(origin(&resolved, "log.level"), (Some("info"), "default".into()));
@@ -261,7 +257,8 @@ mod tests {
         let resolved = resolve(&[flag("role", "primary")]).unwrap();
         assert_eq!(resolved.get("cert"), None);
         assert!(resolved.settings().unwrap_err().message.contains("`name` is missing"));
-        let layers = [flag("role", "primary"), flag("name", "n1"), flag("raft.election_min", "500ms")];
+        let layers =
+            [flag("role", "primary"), flag("name", "n1"), flag("raft.election_min", "500ms")];
         assert!(resolve(&layers).unwrap().settings().unwrap_err().message.contains("heartbeats"));
         let layers = [flag("name", "n1")];
         assert!(resolve(&layers).unwrap().settings().unwrap_err().message.contains("--primary"));

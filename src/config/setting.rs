@@ -239,7 +239,8 @@ mod tests {
         for good in ["127.0.0.1:7101", "[::1]:7101", "db1.example:7101", "n1:1"] {
             assert_eq!(host_port(good), Ok(()), "{good}");
         }
-        for bad in ["", ":7101", "db1", "db1:0", "db1:70000", "0.0.0.0:7101", "[::]:7101", "a b:1"] {
+        for bad in ["", ":7101", "db1", "db1:0", "db1:70000", "0.0.0.0:7101", "[::]:7101", "a b:1"]
+        {
             assert!(host_port(bad).is_err(), "{bad}");
         }
     }

@@ -50,9 +50,14 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, expected) in
-            [("0", 0), ("512", 512), ("64KiB", 65_536), ("1 MiB", 1 << 20), ("2kB", 2_000), ("7B", 7)]
-        {
+        for (text, expected) in [
+            ("0", 0),
+            ("512", 512),
+            ("64KiB", 65_536),
+            ("1 MiB", 1 << 20),
+            ("2kB", 2_000),
+            ("7B", 7),
+        ] {
             assert_eq!(bytes(text), Ok(expected), "{text}");
         }
         for bad in ["", "MiB", "1.5MiB", "-1", "1TiB", "99999999999GiB"] {

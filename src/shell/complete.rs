@@ -61,7 +61,7 @@ fn flags(command: &Command) -> Vec<String> {
 }
 
 fn values(arg: &Arg, nodes: &[String]) -> Vec<String> {
-    if arg.get_id() == "node" {
+    if arg.get_long() == Some("node") {
         return nodes.to_vec();
     }
     let known = arg.get_possible_values();

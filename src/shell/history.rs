@@ -16,7 +16,8 @@ pub fn file(get: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     }
     let absolute = |path: &PathBuf| path.is_absolute();
     let state = get("XDG_STATE_HOME").filter(absolute);
-    let state = state.or_else(|| get("HOME").filter(absolute).map(|home| home.join(".local/state")));
+    let state =
+        state.or_else(|| get("HOME").filter(absolute).map(|home| home.join(".local/state")));
     state.map(|state| state.join("ppdb/history"))
 }
 

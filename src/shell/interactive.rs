@@ -134,7 +134,8 @@ fn remember(session: &Session, shared: &Mutex<Shared>) {
     shared.seen.node = session.last_node().cloned();
     let map = session.map().filter(|map| !map.nodes.is_empty());
     shared.seen.map = map.as_ref().map(|map| (map.strategy, map.epoch));
-    shared.nodes = map.map_or_else(Vec::new, |map| map.nodes.iter().map(|n| n.name.to_string()).collect());
+    shared.nodes =
+        map.map_or_else(Vec::new, |map| map.nodes.iter().map(|n| n.name.to_string()).collect());
 }
 
 /// Keeps asking how the cluster is, while there is a client.

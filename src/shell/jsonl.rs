@@ -130,7 +130,11 @@ mod tests {
                 assert!(answer["ms"].is_number());
                 match answer["ok"].as_bool().unwrap() {
                     true => answer["value"].as_str().unwrap().chars().take(1).collect(),
-                    false => format!("{} {}", answer["code"].as_str().unwrap(), answer["outcome"].as_str().unwrap()),
+                    false => format!(
+                        "{} {}",
+                        answer["code"].as_str().unwrap(),
+                        answer["outcome"].as_str().unwrap()
+                    ),
                 }
             })
             .collect();

@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 
 /// The words of a line; an open quote is refused. A line of blanks or a comment has none.
 pub fn words(line: &[u8]) -> Result<Vec<OsString>> {
-    let words = shlex::bytes::split(line)
-        .ok_or_else(|| Error::new(Code::BadRequest, "a quote is not closed, or a `\\` ends the line"))?;
+    let words = shlex::bytes::split(line).ok_or_else(|| {
+        Error::new(Code::BadRequest, "a quote is not closed, or a `\\` ends the line")
+    })?;
     Ok(words.into_iter().map(OsString::from_vec).collect())
 }
 

@@ -95,7 +95,8 @@ fn of_object(object: Object) -> Result<Asked> {
     ];
     for (name, word, text) in fields {
         if let Some(text) = text {
-            let bytes = BASE64.decode(text).map_err(|e| bad(format!("{name} is not base64: {e}")))?;
+            let bytes =
+                BASE64.decode(text).map_err(|e| bad(format!("{name} is not base64: {e}")))?;
             stand.ins.insert(word.into(), Bytes::from(bytes));
         }
     }
@@ -125,7 +126,8 @@ fn of_object(object: Object) -> Result<Asked> {
 
 /// Puts the words where their positions are: key and expected behind the command, the value at the end.
 fn put_in(words: &[OsString], at: usize, stand: &Stand) -> Vec<OsString> {
-    let of = |word: &str| stand.ins.contains_key(OsString::from(word).as_os_str()).then(|| word.into());
+    let of =
+        |word: &str| stand.ins.contains_key(OsString::from(word).as_os_str()).then(|| word.into());
     let (before, after) = words.split_at(at + 1);
     let mut all = before.to_vec();
     all.extend(of(KEY));
@@ -139,7 +141,9 @@ fn put_in(words: &[OsString], at: usize, stand: &Stand) -> Vec<OsString> {
 fn only_key(cli: &Cli, stand: &Stand) -> Result<()> {
     let has_key = stand.ins.contains_key(OsString::from(KEY).as_os_str());
     let keys = match &cli.verb {
-        Verb::Data(Data::Del { keys, .. } | Data::Exists { keys } | Data::Mget { keys, .. }) => keys.len(),
+        Verb::Data(Data::Del { keys, .. } | Data::Exists { keys } | Data::Mget { keys, .. }) => {
+            keys.len()
+        }
         Verb::Data(Data::Mset { pairs, .. }) => pairs.len() / 2,
         _ => 1,
     };
@@ -250,7 +254,10 @@ mod tests {
         assert_eq!(ops(r#"{"argv":["set","k"],"value_b64":""}"#), set(b"k", b""));
         assert_eq!(ops("{\"argv\":[\"set\",\"k\",\"\\u00e9\"]}"), set(b"k", "é".as_bytes()));
         let key = Bytes::from_static(b"\xfe");
-        assert_eq!(ops(r#"{"argv":["incr","5"],"key_b64":"/g=="}"#), [Op::Incr { key: key.clone(), by: 5 }]);
+        assert_eq!(
+            ops(r#"{"argv":["incr","5"],"key_b64":"/g=="}"#),
+            [Op::Incr { key: key.clone(), by: 5 }]
+        );
         assert_eq!(ops(r#"{"argv":["scan"],"key_b64":"/g=="}"#), [Op::Get { key: key.clone() }]);
         assert_eq!(ops(r#"{"argv":["mget"],"key_b64":"/g=="}"#), [Op::Get { key: key.clone() }]);
         let value = Bytes::from_static(b"n");
@@ -292,7 +299,10 @@ mod tests {
     #[test]
     fn help_is_an_answer_and_exit_is_the_end() {
         for line in ["help", "?", "help get", "get --help", r#"["help"]"#] {
-            assert!(matches!(parse(line.as_bytes()), Asked::Answer(done) if done.is_ok()), "{line}");
+            assert!(
+                matches!(parse(line.as_bytes()), Asked::Answer(done) if done.is_ok()),
+                "{line}"
+            );
         }
         assert!(matches!(parse(b"exit"), Asked::Leave));
         assert!(matches!(parse(b" quit \r"), Asked::Leave));

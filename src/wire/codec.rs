@@ -3,7 +3,7 @@
 //! Structs have no field names on the wire, so a layout never changes: a new layout is a new enum
 //! variant at the end, or a new version byte. postcard bounds lengths by the bytes that remain.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 /// Version of every frame and stored record that this build writes.
 pub const VERSION: u8 = 1;
@@ -40,8 +40,8 @@ pub fn encode_into<T: Serialize>(value: &T, mut out: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Decodes the whole buffer.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+/// Decodes the whole buffer; the value may borrow from it.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
     let (version, body) = bytes.split_first().ok_or(Error::Empty)?;
     if *version != VERSION {
         return Err(Error::Version(*version));

@@ -43,7 +43,9 @@ pub enum Admin {
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Cluster {
     /// Forms a cluster of nodes that are running; repeating the same one is harmless.
-    #[command(after_help = "Example:\n  ppdb cluster init --member n1=primary@127.0.0.1:7101 --member r1=replica@127.0.0.1:7104")]
+    #[command(
+        after_help = "Example:\n  ppdb cluster init --member n1=primary@127.0.0.1:7101 --member r1=replica@127.0.0.1:7104"
+    )]
     Init {
         /// A member: name, role (`primary` or `replica`) and address. 1 to 5 primaries, 0 to 2 replicas.
         #[arg(long = "member", required = true, value_name = "NAME=ROLE@HOST:PORT")]
@@ -119,7 +121,8 @@ mod tests {
         let member: Member = "r1=replica@db4.example:7101".parse().unwrap();
         assert_eq!((member.name.as_str(), member.role), ("r1", Role::Replica));
         assert_eq!(member.addr, "db4.example:7101");
-        for bad in ["n1", "n1=primary", "n1=chief@h:1", "N1=primary@h:1", "n1=primary@h", "n1=primary@h:0"]
+        for bad in
+            ["n1", "n1=primary", "n1=chief@h:1", "N1=primary@h:1", "n1=primary@h", "n1=primary@h:0"]
         {
             assert!(bad.parse::<Member>().is_err(), "{bad}");
         }

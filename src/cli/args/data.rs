@@ -10,14 +10,18 @@ use std::ffi::OsString;
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Data {
     /// Value of a key.
-    #[command(after_help = "Example:\n  ppdb get user:1\n  ppdb get user:1 --level local --max-staleness 500ms")]
+    #[command(
+        after_help = "Example:\n  ppdb get user:1\n  ppdb get user:1 --level local --max-staleness 500ms"
+    )]
     Get {
         /// The key.
         #[arg(allow_negative_numbers = true)]
         key: OsString,
     },
     /// Stores a value.
-    #[command(after_help = "Example:\n  ppdb set user:1 ann --ttl 30s\n  ppdb set lock:7 me --nx\n  ppdb set photo - < photo.jpg")]
+    #[command(
+        after_help = "Example:\n  ppdb set user:1 ann --ttl 30s\n  ppdb set lock:7 me --nx\n  ppdb set photo - < photo.jpg"
+    )]
     Set {
         /// The key.
         #[arg(allow_negative_numbers = true)]
@@ -69,14 +73,16 @@ pub enum Data {
     #[command(after_help = "Example:\n  ppdb mset {ann}.name Ann {ann}.age 7 --atomic")]
     Mset {
         /// Key, value, key, value, and so on.
-        #[arg(required = true, value_names = ["KEY", "VALUE"], num_args = 2, allow_negative_numbers = true)]
+        #[arg(required = true, value_names = ["KEY", "VALUE"], num_args = 2.., allow_negative_numbers = true)]
         pairs: Vec<OsString>,
         /// All or none: refused unless the keys share a shard.
         #[arg(long)]
         atomic: bool,
     },
     /// Keys that start with a prefix, in order, with their values.
-    #[command(after_help = "Example:\n  ppdb scan user: --limit 20\n  ppdb scan user: --keys-only --cursor CURSOR")]
+    #[command(
+        after_help = "Example:\n  ppdb scan user: --limit 20\n  ppdb scan user: --keys-only --cursor CURSOR"
+    )]
     Scan {
         /// Only keys that start with this; without it all keys.
         #[arg(allow_negative_numbers = true)]

@@ -3,8 +3,8 @@
 //! Three sources lie on top of each other: the environment, the flags of the program (which are the
 //! defaults of a shell session), and the flags of one line.
 
-use crate::config::units;
 use crate::client::Level;
+use crate::config::units;
 use crate::types::{Code, Error, NodeName, Result, Token};
 use clap::{Args, Parser, ValueEnum};
 use std::ffi::OsString;
@@ -35,58 +35,123 @@ pub enum LevelName {
     Local,
 }
 
-/// Flags that every command takes; whatever was not given is none.
+/// Flags that every command takes; whatever was not given is none. Their ids have a prefix, because an
+/// argument of a command with the same id would silently take the place of the flag.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Globals {
     /// Output; a table on a terminal, plain when piped.
-    #[arg(short = 'o', long = "output", global = true, value_enum, value_name = "FORMAT")]
+    #[arg(
+        id = "global-output",
+        short = 'o',
+        long = "output",
+        global = true,
+        value_enum,
+        value_name = "FORMAT"
+    )]
     #[arg(help_heading = "Global options", hide_possible_values = true)]
     #[arg(help = "Output: table, plain, json or jsonl; a table on a terminal, plain when piped")]
     pub output: Option<Format>,
     /// A node to start from; repeat it for more (env PPDB_ENDPOINTS, separated by commas).
-    #[arg(long = "endpoint", global = true, value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        id = "global-endpoint",
+        long = "endpoint",
+        global = true,
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
     #[arg(help_heading = "Global options")]
     pub endpoints: Vec<String>,
     /// Folder with ca.crt and the certificate of --user (env PPDB_CERTS; `certs` if there is one).
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        id = "global-certs",
+        long = "certs",
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub certs: Option<PathBuf>,
     /// Whose certificate in that folder (env PPDB_USER; `admin`).
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    #[arg(
+        id = "global-user",
+        long = "user",
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
     pub user: Option<String>,
     /// Certificate of the CA, instead of the one in --certs (env PPDB_CA).
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    #[arg(
+        id = "global-ca",
+        long = "ca",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     #[arg(hide_short_help = true)]
     pub ca: Option<PathBuf>,
     /// Own certificate, instead of the one in --certs (env PPDB_CERT).
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    #[arg(
+        id = "global-cert",
+        long = "cert",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     #[arg(hide_short_help = true)]
     pub cert: Option<PathBuf>,
     /// Key of that certificate, mode 0600 (env PPDB_KEY).
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    #[arg(
+        id = "global-key",
+        long = "key",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     #[arg(hide_short_help = true)]
     pub key: Option<PathBuf>,
     /// The whole time a command may take, retries included (env PPDB_TIMEOUT; 5s).
-    #[arg(long, global = true, value_name = "TIME", value_parser = timeout)]
+    #[arg(id = "global-timeout", long = "timeout", global = true, value_name = "TIME", value_parser = timeout)]
     #[arg(help_heading = "Global options")]
     pub timeout: Option<Duration>,
     /// Report the first failure; without it what is safe to repeat is repeated.
-    #[arg(long, global = true, help_heading = "Global options", hide_short_help = true)]
+    #[arg(
+        id = "global-no-retry",
+        long = "no-retry",
+        global = true,
+        help_heading = "Global options",
+        hide_short_help = true
+    )]
     pub no_retry: bool,
     /// Ask this node for `session` and `local` reads, and for what a single node answers (env PPDB_NODE).
-    #[arg(long, global = true, value_name = "NODE", value_parser = NodeName::new)]
+    #[arg(id = "global-node", long = "node", global = true, value_name = "NODE", value_parser = NodeName::new)]
     #[arg(help_heading = "Global options", hide_short_help = true)]
     pub node: Option<NodeName>,
     /// What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable).
-    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "LEVEL")]
+    #[arg(
+        id = "global-level",
+        long = "level",
+        global = true,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "LEVEL"
+    )]
     #[arg(help_heading = "Global options", hide_short_help = true)]
-    #[arg(help = "What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable)")]
+    #[arg(
+        help = "What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable)"
+    )]
     pub level: Option<LevelName>,
     /// Oldest answer of a `local` read; it is refused rather than older (env PPDB_MAX_STALENESS).
-    #[arg(long, global = true, value_name = "TIME", value_parser = staleness)]
+    #[arg(id = "global-max-staleness", long = "max-staleness", global = true, value_name = "TIME", value_parser = staleness)]
     #[arg(help_heading = "Global options", hide_short_help = true)]
     pub max_staleness: Option<Duration>,
     /// A token from an earlier answer that a `session` read has to have reached.
-    #[arg(long, global = true, value_name = "TOKEN", help_heading = "Global options")]
+    #[arg(
+        id = "global-after",
+        long = "after",
+        global = true,
+        value_name = "TOKEN",
+        help_heading = "Global options"
+    )]
     #[arg(hide_short_help = true)]
     pub after: Option<Token>,
 }
@@ -280,6 +345,12 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_client_do_not_keep_a_node_from_starting() {
+        let pairs = ENV.iter().map(|(name, _)| ((*name).to_owned(), "x".to_owned()));
+        assert!(crate::config::Layer::env(pairs).is_ok());
+    }
+
+    #[test]
     fn bounds_and_tokens_imply_their_level_and_fit_no_other() {
         assert_eq!(line("").read_level(), Ok(Level::Linearizable));
         let bounded = Level::Local { max_staleness_ms: Some(500) };
@@ -298,7 +369,10 @@ mod tests {
     fn a_folder_and_a_user_name_three_files() {
         let (ca, cert, key) = line("--certs /c --user bob").identity_paths();
         assert_eq!(ca, PathBuf::from("/c/ca.crt"));
-        assert_eq!((cert, key), (PathBuf::from("/c/user-bob.crt"), PathBuf::from("/c/user-bob.key")));
+        assert_eq!(
+            (cert, key),
+            (PathBuf::from("/c/user-bob.crt"), PathBuf::from("/c/user-bob.key"))
+        );
         let mixed = line("--ca /x/ca.crt").overlaid_by(&line("--certs /c"));
         assert_eq!(mixed.identity_paths().0, PathBuf::from("/c/ca.crt"));
         assert!(!line("--user bob").same_connection(&line("")));

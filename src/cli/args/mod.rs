@@ -15,6 +15,7 @@ pub use local::{
     CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
 };
 
+use super::bench::BenchOptions;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 
@@ -65,7 +66,9 @@ pub enum Verb {
     #[command(flatten)]
     Admin(Admin),
     /// Runs a node until SIGTERM or SIGINT.
-    #[command(after_help = "Example:\n  ppdb serve --primary --name n1 --listen 10.0.0.1:7101 --data-dir /var/lib/ppdb")]
+    #[command(
+        after_help = "Example:\n  ppdb serve --primary --name n1 --listen 10.0.0.1:7101 --data-dir /var/lib/ppdb"
+    )]
     Serve(ServeArgs),
     /// Opens a shell: the same commands, over long-lived connections.
     #[command(after_help = local::SHELL_EXAMPLES)]
@@ -73,11 +76,19 @@ pub enum Verb {
     /// Starts a throw-away cluster of three primaries and a replica on this machine.
     #[command(after_help = local::DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Measures a load, or replays a trace and checks every read.
+    #[command(
+        after_help = "Example:\n  ppdb bench --clients 64 --mix get=90,set=10 --duration 10s -o json\n  ppdb bench --trace block-io-trace.csv.gz"
+    )]
+    Bench(Box<BenchOptions>),
     /// Makes and lists certificates.
     #[command(subcommand, after_help = "Example:\n  ppdb cert init --cluster prod")]
     Cert(CertVerb),
     /// Checks and shows the settings of a node.
-    #[command(subcommand, after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml"
+    )]
     Config(ConfigVerb),
     /// Prints the version.
     #[command(after_help = "Example:\n  ppdb version -o json")]
@@ -99,7 +110,10 @@ impl Cli {
 
     /// The tree as the shell sees it.
     pub fn line_command() -> clap::Command {
-        Self::command().no_binary_name(true).disable_version_flag(true).color(clap::ColorChoice::Never)
+        Self::command()
+            .no_binary_name(true)
+            .disable_version_flag(true)
+            .color(clap::ColorChoice::Never)
     }
 }
 
@@ -130,6 +144,23 @@ mod tests {
         let mut seen = 0;
         walk("ppdb".into(), &Cli::command(), &mut seen);
         assert!(seen > 35, "{seen} commands");
+    }
+
+    #[test]
+    fn no_argument_of_a_command_takes_the_place_of_a_global_flag() {
+        fn walk(command: &clap::Command, globals: &[String]) {
+            for sub in command.get_subcommands() {
+                for id in sub.get_arguments().map(|argument| argument.get_id().to_string()) {
+                    assert!(!globals.contains(&id), "`{}`: {id}", sub.get_name());
+                }
+                walk(sub, globals);
+            }
+        }
+        let root = Cli::command();
+        let globals = root.get_arguments().filter(|argument| argument.is_global_set());
+        let globals: Vec<String> = globals.map(|argument| argument.get_id().to_string()).collect();
+        assert!(globals.len() > 10);
+        walk(&root, &globals);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 const SESSION: u8 = 1;
 const SLOT: u8 = 2;
 const ID_BYTES: usize = 12;
+/// Results that runs may stand for: far more than a request has, and far less than damage could claim.
+const EXPANDED_MAX: u64 = 1 << 16;
 
 /// Prefix of the keys of all session records.
 pub const SESSION_PREFIX: &[u8] = &[SESSION];
@@ -151,12 +153,15 @@ impl Kept {
 /// Runs of equal results; none if they do not fit. Stops early, so a long answer costs little.
 fn runs(results: &[OpResult], bytes_max: usize) -> Option<Bytes> {
     let mut runs: Vec<(u32, &OpResult)> = Vec::new();
+    // A run has at least two bytes.
+    let runs_max = bytes_max / 2;
     for result in results {
         match runs.last_mut() {
             Some((count, last)) if *last == result => *count += 1,
-            // A run has at least two bytes.
-            _ if 2 * runs.len() >= bytes_max => return None,
             _ => runs.push((1, result)),
+        }
+        if runs.len() > runs_max {
+            return None;
         }
     }
     let encoded = codec::encode(&runs);
@@ -166,6 +171,10 @@ fn runs(results: &[OpResult], bytes_max: usize) -> Option<Bytes> {
 fn expand(bytes: &Bytes) -> Result<Bytes, storage::Error> {
     let runs: Vec<(u32, OpResult)> =
         codec::decode(bytes).map_err(|_| corrupt("session slot", bytes))?;
+    let total = runs.iter().fold(0, |total: u64, (count, _)| total + u64::from(*count));
+    if total > EXPANDED_MAX {
+        return Err(corrupt("session slot", bytes));
+    }
     let results: Vec<OpResult> = runs
         .into_iter()
         .flat_map(|(count, result)| std::iter::repeat_n(result, count as usize))
@@ -213,10 +222,17 @@ mod tests {
 
     #[test]
     fn what_does_not_read_is_damage() {
-        for bad in [&[][..], &[0x10, 0, 0], &[0x13, 0, 0, 0, 0, 0, 0, 0, 9], &[0x12, 0, 0, 0, 0, 0, 0, 0, 9, 1]] {
+        for bad in [
+            &[][..],
+            &[0x10, 0, 0],
+            &[0x13, 0, 0, 0, 0, 0, 0, 0, 9],
+            &[0x12, 0, 0, 0, 0, 0, 0, 0, 9, 1],
+        ] {
             assert!(Kept::decode(&Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
         }
         assert!(Kept::Runs(Bytes::from_static(&[1, 1])).reply().is_err());
+        let bomb = codec::encode(&[(u32::MAX, OpResult::Done)].as_slice());
+        assert!(Kept::Runs(bomb.into()).reply().is_err());
         for bad in [&[][..], &[1, 2], &[2; 13], &[1; 14]] {
             assert!(parse_session_key(bad).is_err(), "{bad:?}");
         }
