@@ -59,9 +59,14 @@ pub(super) struct Inode {
 }
 
 impl Inode {
+    /// Writes what is dirty, and only that.
     pub fn sync(&mut self) {
-        self.pending.clear();
-        self.durable.clone_from(&self.cached);
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Write(offset, data) => put(&mut self.durable, offset, &data),
+                Pending::Length(bytes) => self.durable.resize(bytes, 0),
+            }
+        }
     }
 
     /// The dirty pages are marked clean, though they never reached the disk.
