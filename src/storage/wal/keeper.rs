@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest time the writer waits for an empty segment before the log stops: long enough for a slow disk to
-/// fill one and for a full disk to get space back.
+/// Longest time the writer waits for an empty segment before the log stops: long enough for a slow disk
+/// to fill one and for a full disk to get space back.
 const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Time between two attempts to create a segment on a full disk.
 const RETRY_AFTER: Duration = Duration::from_millis(500);

@@ -1,7 +1,8 @@
 //! Stored bytes never change: every kind of record, the batch header and the segment's block in hex.
 //! A change here is a new version of the format, and the old one must still be read.
 
-use super::super::record::{self, Change, Place, Read, Salt};
+use super::super::body::{self, Change, Read};
+use super::super::record::{self, Place, Salt};
 use super::super::segment::{self, Block, Header};
 use super::*;
 use crate::types::GroupId;
@@ -28,7 +29,7 @@ fn check(change: Change, kind: u8, wanted: &str, read: Read<'_>) {
     file.extend_from_slice(&buffer);
     let (head, body) = record::record(&file, 4160, place.salt).unwrap();
     assert_eq!((head.kind, head.version, head.batch, head.sequence), (kind, 1, 7, 42));
-    assert_eq!(record::read(&head, body), Some(read));
+    assert_eq!(body::read(&head, body), Some(read));
     // The same bytes elsewhere, in another segment or under another salt are no record.
     assert!(record::head(&file[8..], 4152, place.salt).is_none());
     for salt in [Salt { segment: 3, ..place.salt }, Salt { random: 1, ..place.salt }] {
@@ -63,7 +64,7 @@ fn a_batch_header() {
     let file = [vec![0; 4096], buffer].concat();
     let (head, body) = record::record(&file, 4096, place.salt).unwrap();
     assert_eq!((head.kind, head.batch, head.sequence, head.group), (1, 7, 41, 0));
-    assert_eq!(record::read(&head, body), Some(Read::Batch { bytes: 120, count: 1 }));
+    assert_eq!(body::read(&head, body), Some(Read::Batch { bytes: 120, count: 1 }));
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn an_append() {
     assert_eq!(buffer.len(), change.record_bytes());
     let file = [vec![0; 4160], buffer].concat();
     let (head, body) = record::record(&file, 4160, place.salt).unwrap();
-    let Some(Read::Append { first: 9, entries }) = record::read(&head, body) else { panic!() };
+    let Some(Read::Append { first: 9, entries }) = body::read(&head, body) else { panic!() };
     let found: Vec<&[u8]> = entries.map(|(_, entry)| entry).collect();
     assert_eq!(found, [&b"one"[..], b"", b"three"]);
 }
@@ -164,6 +165,6 @@ fn records_of_a_later_version_are_not_understood() {
             group: 0,
         },
     ] {
-        assert_eq!(record::read(&head, b""), None);
+        assert_eq!(body::read(&head, b""), None);
     }
 }

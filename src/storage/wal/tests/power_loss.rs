@@ -9,7 +9,10 @@ const LIVES_PER_SEED: u64 = 12;
 fn campaign(first_seed: u64, cuts: u64, options: &Options) -> Result<Tally, String> {
     let mut sum = Tally::default();
     for seed in first_seed.. {
-        let mut world = World::new(seed, options.clone());
+        let batch_bytes_max = [1 << 10, 4 << 10, 10 << 10][(seed % 3) as usize];
+        let segments_reserved = 1 + (seed % 4) as usize / 2;
+        let options = Options { batch_bytes_max, segments_reserved, ..options.clone() };
+        let mut world = World::new(seed, options);
         for life in 0..LIVES_PER_SEED {
             world.live().map_err(|wrong| format!("seed {seed}, life {life}: {wrong}"))?;
         }
