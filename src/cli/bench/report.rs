@@ -137,7 +137,8 @@ impl fmt::Display for BenchReport {
         row("max", format!("{:.3} ms", self.max_ms))?;
         let by_code: Vec<String> =
             self.errors_by_code.iter().map(|(code, count)| format!("{code} {count}")).collect();
-        let by_code = if by_code.is_empty() { String::new() } else { format!(" ({})", by_code.join(", ")) };
+        let by_code =
+            if by_code.is_empty() { String::new() } else { format!(" ({})", by_code.join(", ")) };
         row("errors", format!("{}{by_code}", self.errors))?;
         if let Some(first) = &self.first_error {
             row("", format!("first: {first}"))?;
