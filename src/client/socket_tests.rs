@@ -234,10 +234,12 @@ async fn a_connection_lost_after_sending_is_unknown_or_repeated_under_the_same_n
         other => obliging(other, count),
     });
     let client = Client::connect(certs.options(&[&node.addr()])).await.unwrap();
+    let started = Instant::now();
     for _ in 0..2 {
         let answer = client.call(vec![set("k", "v")], &CallOptions::default()).await.remove(0);
         assert_eq!(answer.unwrap().result, OpResult::Done);
     }
+    assert!(started.elapsed() < Duration::from_millis(900), "the loss is noticed, not waited for");
     let mut next = || told.try_recv().unwrap().unwrap().sequence;
     assert_eq!([next(), next(), next()], [1, 2, 2]);
     assert_eq!(node.connections(), 2);
@@ -247,6 +249,7 @@ async fn a_connection_lost_after_sending_is_unknown_or_repeated_under_the_same_n
     let once = CallOptions { retry: false, ..CallOptions::default() };
     let error = client.call(vec![set("k", "v")], &once).await.remove(0).unwrap_err();
     assert_eq!(error.code, Code::Unknown, "{error}");
+    assert!(error.message.contains("lost before the answer"), "{error}");
 }
 
 #[tokio::test]
