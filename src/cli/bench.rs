@@ -4,8 +4,8 @@
 //! counted as mismatches; failed requests are counted by code and never timed.
 
 mod content;
-mod ledger;
 mod lanes;
+mod ledger;
 mod load;
 mod meter;
 mod mix;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long one node is given to answer with the map before the next one is asked.
-const NODE_WAIT: Duration = Duration::from_secs(1);
+const NODE_WAIT: Duration = Duration::from_millis(300);
+/// How long a request waits for a newer map before it goes on with the one there is.
+const TRY_WAIT: Duration = Duration::from_secs(1);
 /// A map is not asked for again within this time.
 const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 
@@ -55,6 +57,12 @@ impl<N: Net> Inner<N> {
             *last = Some(self.net.now());
         }
         Ok(self.view())
+    }
+
+    /// Asks for the map on behalf of a request under way, which goes on with or without.
+    pub(crate) async fn try_refresh(&self, deadline: Instant) {
+        let until = deadline.min(self.net.now() + TRY_WAIT);
+        let _ = self.refresh(until).await;
     }
 
     async fn fetch(&self, deadline: Instant) -> Result<Map> {

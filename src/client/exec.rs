@@ -297,6 +297,7 @@ impl<N: Net> Inner<N> {
     ) -> Result<(ReplyBody, Arc<Node>), Stop> {
         let mut tried: Vec<NodeName> = vec![];
         let mut to: Option<NodeName> = None;
+        let mut map_asked = false;
         loop {
             let start = self.net.now();
             if start >= core.deadline() {
@@ -309,7 +310,11 @@ impl<N: Net> Inner<N> {
             let view = self.view();
             let random = (rand::random(), rand::random());
             let Some(node) = view.choose(shard, want, to.as_ref(), &tried, start, random) else {
-                return Err(Stop::Report(nobody(shard, want)));
+                if std::mem::replace(&mut map_asked, true) {
+                    return Err(Stop::Report(nobody(shard, want)));
+                }
+                self.try_refresh(core.deadline()).await;
+                continue;
             };
             let until = core.attempt_until(start);
             let outcome = {
@@ -333,8 +338,7 @@ impl<N: Net> Inner<N> {
             match core.on(failure, end, rand::random()) {
                 Next::Again(again) => {
                     if again.refresh {
-                        // Without a newer map the attempt goes by the one we have.
-                        let _ = self.refresh(core.deadline()).await;
+                        self.try_refresh(core.deadline()).await;
                     }
                     if !again.wait.is_zero() {
                         tried.clear();
@@ -384,7 +388,7 @@ impl<N: Net> Inner<N> {
                 state.seen.lost(incarnation);
             }
             // The next read goes by the lineage in the map; without a newer map it is refused again.
-            let _ = self.refresh(deadline).await;
+            self.try_refresh(deadline).await;
         }
     }
 

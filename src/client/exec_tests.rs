@@ -106,6 +106,25 @@ async fn a_chain_of_hints_is_followed_and_remembered() {
 }
 
 #[tokio::test]
+async fn a_leader_found_without_a_hint_is_remembered() {
+    let steps = [Step::refused("n1", Code::NotLeader, None), Step::done("n2"), Step::done("n2")];
+    let inner = client(Strategy::Full, steps);
+    assert!(inner.call(put(), &options()).await[0].is_ok());
+    assert!(one(&inner, put(), &options()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_in_the_map_is_looked_for_in_a_newer_one() {
+    let pinned = CallOptions { level: Level::Session, node: Some(name("n4")), ..options() };
+    let inner = client(Strategy::Sharded, [Step::done("n4")]);
+    let mut grown = map(2, Strategy::Sharded);
+    grown.nodes[2].name = name("n4");
+    *inner.net.map.lock() = grown;
+    assert!(one(&inner, vec![get(KEY_0)], &pinned).await.is_ok());
+    assert_eq!(inner.net.count(|body| *body == RequestBody::Map), 1);
+}
+
+#[tokio::test]
 async fn nodes_that_point_at_each_other_are_asked_a_bounded_number_of_times() {
     let mut inner = client(Strategy::Sharded, []);
     inner.net.always = Some(Step::refused("*", Code::NotLeader, Some("n1")));

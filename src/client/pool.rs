@@ -17,7 +17,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::time::timeout_at;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{timeout, timeout_at};
 
 /// How long one attempt to connect may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
@@ -38,14 +39,15 @@ pub(crate) struct Pool {
 }
 
 struct Peer {
-    slots: Vec<Slot>,
+    slots: Vec<Arc<Slot>>,
     next: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Slot {
     conn: RwLock<Option<Arc<Conn>>>,
-    connecting: tokio::sync::Mutex<Attempts>,
+    /// Held while connecting.
+    connecting: Arc<tokio::sync::Mutex<Attempts>>,
 }
 
 /// What became of the last attempts to connect.
@@ -81,7 +83,7 @@ impl Pool {
             return peer.clone();
         }
         let new = || {
-            let slots = (0..self.per_node).map(|_| Slot::default()).collect();
+            let slots = (0..self.per_node).map(|_| Arc::default()).collect();
             Arc::new(Peer { slots, next: AtomicUsize::new(0) })
         };
         self.peers.write().entry(name.clone()).or_insert_with(new).clone()
@@ -97,14 +99,14 @@ impl Pool {
         }
     }
 
-    async fn connected(&self, slot: &Slot, to: &Target, until: Instant) -> Result<Arc<Conn>> {
+    async fn connected(&self, slot: &Arc<Slot>, to: &Target, until: Instant) -> Result<Arc<Conn>> {
         if let Some(conn) = slot.live(to) {
             return Ok(conn);
         }
         let late =
-            || Error::new(Code::Unreachable, format!("not connected to {} in time", to.name));
-        let attempts = timeout_at(until.into(), slot.connecting.lock()).await;
-        let mut attempts = attempts.map_err(|_| late())?;
+            |_| Error::new(Code::Unreachable, format!("not connected to {} in time", to.name));
+        let attempts = slot.connecting.clone().lock_owned();
+        let attempts = timeout_at(until.into(), attempts).await.map_err(late)?;
         if let Some(conn) = slot.live(to) {
             return Ok(conn);
         }
@@ -113,20 +115,12 @@ impl Pool {
         {
             return Err(error.clone());
         }
-        let limit = until.min(Instant::now() + CONNECT_WAIT);
-        let open = Conn::open(&self.endpoint, &to.addr, Some(&to.name));
-        let opened = timeout_at(limit.into(), open).await.unwrap_or_else(|_| Err(late()));
-        match opened {
-            Ok(conn) => {
-                *attempts = Attempts::default();
-                Ok(slot.put(conn))
-            }
-            Err(error) => {
-                let pause = back_off(attempts.failures, rand::random());
-                attempts.failures = attempts.failures.saturating_add(1);
-                attempts.last = Some((Instant::now() + pause, error.clone()));
-                Err(error)
-            }
+        // A task of its own: a caller with little time must not end the attempt that others wait for.
+        let connecting =
+            tokio::spawn(connect(self.endpoint.clone(), slot.clone(), to.clone(), attempts));
+        match timeout_at(until.into(), connecting).await.map_err(late)? {
+            Ok(connected) => connected,
+            Err(error) => Err(Error::new(Code::Internal, error.to_string())),
         }
     }
 
@@ -161,6 +155,29 @@ impl Pool {
             _ => None,
         };
         Ok(Found { target, map })
+    }
+}
+
+/// One attempt to connect, for all who wait for it.
+async fn connect(
+    endpoint: Endpoint,
+    slot: Arc<Slot>,
+    to: Target,
+    mut attempts: OwnedMutexGuard<Attempts>,
+) -> Result<Arc<Conn>> {
+    let open = timeout(CONNECT_WAIT, Conn::open(&endpoint, &to.addr, Some(&to.name))).await;
+    let late = || Error::new(Code::Unreachable, format!("not connected to {} in time", to.name));
+    match open.unwrap_or_else(|_| Err(late())) {
+        Ok(conn) => {
+            *attempts = Attempts::default();
+            Ok(slot.put(conn))
+        }
+        Err(error) => {
+            let pause = back_off(attempts.failures, rand::random());
+            attempts.failures = attempts.failures.saturating_add(1);
+            attempts.last = Some((Instant::now() + pause, error.clone()));
+            Err(error)
+        }
     }
 }
 

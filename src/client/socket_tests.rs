@@ -101,12 +101,7 @@ fn one_node(called: &str, addr: &str) -> Map {
     Map { epoch: 1, strategy: Strategy::Sharded, nodes: vec![node], shards: vec![shard] }
 }
 
-async fn serve(
-    connection: Connection,
-    map: Map,
-    behaviour: Behaviour,
-    requests: Arc<AtomicUsize>,
-) {
+async fn serve(connection: Connection, map: Map, behaviour: Behaviour, requests: Arc<AtomicUsize>) {
     while let Ok((_, sender, mut receiver)) = connection.accept().await {
         while let Ok(Some(frame)) = receiver.recv().await {
             let Request { id, body, .. } = decode(&frame).unwrap();
@@ -240,10 +235,12 @@ async fn a_connection_lost_after_sending_is_unknown_or_repeated_under_the_same_n
         other => obliging(other, count),
     });
     let client = Client::connect(certs.options(&[&node.addr()])).await.unwrap();
+    let started = Instant::now();
     for _ in 0..2 {
         let answer = client.call(vec![set("k", "v")], &CallOptions::default()).await.remove(0);
         assert_eq!(answer.unwrap().result, OpResult::Done);
     }
+    assert!(started.elapsed() < Duration::from_millis(900), "the loss is noticed, not waited for");
     let mut next = || told.try_recv().unwrap().unwrap().sequence;
     assert_eq!([next(), next(), next()], [1, 2, 2]);
     assert_eq!(node.connections(), 2);
@@ -253,6 +250,7 @@ async fn a_connection_lost_after_sending_is_unknown_or_repeated_under_the_same_n
     let once = CallOptions { retry: false, ..CallOptions::default() };
     let error = client.call(vec![set("k", "v")], &once).await.remove(0).unwrap_err();
     assert_eq!(error.code, Code::Unknown, "{error}");
+    assert!(error.message.contains("lost before the answer"), "{error}");
 }
 
 #[tokio::test]
@@ -341,4 +339,25 @@ async fn calls_that_are_given_up_leave_nothing_behind() {
     }
     let answer = client.call(vec![set("k", "v")], &options).await.remove(0);
     assert!(answer.is_ok(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_caller_in_a_hurry_does_not_spoil_the_connecting_for_others() {
+    let certs = Certs::new();
+    let node = certs.serve("n1", "n1", obliging);
+    // A name in front of the address: the first contact cannot serve as the connection to the node.
+    let port = node.endpoint.local_addr().port();
+    let client = Client::connect(certs.options(&[&format!("localhost:{port}")])).await.unwrap();
+    let hurried = CallOptions { timeout: Duration::from_micros(300), ..CallOptions::default() };
+    let mut succeeded = false;
+    for _ in 0..200 {
+        succeeded |= client.call(vec![get("k")], &hurried).await.remove(0).is_ok();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if node.connections() == 2 {
+            break;
+        }
+    }
+    assert!(!succeeded && node.connections() == 2, "{succeeded} {}", node.connections());
+    assert!(client.call(vec![get("k")], &CallOptions::default()).await.remove(0).is_ok());
+    assert_eq!(node.connections(), 2);
 }

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_value_belongs_to_its_key_version_and_length_only() {
-        for bytes in [9, 16, 20, 128, 6_656] {
+        for bytes in [12, 16, 20, 128, 6_656] {
             let value = value(7, 3, bytes);
             assert_eq!(value.len(), bytes);
             assert_eq!(version_of(&value), Some(3));

@@ -1,6 +1,6 @@
 //! Synthetic load: random keys, a mix of operations, closed or open loop.
 
-use super::meter::Meter;
+use super::lanes::SharedMeter;
 use super::mix::{BATCH_KEYS, Kind};
 use super::pace::Pace;
 use super::report::Measured;
@@ -57,7 +57,7 @@ pub async fn run<C: Caller>(
         end: measure_from + options.duration.unwrap_or(DURATION_DEFAULT),
         all_present: loaded && !local && !options.mix.has(&[Kind::Del]),
     });
-    let meter = lanes::run(options, |_| lane(plan.clone())).await?;
+    let meter = lanes::run(options, |_, meter| lane(plan.clone(), meter)).await?;
     Ok(Measured { meter, elapsed: measure_from.elapsed() })
 }
 
@@ -73,8 +73,7 @@ async fn load<C: Caller>(caller: &C, call: &CallOptions, options: &BenchOptions)
     loaded.map_err(|error| Error { message: format!("while loading: {}", error.message), ..error })
 }
 
-async fn lane<C: Caller>(plan: Arc<Plan<C>>) -> Meter {
-    let mut meter = Meter::new();
+async fn lane<C: Caller>(plan: Arc<Plan<C>>, meter: SharedMeter) {
     let mut rng = SmallRng::from_os_rng();
     while let Some(intended) = plan.pace.next(Some(plan.end)).await {
         let kind = plan.options.mix.draw(&mut rng);
@@ -90,7 +89,7 @@ async fn lane<C: Caller>(plan: Arc<Plan<C>>) -> Meter {
             match answer {
                 Ok(answer) => {
                     if let Err(what) = check(&plan, kind, number, &answer.result) {
-                        meter.mismatch(|| what);
+                        meter.lock().mismatch(|| what);
                     }
                     if kind == Kind::Append
                         && let OpResult::Int(APPENDED_BYTES_MAX..) = answer.result
@@ -104,10 +103,9 @@ async fn lane<C: Caller>(plan: Arc<Plan<C>>) -> Meter {
             }
         }
         if counts {
-            meter.ended(took, keys, error);
+            meter.lock().ended(took, keys, error);
         }
     }
-    meter
 }
 
 /// The operations of one request with the numbers of their keys.

@@ -60,14 +60,14 @@ impl Meter {
     }
 
     /// Takes another worker's counts over.
-    pub fn add(&mut self, other: Meter) -> Result<()> {
+    pub fn add(&mut self, other: &Meter) -> Result<()> {
         let added = self.latency_us.add(&other.latency_us);
         added.map_err(|e| crate::types::Error::new(Code::Internal, e.to_string()))?;
         self.keys += other.keys;
         self.mismatches += other.mismatches;
-        self.first_mismatch = self.first_mismatch.take().or(other.first_mismatch);
-        self.first_error = self.first_error.take().or(other.first_error);
-        for (code, count) in other.errors {
+        self.first_mismatch = self.first_mismatch.take().or_else(|| other.first_mismatch.clone());
+        self.first_error = self.first_error.take().or_else(|| other.first_error.clone());
+        for (code, count) in &other.errors {
             *self.errors.entry(code).or_default() += count;
         }
         Ok(())
@@ -108,7 +108,7 @@ mod tests {
             }
             meter.ended(Duration::ZERO, 2, Some((Code::Overloaded, "full".into())));
             meter.mismatch(|| format!("worker {worker}"));
-            all.add(meter).unwrap();
+            all.add(&meter).unwrap();
         }
         assert_eq!((all.requests(), all.keys, all.mismatches), (100, 200, 4));
         assert_eq!(all.errors(), BTreeMap::from([("Overloaded".to_owned(), 4)]));

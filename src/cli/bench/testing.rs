@@ -59,7 +59,7 @@ impl Memory {
         let mut state = self.state.lock();
         state.count += 1;
         let count = state.count;
-        let nth = |n| count % n == 0;
+        let nth = |n| count.is_multiple_of(n);
         if self.fault == Fault::Refuses {
             return Err(Error::new(Code::Overloaded, "full"));
         }

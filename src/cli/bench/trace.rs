@@ -3,8 +3,8 @@
 //! Each key belongs to one lane, which works on it in the order of the trace, so every read has one
 //! right answer. Keys start with something fresh, so that a key never set has to be absent.
 
+use super::lanes::SharedMeter;
 use super::ledger::Ledger;
-use super::meter::Meter;
 use super::pace::Pace;
 use super::report::Measured;
 use super::{BenchOptions, Caller, content, lanes};
@@ -55,9 +55,9 @@ pub async fn run<C: Caller>(
         rate: options.rate,
         start,
     });
-    let lanes = lanes::run(options, |_| {
+    let lanes = lanes::run(options, |_, meter| {
         let records = receivers.next().unwrap_or_else(|| mpsc::channel(1).1);
-        lane(shared.clone(), records)
+        Lane { shared: shared.clone(), ledger: Ledger::default(), meter }.run(records)
     });
     let (meter, read) = tokio::join!(lanes, reader);
     read?;
@@ -140,82 +140,79 @@ struct Shared<C> {
     start: Instant,
 }
 
-async fn lane<C: Caller>(shared: Arc<Shared<C>>, mut records: mpsc::Receiver<Record>) -> Meter {
-    let (mut meter, mut ledger) = (Meter::new(), Ledger::default());
-    while let Some(record) = records.recv().await {
-        let intended = Pace::wait_for(shared.start, shared.rate, record.number).await;
-        let key = Bytes::from(format!("{}:{}", shared.prefix, record.key));
-        match record.write_bytes {
-            Some(bytes) => {
-                write(&shared, key, record.key, bytes, intended, &mut meter, &mut ledger).await
-            }
-            None => read_back(&shared, key, record.key, intended, &mut meter, &mut ledger).await,
+/// One lane: its keys, what it knows of them, and where it counts.
+struct Lane<C> {
+    shared: Arc<Shared<C>>,
+    ledger: Ledger,
+    meter: SharedMeter,
+}
+
+impl<C: Caller> Lane<C> {
+    async fn run(mut self, mut records: mpsc::Receiver<Record>) {
+        while let Some(record) = records.recv().await {
+            let (start, rate) = (self.shared.start, self.shared.rate);
+            let intended = Pace::wait_for(start, rate, record.number).await;
+            let error = match record.write_bytes {
+                Some(bytes) => self.write(record.key, bytes).await.err(),
+                None => self.read(record.key).await.err(),
+            };
+            let error = error.map(|error| (error.code, error.message));
+            self.meter.lock().ended(intended.elapsed(), 1, error);
         }
     }
-    meter
-}
 
-async fn write<C: Caller>(
-    shared: &Shared<C>,
-    key: Bytes,
-    number: u64,
-    bytes: usize,
-    intended: Instant,
-    meter: &mut Meter,
-    ledger: &mut Ledger,
-) {
-    let version = ledger.next_version(number);
-    let value = content::value(number, version, bytes);
-    let (condition, expiry) = (Condition::Always, Expiry::Never);
-    let op = Op::Set { key, value, condition, expiry };
-    let error = match one(shared, op).await {
-        Ok(result) => {
-            ledger.written(number, version, bytes);
-            if result != OpResult::Done {
-                meter.mismatch(|| format!("set of key {number} answered {result:?}"));
+    async fn write(&mut self, number: u64, bytes: usize) -> Result<()> {
+        let version = self.ledger.next_version(number);
+        let value = content::value(number, version, bytes);
+        let (key, condition, expiry) = (self.key(number), Condition::Always, Expiry::Never);
+        let written = self.call(Op::Set { key, value, condition, expiry }).await;
+        match &written {
+            Ok(_) => self.ledger.written(number, version, bytes),
+            Err(error) if error.class() == Class::Uncertain => {
+                self.ledger.unknown(number, version, bytes)
             }
-            None
+            Err(_) => {}
         }
-        Err(error) => {
-            if error.class() == Class::Uncertain {
-                ledger.unknown(number, version, bytes);
-            }
-            Some((error.code, error.message))
+        let result = written?;
+        if result != OpResult::Done {
+            self.mismatch(format!("set of key {number} answered {result:?}"));
         }
-    };
-    meter.ended(intended.elapsed(), 1, error);
-}
-
-async fn read_back<C: Caller>(
-    shared: &Shared<C>,
-    key: Bytes,
-    number: u64,
-    intended: Instant,
-    meter: &mut Meter,
-    ledger: &mut Ledger,
-) {
-    let result = one(shared, Op::Get { key }).await;
-    let took = intended.elapsed();
-    let found = match &result {
-        Ok(OpResult::Value(value)) => Some(&value[..]),
-        Ok(OpResult::Nil) => None,
-        Ok(other) => return meter.mismatch(|| format!("get of key {number}: {other:?}")),
-        Err(error) => return meter.ended(took, 1, Some((error.code, error.message.clone()))),
-    };
-    let checked = match shared.call.level {
-        Level::Linearizable | Level::Session => ledger.read(number, found),
-        Level::Local { .. } => ledger.read_stale(number, found),
-    };
-    if let Err(what) = checked {
-        meter.mismatch(|| what);
+        Ok(())
     }
-    meter.ended(took, 1, None);
-}
 
-async fn one<C: Caller>(shared: &Shared<C>, op: Op) -> Result<OpResult> {
-    let answer = shared.caller.call(vec![op], &shared.call).await.pop();
-    let missing = || Err(Error::new(Code::Internal, "an operation without an answer"));
-    answer.unwrap_or_else(missing).map(|answer| answer.result)
+    async fn read(&mut self, number: u64) -> Result<()> {
+        let result = self.call(Op::Get { key: self.key(number) }).await?;
+        let found = match &result {
+            OpResult::Value(value) => Some(&value[..]),
+            OpResult::Nil => None,
+            other => {
+                self.mismatch(format!("get of key {number} answered {other:?}"));
+                return Ok(());
+            }
+        };
+        let checked = match self.shared.call.level {
+            Level::Linearizable | Level::Session => self.ledger.read(number, found),
+            Level::Local { .. } => self.ledger.read_stale(number, found),
+        };
+        if let Err(what) = checked {
+            self.mismatch(what);
+        }
+        Ok(())
+    }
+
+    fn key(&self, number: u64) -> Bytes {
+        format!("{}:{number}", self.shared.prefix).into()
+    }
+
+    fn mismatch(&self, what: String) {
+        self.meter.lock().mismatch(|| what);
+    }
+
+    async fn call(&self, op: Op) -> Result<OpResult> {
+        let answer = self.shared.caller.call(vec![op], &self.shared.call).await.pop();
+        let missing = || Err(Error::new(Code::Internal, "an operation without an answer"));
+        answer.unwrap_or_else(missing).map(|answer| answer.result)
+    }
 }
 
 #[cfg(test)]

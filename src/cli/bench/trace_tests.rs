@@ -1,5 +1,6 @@
 //! Replays against a store in memory, honest and not.
 
+use super::super::meter::Meter;
 use super::super::testing::{Fault, Memory, options};
 use super::*;
 use std::io::Write as _;
