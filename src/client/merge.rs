@@ -82,11 +82,14 @@ impl Merge {
             }
             last = Some(key);
         }
-        if reply.more && reply.entries.is_empty() {
-            return Err(bad_page(source.shard, "an empty page that promises more"));
+        // Where keys have expired, the next page may start behind the last key, also of an empty page.
+        if let Some(next) = &reply.next_after
+            && (last > Some(next) || source.after.as_ref().is_some_and(|after| after >= next))
+        {
+            return Err(bad_page(source.shard, "a continuation that does not go on"));
         }
-        source.after = last.cloned();
-        source.more = reply.more;
+        source.more = reply.next_after.is_some();
+        source.after = reply.next_after;
         source.entries = reply.entries.into();
         if let Some((key, _)) = source.entries.front() {
             self.heads.push(Reverse((key.clone(), need.source)));
@@ -154,7 +157,8 @@ mod tests {
             .map(|k| (Bytes::from(k.clone()), Some(Bytes::from_static(b"v"))))
             .collect();
         let token = Token { shard: need.shard, incarnation: Incarnation(0), index: 1 };
-        ScanReply { entries, more: left.next().is_some(), token }
+        let last = entries.last().map(|(key, _)| key.clone());
+        ScanReply { entries, next_after: left.next().and(last), token }
     }
 
     /// Scans everything; returns the keys and the most entries held at once.
@@ -210,7 +214,7 @@ mod tests {
         let entries = (0..5).map(|i| (Bytes::from(vec![i]), Some(value.clone()))).collect();
         let token = Token { shard: ShardId(0), incarnation: Incarnation(0), index: 1 };
         let need = merge.needs().remove(0);
-        merge.feed(&need, ScanReply { entries, more: false, token }).unwrap();
+        merge.feed(&need, ScanReply { entries, next_after: None, token }).unwrap();
         assert!(merge.advance());
         let page = merge.finish();
         assert_eq!(page.entries.len(), 2);
@@ -221,17 +225,36 @@ mod tests {
     fn pages_that_would_lose_keys_or_never_end_are_refused() {
         let token = Token { shard: ShardId(0), incarnation: Incarnation(0), index: 1 };
         let key = |k: &'static str| (Bytes::from_static(k.as_bytes()), None);
-        for (entries, more) in [
-            (vec![], true),
-            (vec![key("b"), key("a")], false),
-            (vec![key("b"), key("b")], false),
-            (vec![key("A")], false),
+        for (entries, next_after) in [
+            (vec![], Some("a")),
+            (vec![key("b"), key("c")], Some("b")),
+            (vec![key("b"), key("a")], None),
+            (vec![key("b"), key("b")], None),
+            (vec![key("A")], None),
         ] {
             let mut merge = Merge::new([ShardId(0)], Some(Bytes::from_static(b"a")), 10);
             let need = merge.needs().remove(0);
-            let error = merge.feed(&need, ScanReply { entries, more, token }).unwrap_err();
+            let next_after = next_after.map(|k: &str| Bytes::copy_from_slice(k.as_bytes()));
+            let error = merge.feed(&need, ScanReply { entries, next_after, token }).unwrap_err();
             assert_eq!(error.code, Code::Internal);
         }
+    }
+
+    #[test]
+    fn an_empty_page_may_go_on_behind_keys_that_expired() {
+        let mut merge = Merge::new([ShardId(0)], None, 10);
+        let token = Token { shard: ShardId(0), incarnation: Incarnation(0), index: 1 };
+        let behind = Some(Bytes::from_static(b"m"));
+        let need = merge.needs().remove(0);
+        let passed = ScanReply { entries: vec![], next_after: behind.clone(), token };
+        merge.feed(&need, passed).unwrap();
+        assert!(!merge.advance());
+        let need = merge.needs().remove(0);
+        assert_eq!(need.after, behind);
+        let entries = vec![(Bytes::from_static(b"z"), None)];
+        merge.feed(&need, ScanReply { entries, next_after: None, token }).unwrap();
+        assert!(merge.advance());
+        assert_eq!(merge.finish().entries.len(), 1);
     }
 
     #[test]
@@ -239,7 +262,7 @@ mod tests {
         let mut merge = Merge::new([ShardId(0), ShardId(1)], None, 10);
         let token = Token { shard: ShardId(0), incarnation: Incarnation(0), index: 1 };
         for need in merge.needs() {
-            merge.feed(&need, ScanReply { entries: vec![], more: false, token }).unwrap();
+            merge.feed(&need, ScanReply { entries: vec![], next_after: None, token }).unwrap();
         }
         assert!(merge.advance());
         assert_eq!(merge.finish(), Page { entries: vec![], cursor: None });

@@ -155,8 +155,9 @@ fn obliging(body: RequestBody, _: usize) -> Does {
             let key = |i: u8| (bytes::Bytes::from(vec![b'a' + i]), None);
             let after = scan.after.map_or(0, |after| after[0] - b'a' + 1);
             let entries: Vec<_> = (after..26).take(scan.limit as usize).map(key).collect();
-            let more = entries.last().is_some_and(|(k, _)| k[0] < b'z');
-            Does::Answers(Ok(ReplyBody::Scan(ScanReply { entries, more, token: token(0, 1) })))
+            let next_after = entries.last().map(|(k, _)| k.clone()).filter(|k| k[0] < b'z');
+            let page = ScanReply { entries, token: token(0, 1), next_after };
+            Does::Answers(Ok(ReplyBody::Scan(page)))
         }
         RequestBody::Command(_) => {
             Does::Answers(Ok(ReplyBody::Command(Answer::ReplicaLag(vec![]))))

@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Until the next look while a group waits for its log to become durable.
 const DURABLE_LOOK: Duration = Duration::from_millis(2);
+/// Age at which a copy is flushed that keeps old parts of a log that is too large.
+const PRESSED_MS: u64 = 1_000;
 /// Until the next attempt after the disk was full.
 const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for the last flush of a group.
@@ -129,6 +131,11 @@ impl Flusher {
         let mut groups = self.inner.groups.lock();
         groups.retain(|group| group.strong_count() > 0);
         groups.push(Arc::downgrade(shared));
+    }
+
+    /// Copies looked after.
+    pub fn groups(&self) -> u64 {
+        self.inner.groups.lock().len() as u64
     }
 
     /// Asks for a look at the groups now.
@@ -243,6 +250,8 @@ fn freeze(shared: &Shared, now: Instant) -> Option<Frozen> {
     let age = state.dirty_since.lock().map(|since| now.saturating_duration_since(since));
     let wanted = state.wanted.swap(false, Ordering::AcqRel);
     let (bytes, full) = (shared.store.overlay_bytes(), shared.store.flush_due());
+    let old = age.is_some_and(|age| age >= Duration::from_millis(PRESSED_MS));
+    let wanted = wanted || (old && purge::pressed(shared));
     if !due(age, bytes, full, wanted, &shared.peers.options) {
         return None;
     }

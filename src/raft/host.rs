@@ -189,6 +189,27 @@ impl Host {
     }
 }
 
+#[cfg(test)]
+impl Host {
+    /// The log of the node.
+    pub fn wal(&self) -> Wal {
+        self.inner.wal.clone()
+    }
+
+    /// Stops without the last flush: what is only in memory is lost, as when a process is killed.
+    pub async fn abandon(&self) {
+        let groups: Vec<Opened> = self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
+        for opened in groups {
+            if let Some(raft) = opened.group.shared().raft() {
+                raft.shutdown().await.unwrap();
+            }
+        }
+        if let Ok((_, flusher)) = &self.inner.ready {
+            flusher.stop();
+        }
+    }
+}
+
 /// Stops the library first, so that nothing is applied any more, then flushes.
 async fn stop(group: Group) {
     let shared = group.shared();
@@ -208,7 +229,7 @@ impl Inner {
     async fn open(&self, spec: GroupSpec) -> Result<Opened, String> {
         let (config, flusher) = self.ready.clone()?;
         let GroupSpec { group, raft_id, dir, logic } = spec;
-        let log = self.wal.group(group);
+        let (wal, log) = (self.wal.clone(), self.wal.group(group));
         let (peers, keep) = (Arc::clone(&self.peers), flusher.clone());
         let recover = move || {
             snapshot::sweep(&dir).map_err(|e| format!("staging folder: {e}"))?;
@@ -219,7 +240,7 @@ impl Inner {
             fits(applied.pos, purged, last, snapshot::marked_install(&dir))?;
             let membership = MembershipRecord::decode(&applied.membership).map_err(|e| e.to_string())?;
             let spec = (group, raft_id, dir);
-            let shared = Arc::new(Shared::new(spec, store, log.clone(), peers, flusher, membership));
+            let shared = Arc::new(Shared::new(spec, store, (log.clone(), wal), peers, flusher, membership));
             let machine = Machine::open(Arc::clone(&shared), logic).map_err(|e| e.to_string())?;
             Ok::<_, String>((shared, log, machine))
         };

@@ -18,7 +18,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Bytes of entries in one AppendEntries request. Small enough that a retry is cheap and that a window of
@@ -27,14 +26,13 @@ pub const APPEND_BYTES_MAX: usize = 512 << 10;
 /// Bytes read at a time for applying.
 const APPLY_BYTES_MAX: usize = 1 << 20;
 /// Decoded bytes kept of the newest entries of a group.
-const TAIL_BYTES_MAX: usize = 4 << 20;
+const TAIL_BYTES_MAX: usize = 1 << 20;
 
 /// A handle; clones share the tail. The library holds one for writing and one for each reader.
 #[derive(Clone)]
 pub struct LogStore {
     log: GroupLog,
     tail: Arc<Mutex<Tail>>,
-    appended_at: Arc<Mutex<Instant>>,
 }
 
 fn stopped(error: wal::Error) -> io::Error {
@@ -53,8 +51,7 @@ impl LogStore {
             last = Some(decode_entry(newest)?.log_id);
         }
         let tail = Tail::new(TAIL_BYTES_MAX, range.end, last, purged, log.live_bytes());
-        let appended_at = Arc::new(Mutex::new(Instant::now()));
-        Ok(Self { log, tail: Arc::new(Mutex::new(tail)), appended_at })
+        Ok(Self { log, tail: Arc::new(Mutex::new(tail)) })
     }
 
     /// The newest entry, or the base after a purge.
@@ -75,11 +72,6 @@ impl LogStore {
     /// First index that must stay if `keep_bytes` of entries are to be kept.
     pub fn keep_from(&self, keep_bytes: u64) -> u64 {
         self.tail.lock().keep_from(keep_bytes)
-    }
-
-    /// How long ago an entry was appended, or the log was opened.
-    pub fn idle_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(*self.appended_at.lock())
     }
 
     /// Resolves when everything submitted so far is durable: writes the vote once more, and the queue is
@@ -223,7 +215,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let done = move |result: Result<(), wal::Error>| callback.io_completed(result.map_err(stopped));
         self.log.append(first, encoded, Box::new(done));
         self.tail.lock().append(entries.into_iter().zip(sizes));
-        *self.appended_at.lock() = Instant::now();
         Ok(())
     }
 

@@ -23,6 +23,8 @@ mod tail;
 mod types;
 
 #[cfg(test)]
+mod change_test;
+#[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
 mod testing;

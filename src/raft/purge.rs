@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long the library may take to build our snapshot before the purge is left to the next time.
 const BUILD_MAX: Duration = Duration::from_secs(10);
-/// Without new entries for this long a group keeps no log for members that are behind: its entries would
-/// pin old segments of the node's log for ever.
-const IDLE_KEEPS: Duration = Duration::from_secs(60);
+/// Bytes of the node's log below which nobody has to give up entries kept for members that are behind.
+const LOG_BYTES_FREE: u64 = 512 << 20;
 
 /// Where a copy's log stands.
 #[derive(Clone, Debug)]
@@ -30,8 +29,8 @@ struct Ends {
     acknowledged: Option<Option<u64>>,
     /// A snapshot on its way ends here.
     hold: Option<u64>,
-    /// Nothing was appended for a while.
-    idle: bool,
+    /// The node's log is too large, and this group is what keeps its oldest part.
+    pressed: bool,
 }
 
 /// The index up to which may be purged, if that is further than before.
@@ -42,7 +41,7 @@ fn upto(ends: &Ends) -> Option<u64> {
         Some(acknowledged) => acknowledged.map_or(0, |index| index + 1).max(ends.keep_from),
         None => ends.keep_from,
     };
-    let end = if ends.idle { flushed } else { flushed.min(by_members) };
+    let end = if ends.pressed { flushed } else { flushed.min(by_members) };
     let end = ends.hold.map_or(end, |hold| end.min(hold + 1));
     let purged = ends.purged.map_or(0, |index| index + 1);
     (end > purged).then(|| end - 1)
@@ -57,6 +56,14 @@ fn acknowledged(metrics: &Metrics) -> Option<Option<u64>> {
     Some(lowest.unwrap_or(Some(u64::MAX - 1)))
 }
 
+/// Whether this group has to let go of everything its table holds: the node's log has no room left, or
+/// has grown beyond what all groups together may keep, and this group's entries are the oldest in it.
+pub fn pressed(shared: &Shared) -> bool {
+    let stats = shared.wal.stats();
+    let allowed = LOG_BYTES_FREE.max(shared.peers.options.log_keep_bytes.saturating_mul(2 * shared.flusher.groups()));
+    (stats.no_space || stats.disk_bytes > allowed) && shared.wal.oldest_pinning_group() == Some(shared.group)
+}
+
 /// Purges what may go, if that is anything and no purge is under way.
 pub fn consider(shared: &Arc<Shared>, now: Instant) {
     let Some(raft) = shared.raft().cloned() else { return };
@@ -68,7 +75,7 @@ pub fn consider(shared: &Arc<Shared>, now: Instant) {
         keep_from: shared.log.keep_from(options.log_keep_bytes),
         acknowledged: acknowledged(&raft.metrics().borrow_watched()),
         hold: shared.holds.limit(now),
-        idle: shared.log.idle_for(now) >= IDLE_KEEPS,
+        pressed: pressed(shared),
     };
     let Some(index) = upto(&ends) else { return };
     if shared.flush.purging.swap(true, Ordering::AcqRel) {
@@ -106,7 +113,7 @@ mod tests {
             keep_from: 80,
             acknowledged: Some(Some(95)),
             hold: None,
-            idle: false,
+            pressed: false,
         }
     }
 
@@ -114,9 +121,9 @@ mod tests {
     fn never_beyond_what_is_durable_or_held() {
         assert_eq!(upto(&Ends { acknowledged: Some(Some(500)), ..ends() }), Some(100));
         assert_eq!(upto(&Ends { acknowledged: Some(Some(500)), hold: Some(40), ..ends() }), Some(40));
-        assert_eq!(upto(&Ends { idle: true, hold: Some(40), ..ends() }), Some(40));
+        assert_eq!(upto(&Ends { pressed: true, hold: Some(40), ..ends() }), Some(40));
         assert_eq!(upto(&Ends { keep_from: 500, ..ends() }), Some(100));
-        assert_eq!(upto(&Ends { purged: Some(100), idle: true, ..ends() }), None);
+        assert_eq!(upto(&Ends { purged: Some(100), pressed: true, ..ends() }), None);
     }
 
     #[test]
@@ -128,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn others_keep_the_bytes_and_idle_groups_keep_nothing() {
+    fn others_keep_the_bytes_and_under_pressure_nothing_is_kept() {
         assert_eq!(upto(&Ends { acknowledged: None, ..ends() }), Some(79));
         assert_eq!(upto(&Ends { acknowledged: None, keep_from: 0, ..ends() }), None);
-        assert_eq!(upto(&Ends { acknowledged: None, keep_from: 0, idle: true, ..ends() }), Some(100));
-        assert_eq!(upto(&Ends { acknowledged: Some(None), idle: true, ..ends() }), Some(100));
+        assert_eq!(upto(&Ends { acknowledged: None, keep_from: 0, pressed: true, ..ends() }), Some(100));
+        assert_eq!(upto(&Ends { acknowledged: Some(None), pressed: true, ..ends() }), Some(100));
     }
 }

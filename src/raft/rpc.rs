@@ -118,7 +118,7 @@ mod tests {
         PeerMessage { group: GroupId(group), from, to: 1, call, body }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn only_the_copy_that_was_asked_can_answer() {
         let calls = Calls::new();
         let callee = Callee { group: GroupId(1), copy: 2, node: NodeId(20) };
@@ -133,7 +133,7 @@ mod tests {
         assert!(!calls.complete(NodeId(20), message(id, 1, 2)));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_without_an_answer_is_forgotten() {
         let calls = Calls::new();
         let callee = Callee { group: GroupId(1), copy: 2, node: NodeId(20) };

@@ -8,7 +8,7 @@ use super::holds::Holds;
 use super::log_store::LogStore;
 use super::peers::Peers;
 use super::types::Raft;
-use crate::storage::Store;
+use crate::storage::{Store, wal::Wal};
 use crate::types::{GroupId, LogPos, NodeId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -26,6 +26,7 @@ pub struct Shared {
     pub dir: PathBuf,
     pub store: Store,
     pub log: LogStore,
+    pub wal: Wal,
     pub peers: Arc<Peers>,
     /// Index of the last entry that is visible.
     pub applied: watch::Sender<Option<u64>>,
@@ -43,7 +44,7 @@ impl Shared {
     pub fn new(
         spec: (GroupId, u64, PathBuf),
         store: Store,
-        log: LogStore,
+        (log, wal): (LogStore, Wal),
         peers: Arc<Peers>,
         flusher: Flusher,
         membership: MembershipRecord,
@@ -56,6 +57,7 @@ impl Shared {
             dir,
             store,
             log,
+            wal,
             peers,
             applied: watch::Sender::new(pos.map(|p| p.index)),
             flush: FlushState::default(),
@@ -100,11 +102,6 @@ impl Shared {
         if let Some(raft) = self.raft.get().cloned() {
             self.peers.handle.spawn(async move { drop(raft.shutdown().await) });
         }
-    }
-
-    /// Membership in force at what is applied.
-    pub fn applied_membership(&self) -> MembershipRecord {
-        self.memberships.lock().current().clone()
     }
 
     /// Membership in force at an earlier position that is not yet flushed, or at the flushed one.

@@ -300,7 +300,7 @@ async fn try_receive(
     if free_bytes(&shared.dir).is_some_and(|free| free < header.data_bytes.saturating_add(FREE_BYTES_MIN)) {
         return Err((Code::NoSpace, format!("{} bytes do not fit", header.data_bytes)));
     }
-    let file = store(shared, header, receiver).await?;
+    let file = store(&shared.dir, header, receiver).await?;
     let raft_meta = meta.to_raft().map_err(|e| bad(e.to_string()))?;
     // Again: what is committed here may have moved while the data came.
     judge(header.from, vote, &meta, committed(shared)).map_err(bad)?;
@@ -345,12 +345,12 @@ fn free_bytes(dir: &Path) -> Option<u64> {
 
 /// Writes the chunks to a file, which is durable and checked when this returns.
 async fn store(
-    shared: &Arc<Shared>,
+    dir: &Path,
     header: &SnapshotHeader,
     receiver: &mut impl FramesIn,
 ) -> Result<Staged, Refusal> {
     let text = |e: String| (Code::Internal, e);
-    let dir = shared.dir.clone();
+    let dir = dir.to_owned();
     let create = move || {
         let staged = stage(&dir, "in").map_err(|e| e.to_string())?;
         let file = File::create(staged.path()).map_err(|e| e.to_string())?;

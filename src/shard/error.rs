@@ -28,7 +28,9 @@ pub(super) fn of_proposal(error: raft::Error) -> Error {
     match error {
         raft::Error::NotLeader(leader) => Error::NotLeader(leader),
         raft::Error::NoQuorum(detail) => no_quorum(detail),
-        raft::Error::Uncertain => uncertain("the leader changed, or stopped, before it was applied"),
+        raft::Error::Uncertain => {
+            uncertain("the leader changed, or stopped, before it was applied")
+        }
         raft::Error::Stopped(detail) => uncertain(&format!("the shard has stopped here: {detail}")),
         raft::Error::Conflict(detail) => uncertain(&format!("an unexpected answer: {detail}")),
     }
@@ -57,7 +59,10 @@ pub(super) fn of_store(error: storage::Error) -> Error {
 
 /// An answer that was lost.
 pub(super) fn uncertain(detail: &str) -> Error {
-    Error::new(Code::Unknown, format!("the write was proposed and its outcome is not known: {detail}"))
+    Error::new(
+        Code::Unknown,
+        format!("the write was proposed and its outcome is not known: {detail}"),
+    )
 }
 
 fn no_quorum(detail: String) -> Error {
@@ -67,7 +72,9 @@ fn no_quorum(detail: String) -> Error {
 /// What applying an item as a whole refused, in words.
 pub(super) fn refused(code: Code) -> Error {
     let message = match code {
-        Code::SessionExpired => "the session is unknown or expired; nothing was applied by this try",
+        Code::SessionExpired => {
+            "the session is unknown or expired; nothing was applied by this try"
+        }
         Code::SequenceTooOld => "the sequence lies below the window of remembered results",
         Code::Unknown => "an earlier try was applied, once; its results were too large to be kept",
         Code::BadRequest => "sequences of a session start at 1",

@@ -124,7 +124,8 @@ pub enum Tick {
 pub fn next_tick(first_ms: Option<u64>, stamp_ms: u64, since_tick: Option<Duration>) -> Tick {
     let Some(first_ms) = first_ms else { return Tick::Sleep(TICK_POLL) };
     let until_due = Duration::from_millis(first_ms.saturating_sub(stamp_ms));
-    let until_allowed = since_tick.map_or(Duration::ZERO, |since| TICK_SPACING.saturating_sub(since));
+    let until_allowed =
+        since_tick.map_or(Duration::ZERO, |since| TICK_SPACING.saturating_sub(since));
     match until_due.max(until_allowed) {
         Duration::ZERO => Tick::Propose,
         wait => Tick::Sleep(wait.min(TICK_POLL)),

@@ -137,11 +137,7 @@ fn integer(value: &[u8]) -> Option<i64> {
 }
 
 /// The record of a key that is alive at this shard time.
-pub fn live(
-    view: &dyn View,
-    key: &[u8],
-    now_ms: u64,
-) -> Result<Option<Record>, storage::Error> {
+pub fn live(view: &dyn View, key: &[u8], now_ms: u64) -> Result<Option<Record>, storage::Error> {
     Ok(stored(view, key)?.filter(|record| record.is_alive(now_ms)))
 }
 

@@ -221,8 +221,12 @@ mod tests {
 
     impl Test {
         fn new() -> Self {
-            let limits =
-                Limits { requests_max: 6, bytes_max: 3_000, entry_ops_max: 4, entry_bytes_max: 100 };
+            let limits = Limits {
+                requests_max: 6,
+                bytes_max: 3_000,
+                entry_ops_max: 4,
+                entry_bytes_max: 100,
+            };
             Self { queue: Queue::new(limits), now: Instant::now() }
         }
 

@@ -145,10 +145,8 @@ mod tests {
     fn stored_formats_keep_their_bytes() {
         let lasting = Record { expires_ms: None, value: Bytes::from_static(b"v") };
         let expiring = Record { expires_ms: Some(0x0102), value: Bytes::from_static(b"w") };
-        let golden: [(&Record, &[u8]); 2] = [
-            (&lasting, &[0x10, b'v']),
-            (&expiring, &[0x11, 0, 0, 0, 0, 0, 0, 1, 2, b'w']),
-        ];
+        let golden: [(&Record, &[u8]); 2] =
+            [(&lasting, &[0x10, b'v']), (&expiring, &[0x11, 0, 0, 0, 0, 0, 0, 1, 2, b'w'])];
         for (record, bytes) in golden {
             assert_eq!(&record.encode()[..], bytes);
             assert_eq!(&Record::decode(&Bytes::copy_from_slice(bytes)).unwrap(), record);

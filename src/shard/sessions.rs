@@ -79,7 +79,8 @@ impl Sessions {
         let mut table = Self { limits, ..Self::default() };
         let mut damage = None;
         view.scan(Space::Sessions, stored::SESSION_PREFIX, None, &mut |key, value| {
-            let read = stored::parse_session_key(key).and_then(|id| Ok((id, Session::decode(value)?)));
+            let read =
+                stored::parse_session_key(key).and_then(|id| Ok((id, Session::decode(value)?)));
             match read {
                 Ok((id, session)) => table.insert(id, session),
                 Err(error) => {
@@ -188,11 +189,7 @@ impl Sessions {
     }
 
     /// Removes a session with its slots; returns the number of records.
-    fn forget(
-        &mut self,
-        writer: &mut Writer<'_>,
-        id: SessionId,
-    ) -> Result<usize, storage::Error> {
+    fn forget(&mut self, writer: &mut Writer<'_>, id: SessionId) -> Result<usize, storage::Error> {
         let mut keys = vec![stored::session_key(id)];
         writer.scan(Space::Sessions, &stored::slot_prefix(id), None, &mut |key, _| {
             keys.push(key.to_vec());

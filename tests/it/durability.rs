@@ -49,11 +49,12 @@ impl Load {
     fn start(client: &Client, round: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
-        let writers = (0..WRITERS).map(|writer| {
+        let mut writers = JoinSet::new();
+        for writer in 0..WRITERS {
             let (client, stop, acked) = (client.clone(), stop.clone(), acked.clone());
-            write(client, round.to_owned(), writer, stop, acked)
-        });
-        Self { stop, acked, writers: writers.collect() }
+            writers.spawn(write(client, round.to_owned(), writer, stop, acked));
+        }
+        Self { stop, acked, writers }
     }
 
     fn acked(&self) -> u64 {

@@ -143,6 +143,11 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         (Bytes::from_static(b"a"), Some(Bytes::from_static(b"1"))),
         (Bytes::from_static(b"b"), None),
     ];
+    let scan = ScanReply {
+        entries,
+        token: token(),
+        next_after: Some(Bytes::from_static(b"b")),
+    };
     let refused =
         Error::new(Code::NotLeader, "n2 does not lead s3").hint(Some(name("n1"))).retry_after(50);
     let digest = CopyDigest {
@@ -164,7 +169,7 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("hello", Ok(ReplyBody::Hello(hello))),
         ("map", Ok(ReplyBody::Map(map()))),
         ("kv", Ok(ReplyBody::Kv(kv))),
-        ("scan", Ok(ReplyBody::Scan(ScanReply { entries, more: true, token: token() }))),
+        ("scan", Ok(ReplyBody::Scan(scan))),
         ("session", Ok(ReplyBody::Session(SessionId { incarnation: Incarnation(1), index: 99 }))),
         ("formed", Ok(ReplyBody::Command(Answer::Formed { map: map(), created: true }))),
         ("lag", Ok(ReplyBody::Command(Answer::ReplicaLag(vec![lag])))),

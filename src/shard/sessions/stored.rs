@@ -222,7 +222,12 @@ mod tests {
 
     #[test]
     fn what_does_not_read_is_damage() {
-        for bad in [&[][..], &[0x10, 0, 0], &[0x13, 0, 0, 0, 0, 0, 0, 0, 9], &[0x12, 0, 0, 0, 0, 0, 0, 0, 9, 1]] {
+        for bad in [
+            &[][..],
+            &[0x10, 0, 0],
+            &[0x13, 0, 0, 0, 0, 0, 0, 0, 9],
+            &[0x12, 0, 0, 0, 0, 0, 0, 0, 9, 1],
+        ] {
             assert!(Kept::decode(&Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
         }
         assert!(Kept::Runs(Bytes::from_static(&[1, 1])).reply().is_err());

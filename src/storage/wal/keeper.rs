@@ -58,7 +58,8 @@ pub(super) struct Trouble {
 
 impl Trouble {
     fn new(what: &str, error: &io::Error) -> Self {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         Self { error: Error::io(what, error), full }
     }
 }
@@ -194,7 +195,9 @@ impl Keeper {
             match worked {
                 _ if inner.closed => return Ok(()),
                 Ok(true) => {}
-                Ok(false) if inner.doomed.is_empty() && inner.ready.len() >= self.reserved.max(1) => {
+                Ok(false)
+                    if inner.doomed.is_empty() && inner.ready.len() >= self.reserved.max(1) =>
+                {
                     self.changed.wait(&mut inner);
                 }
                 Ok(false) => {}

@@ -148,7 +148,8 @@ impl Limits {
 #[cfg(debug_assertions)]
 fn acks_before_fsync() -> bool {
     static PLANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *PLANTED.get_or_init(|| std::env::var_os("PPDB_TEST_ACK_BEFORE_FSYNC").is_some_and(|v| v == "1"))
+    *PLANTED
+        .get_or_init(|| std::env::var_os("PPDB_TEST_ACK_BEFORE_FSYNC").is_some_and(|v| v == "1"))
 }
 
 /// Counters since start.

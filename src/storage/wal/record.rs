@@ -186,7 +186,13 @@ pub(super) fn write(
 
 /// Appends a batch header: `bytes` of the whole batch, itself included, and how many records follow.
 /// Everything up to `durable` was durable before this batch was written.
-pub(super) fn write_batch(buffer: &mut Vec<u8>, place: Place, durable: u64, bytes: u64, count: u32) {
+pub(super) fn write_batch(
+    buffer: &mut Vec<u8>,
+    place: Place,
+    durable: u64,
+    bytes: u64,
+    count: u32,
+) {
     write(buffer, place, Kind::Batch, durable, 0, |body| {
         body.extend_from_slice(&bytes.to_le_bytes());
         body.extend_from_slice(&count.to_le_bytes());

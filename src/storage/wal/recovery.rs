@@ -143,12 +143,7 @@ impl Replay {
 
     /// Takes in a record whose checksums hold. Answers the bytes of the batch that it opens, if it does.
     /// Whatever such a record says wrong was not written by this log.
-    fn apply(
-        &mut self,
-        spot: &Spot<'_>,
-        head: &Head,
-        body: &[u8],
-    ) -> Result<Option<usize>, Error> {
+    fn apply(&mut self, spot: &Spot<'_>, head: &Head, body: &[u8]) -> Result<Option<usize>, Error> {
         let (segment, at) = (spot.header.segment, spot.at);
         let wrong = |what: &str| damage(format!("record at {at} in segment {segment} {what}"));
         let Some(read) = record::read(head, body) else {

@@ -98,7 +98,8 @@ pub(super) struct Writer {
     pub batch: u64,
     /// The segment whose live content is on its way forward.
     pub carried: u64,
-    pub wrote: bool,
+    /// Nothing follows the last batch yet, and it holds records.
+    pub open_batch: bool,
     pub buffer: Vec<u8>,
 }
 
@@ -132,7 +133,8 @@ impl Writer {
             return Step::Ended;
         }
         let limits = self.shared.limits;
-        let result = match self.shared.queue.take(self.active.room(), limits.batch_bytes_max, wait) {
+        let result = match self.shared.queue.take(self.active.room(), limits.batch_bytes_max, wait)
+        {
             Taken::Ops(ops) => self.write(ops),
             Taken::NoRoom(bytes) => self.rotate(bytes),
             Taken::Nothing => return Step::Idle,
@@ -210,7 +212,7 @@ impl Writer {
             .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.active.offset += self.buffer.len() as u64;
-        self.wrote = true;
+        self.open_batch = true;
         // One oversized batch must not keep its memory for ever.
         self.buffer.shrink_to(self.shared.limits.batch_bytes_max);
         Ok(())
@@ -246,6 +248,8 @@ impl Writer {
         let next = activate(&self.shared, end_before, self.sequence, self.batch, bytes)?;
         let full = std::mem::replace(&mut self.active, next);
         self.sealed.push_back((full.header.segment, full.bytes));
+        // The header of this segment proves everything before it.
+        self.open_batch = false;
         Ok(())
     }
 
@@ -253,7 +257,9 @@ impl Writer {
     pub fn tidy(&mut self) -> Result<(), Error> {
         let needed = self.holds.oldest().unwrap_or(u64::MAX);
         let dead = self.sealed.iter().take_while(|(id, _)| *id < needed).count();
-        if dead > 0 {
+        // What made them dead may stand in the last batch, where rot would be taken for a tear: it must
+        // not be deleted before another batch follows. Without room for one, the next segment will do.
+        if dead > 0 && self.close_batch()? {
             let dead: Vec<(u64, u64)> = self.sealed.drain(..dead).collect();
             let mut segments = self.shared.segments.lock();
             dead.iter().for_each(|(id, _)| drop(segments.remove(id)));
@@ -265,6 +271,19 @@ impl Writer {
         self.shared.keeper.work_inline()
     }
 
+    /// Makes sure that the last batch is an empty one, which proves the one before; false if it does not fit.
+    fn close_batch(&mut self) -> Result<bool, Error> {
+        if !self.open_batch {
+            return Ok(true);
+        }
+        if self.active.bytes - self.active.offset < BATCH_BYTES as u64 {
+            return Ok(false);
+        }
+        self.write(Vec::new())?;
+        self.open_batch = false;
+        Ok(true)
+    }
+
     fn see_to_the_oldest(&mut self) {
         let Some((oldest, _)) = self.sealed.front().copied() else {
             *self.shared.pinning.lock() = None;
@@ -273,8 +292,11 @@ impl Writer {
         if self.carried == oldest {
             return;
         }
-        let holders: Vec<Holder> =
-            self.holds.of(oldest).map(|(id, hold)| self.holder(id, hold.entries_in(oldest))).collect();
+        let holders: Vec<Holder> = self
+            .holds
+            .of(oldest)
+            .map(|(id, hold)| self.holder(id, hold.entries_in(oldest)))
+            .collect();
         let verdict = holds::judge(&holders, self.sealed.len(), self.shared.limits.carry);
         *self.shared.pinning.lock() = match verdict {
             Verdict::Pinned(group) => Some(GroupId(group)),
@@ -351,12 +373,9 @@ impl Writer {
         carried
     }
 
-    /// Closes the last batch with an empty one, so that damage to it is not taken for a tear.
+    /// The last batch is closed, so that damage to it is not taken for a tear.
     fn finish(&mut self) {
-        if !self.wrote || (self.active.bytes - self.active.offset) < BATCH_BYTES as u64 {
-            return;
-        }
-        if let Err(error) = self.write(Vec::new()) {
+        if let Err(error) = self.close_batch() {
             self.shared.fail(error);
         }
     }
@@ -399,8 +418,7 @@ pub(super) fn activate(
         empty.bytes = needed;
     }
     let random = shared.fs.random();
-    let header =
-        Header { segment: empty.id, random, end_before, sequence_before, batch_before };
+    let header = Header { segment: empty.id, random, end_before, sequence_before, batch_before };
     empty.file.write_at(0, &header.block()).map_err(io("begin"))?;
     empty.file.sync().map_err(io("fdatasync"))?;
     shared.syncs.fetch_add(1, Ordering::Relaxed);

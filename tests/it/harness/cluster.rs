@@ -182,10 +182,12 @@ impl Cluster {
 
     /// Starts every node that does not run.
     pub fn start_all(&mut self) {
-        self.nodes.iter_mut().filter(|node| !node.is_running()).for_each(|node| {
-            node.kill();
-            node.start();
-        });
+        for node in &mut self.nodes {
+            if !node.is_running() {
+                node.kill();
+                node.start();
+            }
+        }
     }
 
     /// The primary that takes a key's writes.

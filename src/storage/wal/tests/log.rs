@@ -43,11 +43,10 @@ fn everything_survives_a_restart() {
     let (a, b, c) = (log.group(0), log.group(65537), log.group(9));
     let groups = log.wal.groups();
     assert_eq!(groups, [(GroupId(0), bytes("meta")), (GroupId(65537), bytes("b"))]);
-    assert_eq!((a.vote(), a.committed(), a.purged()), (
-        Some(bytes("vote 1")),
-        Some(bytes("at 3")),
-        Some(bytes("at 4"))
-    ));
+    assert_eq!(
+        (a.vote(), a.committed(), a.purged()),
+        (Some(bytes("vote 1")), Some(bytes("at 3")), Some(bytes("at 4")))
+    );
     assert_eq!((a.range(), a.durable_end(), a.live_bytes()), (5..35, 35, 3000));
     assert_eq!(entries(&a), before);
     assert_eq!(entries(&a), [numbered(5..30, 100), numbered(130..135, 100)].concat());
@@ -184,10 +183,10 @@ fn idle_groups_do_not_pin_segments() {
             let idle = log.group(id);
             assert_eq!(entries(&idle), numbered(2..4, 40));
             assert_eq!((idle.created(), idle.vote()), (Some(bytes("idle")), Some(bytes("vote"))));
-            assert_eq!((idle.purged(), idle.committed()), (
-                Some(bytes("one")),
-                Some(bytes("three"))
-            ));
+            assert_eq!(
+                (idle.purged(), idle.committed()),
+                (Some(bytes("one")), Some(bytes("three")))
+            );
         }
     }
 }
