@@ -139,7 +139,7 @@ mod tests {
         let resolved = layer("serve --primary --name n1");
         let with = show(&resolved, true);
         assert_eq!(with.json["name"], json!({"value": "n1", "origin": "flag"}));
-        assert_eq!(with.json["log.level"], json!({"value": "info", "origin": "default"}));
+        assert_eq!(with.json["log.format"], json!({"value": "text", "origin": "default"}));
         assert_eq!(with.rows[0], ["name", "n1", "flag"]);
         assert_eq!(show(&resolved, false).json["name"], "n1");
         let unset = show(&layer("serve"), true);

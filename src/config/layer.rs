@@ -223,7 +223,7 @@ mod tests {
             file::parse("name='f'\nrole='replica'\nlisten='10.0.0.1:1'\ndata_dir='/f'", path);
         let env = env(&[("PPDB_NAME", "e"), ("PPDB_DATA_DIR", "/e"), ("HOME", "/root")]).unwrap();
         let resolved = resolve(&[file.unwrap(), env, flag("data_dir", "/g")]).unwrap();
-        assert_eq!(origin(&resolved, "log.level"), (Some("info"), "default".into()));
+        assert_eq!(origin(&resolved, "log.level"), (Some("info,openraft=warn"), "default".into()));
         assert_eq!(origin(&resolved, "listen"), (Some("10.0.0.1:1"), "file:/e/ppdb.toml".into()));
         assert_eq!(origin(&resolved, "name"), (Some("e"), "env:PPDB_NAME".into()));
         assert_eq!(origin(&resolved, "data_dir"), (Some("/g"), "flag".into()));

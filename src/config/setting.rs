@@ -93,7 +93,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "log.level",
         flag: "log-level",
-        default: Some("info"),
+        // At `info`, openraft writes several lines for each group and election.
+        default: Some("info,openraft=warn"),
         doc: "filter of log lines, such as `info` or `warn,ppdb::raft=debug`",
         path: false,
         check: log_filter,

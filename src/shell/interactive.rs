@@ -12,6 +12,7 @@ use crate::cli::{exit, millis, output};
 use crate::client::Client;
 use crate::wire::command::{Answer, Command};
 use parking_lot::Mutex;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{
@@ -42,8 +43,28 @@ enum Typed {
     End,
 }
 
+/// The terminal as it was. The editor's thread may be in the middle of a line when the shell is dropped,
+/// and would leave the terminal without echo.
+struct Terminal(Option<Termios>);
+
+impl Terminal {
+    fn remember() -> Self {
+        Self(tcgetattr(std::io::stdin()).ok())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(modes) = &self.0 {
+            // A terminal that is gone needs no modes.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
+        }
+    }
+}
+
 /// Runs until Ctrl-D or `exit`; answers the exit code.
 pub async fn run(session: &mut Session, no_history: bool) -> u8 {
+    let _terminal = Terminal::remember();
     let shared = Arc::new(Mutex::new(Shared::default()));
     let (ask, prompts) = std_mpsc::sync_channel(1);
     let (typed, mut lines) = mpsc::channel(1);

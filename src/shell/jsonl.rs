@@ -2,7 +2,7 @@
 //!
 //! One line in, exactly one JSON line out, flushed, in order; `cli::value` has the shape of an answer and
 //! `request` that of a line. Nothing but the end of input, `exit`, or a reader that went away ends it: a
-//! lost connection, a malformed line and a line that is too long are answers.
+//! lost connection, a malformed line and a line that is too long are answers. `-o` on a line is ignored.
 
 use super::request::{self, Asked};
 use crate::cli::session::Session;

@@ -264,7 +264,7 @@ mod tests {
         let expected = Some(Bytes::from_static(b"o"));
         let cas = Op::Cas { key, expected, value: value.clone() };
         let line = r#"{"argv":["cas","o"],"key_b64":"/g==","value_b64":"bg=="}"#;
-        assert_eq!(ops(line), [cas.clone()]);
+        assert_eq!(ops(line), vec![cas.clone()]);
         let line = r#"{"argv":["cas"],"key_b64":"/g==","expected_b64":"bw==","value_b64":"bg=="}"#;
         assert_eq!(ops(line), [cas]);
         let absent = ops(r#"{"argv":["cas","k","--absent"],"value_b64":"bg=="}"#);

@@ -150,10 +150,11 @@ fn spawn(exe: &Path, dir: &Path, node: &Node) -> Result<Child> {
         Role::Replica => "--replica",
     };
     let mut command = Command::new(exe);
-    std::env::vars_os()
-        .map(|(name, _)| name)
-        .filter(|name| is_users_own(&name.to_string_lossy()))
-        .for_each(|name| drop(command.env_remove(name)));
+    for (name, _) in std::env::vars_os() {
+        if is_users_own(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
     command
         .arg("serve")
         .args([

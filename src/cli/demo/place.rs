@@ -212,6 +212,7 @@ mod tests {
         assert!(!check("/b/target/ppdb", &["ppdb", "serve", "--data-dir", "/var/lib/ppdb"]));
         assert!(!check("/b/target/ppdb", &["ppdb", "serve", "/tmp/ppdb-demo-0-0/n1"]));
         assert!(!check("/b/target/ppdb", &["ppdb", "serve", "--data-dir"]));
+        assert!(!check("/b/target/ppdb", &["ppdb", "serve", "--data-dir", "/tmp/ppdb-demo-0-0"]));
     }
 
     #[test]
