@@ -164,7 +164,15 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("hello", Ok(ReplyBody::Hello(hello))),
         ("map", Ok(ReplyBody::Map(map()))),
         ("kv", Ok(ReplyBody::Kv(kv))),
-        ("scan", Ok(ReplyBody::Scan(ScanReply { entries, more: true, token: token() }))),
+        (
+            "scan",
+            Ok(ReplyBody::Scan(ScanReply {
+                entries,
+                more: true,
+                token: token(),
+                next_after: Some("b".into()),
+            })),
+        ),
         ("session", Ok(ReplyBody::Session(SessionId { incarnation: Incarnation(1), index: 99 }))),
         ("formed", Ok(ReplyBody::Command(Answer::Formed { map: map(), created: true }))),
         ("lag", Ok(ReplyBody::Command(Answer::ReplicaLag(vec![lag])))),
