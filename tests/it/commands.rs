@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_formed_once_and_carries_out_every_command() {
     let cluster = Cluster::unformed(Shape::default());
+    cluster.wait_up().await;
     nothing_is_served_before_a_cluster_is_formed(&cluster);
     forming_is_repeatable_and_never_makes_a_second_cluster(&cluster);
     cluster.wait_ready().await;

@@ -77,6 +77,7 @@ impl Cluster {
     /// A cluster that serves.
     pub async fn start(shape: Shape) -> Self {
         let cluster = Self::unformed(shape);
+        cluster.wait_up().await;
         cluster.init().expect(0);
         cluster.wait_ready().await;
         cluster
@@ -139,10 +140,13 @@ impl Cluster {
 
     /// A client of its own connections, as soon as any node answers.
     pub async fn client(&self) -> Client {
+        self.connect(self.endpoints()).await
+    }
+
+    async fn connect(&self, endpoints: Vec<String>) -> Client {
         let end = Instant::now() + READY_WITHIN;
         loop {
-            let identity = self.certs.identity(USER);
-            let endpoints = self.endpoints();
+            let (identity, endpoints) = (self.certs.identity(USER), endpoints.clone());
             match Client::connect(Options { endpoints, identity, connections_per_node: 1 }).await {
                 Ok(client) => return client,
                 Err(error) => assert!(Instant::now() < end, "no node answers: {error}"),
@@ -151,19 +155,26 @@ impl Cluster {
         }
     }
 
+    /// Waits until every node answers, formed or not.
+    pub async fn wait_up(&self) {
+        for endpoint in self.endpoints() {
+            self.connect(vec![endpoint]).await.close().await;
+        }
+    }
+
     /// Waits until every node is ready and every shard has a leader.
     pub async fn wait_ready(&self) {
         let client = self.client().await;
         for node in &self.nodes {
             let ask = async || info(&client, &node.name).await;
-            wait_until("ready node", READY_WITHIN, ask, |i| i.as_ref().is_ok_and(|i| i.ready))
-                .await;
+            let ready = |i: &Result<Info>| i.as_ref().is_ok_and(|i| i.ready);
+            let _ = wait_until("ready node", READY_WITHIN, ask, ready).await;
         }
         let led = |s: &Result<Status>| {
             s.as_ref().is_ok_and(|s| s.shards_leaderless.is_empty() && s.nodes.iter().all(|n| n.up))
         };
-        wait_until("leader of every shard", READY_WITHIN, async || status(&client).await, led)
-            .await;
+        let ask = async || status(&client).await;
+        let _ = wait_until("leader of every shard", READY_WITHIN, ask, led).await;
         client.close().await;
     }
 

@@ -73,6 +73,7 @@ impl Node {
         args.extend(["--data-dir".into(), text(&self.data_dir())]);
         args.extend(["--ca".into(), text(&self.certs.ca())]);
         args.extend(["--cert".into(), text(cert), "--key".into(), text(key)]);
+        args.extend(["--log-level".into(), "info,openraft=warn".into()]);
         // If the test process itself is killed, the node ends with it.
         args.extend(["--parent-pid".into(), std::process::id().to_string()]);
         args
