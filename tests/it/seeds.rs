@@ -143,11 +143,7 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         (Bytes::from_static(b"a"), Some(Bytes::from_static(b"1"))),
         (Bytes::from_static(b"b"), None),
     ];
-    let scan = ScanReply {
-        entries,
-        token: token(),
-        next_after: Some(Bytes::from_static(b"b")),
-    };
+    let scan = ScanReply { entries, token: token(), next_after: Some(Bytes::from_static(b"b")) };
     let refused =
         Error::new(Code::NotLeader, "n2 does not lead s3").hint(Some(name("n1"))).retry_after(50);
     let digest = CopyDigest {
