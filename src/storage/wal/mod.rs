@@ -270,8 +270,7 @@ impl Wal {
     }
 }
 
-/// Starts a thread of the log. A panic in it (in a callback, say) stops the log instead of leaving
-/// everybody waiting.
+/// Starts a thread of the log. A panic in it stops the log instead of leaving everybody waiting.
 fn start(
     name: &str,
     shared: Arc<Shared>,

@@ -92,11 +92,6 @@ impl State {
         self.slots.get(index.checked_sub(self.start)? as usize)
     }
 
-    /// The slots with their indexes.
-    pub fn slots(&self) -> impl Iterator<Item = (u64, &Slot)> {
-        (self.start..).zip(&self.slots)
-    }
-
     /// Adds entries at `first`; what stands there and behind is overwritten.
     pub fn append(&mut self, first: u64, slots: impl Iterator<Item = Slot>) -> Result<(), Hole> {
         if first < self.base || first > self.end() {
@@ -324,7 +319,7 @@ mod tests {
         assert!(state.slot(0).unwrap().body.is_some());
         state.locate(1, 0, &places(7, 2));
         state.trim_cache(7);
-        let cached: Vec<bool> = state.slots().map(|(_, slot)| slot.body.is_some()).collect();
+        let cached: Vec<bool> = state.slots.iter().map(|slot| slot.body.is_some()).collect();
         assert_eq!(cached, [false, false, true, true]);
         state.locate(1, 0, &places(7, 4));
         state.trim_cache(7);

@@ -12,7 +12,7 @@ use super::queue::{Op, Queue, Taken};
 use super::record::{self, BATCH_BYTES, Place};
 use super::segment::{BLOCK_BYTES, Header};
 use super::state::At;
-use super::{Error, Limits};
+use super::{Done, Error, Limits};
 use crate::types::GroupId;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -51,7 +51,7 @@ impl Shared {
             }
         });
         for done in self.queue.stop(&error) {
-            done(Err(error.clone()));
+            call(done, Err(error.clone()));
         }
     }
 
@@ -120,8 +120,10 @@ impl Writer {
     /// Writes one batch, or turns to the next segment. With `wait` it waits until there is something to
     /// do.
     pub fn step(&mut self, wait: bool) -> Step {
-        if let Some(error) = self.shared.failed.borrow().clone() {
-            self.shared.queue.stop(&error).into_iter().for_each(|done| done(Err(error.clone())));
+        // Not in the condition: the borrow would last through the body, where it is written.
+        let failed = self.shared.failed.borrow().clone();
+        if let Some(error) = failed {
+            self.shared.fail(error);
             return Step::Ended;
         }
         let limits = self.shared.limits;
@@ -152,13 +154,11 @@ impl Writer {
             Ok(()) => {
                 self.settle(&placed);
                 self.shared.queue.release(bytes);
-                run_callbacks(&mut placed, &Ok(()));
-                Ok(())
+                run_callbacks(&mut placed, &Ok(()))
             }
             Err(error) => {
                 // In order: these come before what still waits in the queue.
-                run_callbacks(&mut placed, &Err(error.clone()));
-                Err(error)
+                run_callbacks(&mut placed, &Err(error.clone())).and(Err(error))
             }
         }
     }
@@ -194,7 +194,7 @@ impl Writer {
             .map_err(|error| Error::io(&format!("write segment {segment}"), &error))?;
         #[cfg(debug_assertions)]
         if self.shared.limits.ack_before_fsync {
-            run_callbacks(placed, &Ok(()));
+            run_callbacks(placed, &Ok(()))?;
         }
         #[cfg(not(debug_assertions))]
         let _ = placed;
@@ -296,10 +296,19 @@ fn places(segment: u64, start: u64, entries: &[Bytes]) -> Vec<At> {
     entries.iter().map(place).collect()
 }
 
-fn run_callbacks(placed: &mut [Placed], result: &Result<(), Error>) {
+/// Runs all callbacks, in order; an error if one of them panicked: whoever waits for it would wait for
+/// ever, so the log stops where everybody can see it.
+fn run_callbacks(placed: &mut [Placed], result: &Result<(), Error>) -> Result<(), Error> {
+    let mut sound = true;
     for done in placed.iter_mut().filter_map(|placed| placed.op.done.take()) {
-        done(result.clone());
+        sound &= call(done, result.clone());
     }
+    sound.then_some(()).ok_or(Error::Stopped)
+}
+
+/// Runs a callback; false if it panicked.
+fn call(done: Done, result: Result<(), Error>) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(result))).is_ok()
 }
 
 /// Takes an empty segment into use: its header is durable on return. `bytes` of records must fit.

@@ -331,6 +331,9 @@ fn every_flipped_bit_before_a_later_batch_is_damage() {
     assert_eq!(recover_bytes(&[(1, &fs.content(&name).unwrap())]).unwrap().records, 4);
 }
 
+/// Segments with their numbers.
+type Files = Vec<(u64, Vec<u8>)>;
+
 #[test]
 fn a_missing_or_shortened_segment_is_damage() {
     let fs = SimFs::new(1);
@@ -339,16 +342,16 @@ fn a_missing_or_shortened_segment_is_damage() {
     group.append(0, numbered(0..60, 1000), ignore());
     log.drain();
     drop((group, log));
-    let contents: Vec<(u64, Vec<u8>)> =
+    let contents: Files =
         (1..=6).filter_map(|id| Some((id, fs.content(&segment::name(id))?))).collect();
-    let recover = |change: &dyn Fn(&mut Vec<(u64, Vec<u8>)>)| {
+    let recover = |change: &dyn Fn(&mut Files)| {
         let mut contents = contents.clone();
         change(&mut contents);
         let borrowed: Vec<_> = contents.iter().map(|(id, bytes)| (*id, &bytes[..])).collect();
         recover_bytes(&borrowed)
     };
     assert_eq!(recover(&|_| {}).unwrap().entries, 60);
-    let damaged = |change: &dyn Fn(&mut Vec<(u64, Vec<u8>)>)| {
+    let damaged = |change: &dyn Fn(&mut Files)| {
         assert!(matches!(recover(change), Err(Error::Damage(_))));
     };
     damaged(&|all| drop(all.remove(2)));
@@ -514,6 +517,12 @@ fn submitting_waits_only_while_the_queue_is_full() {
 
 #[test]
 fn a_callback_that_panics_stops_the_log_instead_of_hanging_it() {
+    let mut log = Driven::open(&SimFs::new(1), tiny()).unwrap();
+    log.group(1).save_vote(bytes("u"), Box::new(|_| panic!("a callback's own trouble")));
+    log.group(1).save_vote(bytes("v"), log.done(1));
+    assert_eq!(log.drain(), Step::Ended);
+    assert_eq!(*log.done.lock(), [(1, true)], "the others are answered");
+
     let wal = Wal::open_with(Arc::new(SimFs::new(1)), tiny()).unwrap();
     wal.group(GroupId(1)).save_vote(bytes("v"), Box::new(|_| panic!("a callback's own trouble")));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
