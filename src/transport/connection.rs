@@ -1,7 +1,7 @@
 //! A connection whose other side proved who it is, and the streams on it.
 
 use super::class::{NotAdmitted, StreamClass};
-use super::{Error, FrameReceiver, FrameSender, Options};
+use super::{Error, FrameReceiver, FrameSender, Options, congestion};
 use crate::pki::Principal;
 use quinn::{ConnectionError, RecvStream, SendStream};
 use std::{
@@ -162,6 +162,7 @@ impl Connection {
         let (code, reason) = error.to_close();
         // The first reason stands, as it does on the wire.
         let _ = self.0.closed_because.set(error);
+        congestion::prepare_close(&self.0.quinn);
         self.0.quinn.close(code, reason.as_bytes());
     }
 

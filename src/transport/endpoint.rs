@@ -8,7 +8,14 @@ use crate::types::NodeName;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::TokioRuntime;
 use rustls::pki_types::CertificateDer;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::Mutex, task::JoinSet, time};
 
 /// What the accepting side says at the end of a handshake: its first byte is the version of this.
@@ -29,6 +36,8 @@ struct Inner {
     local_addr: SocketAddr,
     identity: Identity,
     options: Arc<Options>,
+    /// Set when every connection is about to be closed.
+    all_leaving: Arc<AtomicBool>,
     /// Handshakes that others began; whoever calls `accept` drives them.
     handshakes: Mutex<JoinSet<Option<Connection>>>,
 }
@@ -58,14 +67,16 @@ impl Endpoint {
         options: Options,
         tls: rustls::ServerConfig,
     ) -> Result<Self, Error> {
+        options.check()?;
+        let all_leaving = Arc::default();
         let mut server = tls::quic_accepting(tls)?;
-        server.transport_config(Arc::new(options.transport(Side::Accepting)?));
+        server.transport_config(Arc::new(options.transport(Side::Accepting, &all_leaving)?));
         options.bound_server(&mut server);
         let socket = socket::bind(addr, &options)?;
         // The address that was bound: with port 0 no two endpoints may derive the same keys.
         let bound = socket.local_addr().map_err(unusable)?;
         let config = socket::lasting_config(identity, bound, &options)?;
-        Self::start(config, Some(server), socket, identity, options)
+        Self::start(config, Some(server), socket, identity, options, all_leaving)
     }
 
     /// Binds a free port for outgoing connections only.
@@ -75,8 +86,10 @@ impl Endpoint {
 
     /// The same with other bounds and times.
     pub fn client_with(identity: &Identity, options: Options) -> Result<Self, Error> {
+        options.check()?;
         let socket = socket::bind_any(&options)?;
-        Self::start(socket::fresh_config(&options)?, None, socket, identity, options)
+        let config = socket::fresh_config(&options)?;
+        Self::start(config, None, socket, identity, options, Arc::default())
     }
 
     fn start(
@@ -85,6 +98,7 @@ impl Endpoint {
         socket: std::net::UdpSocket,
         identity: &Identity,
         options: Options,
+        all_leaving: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::Setup("an endpoint needs a tokio runtime to run in".to_owned()));
@@ -94,7 +108,7 @@ impl Endpoint {
             .map_err(unusable)?;
         let (identity, options) = (identity.clone(), Arc::new(options));
         let handshakes = Mutex::new(JoinSet::new());
-        Ok(Self(Arc::new(Inner { quinn, local_addr, identity, options, handshakes })))
+        Ok(Self(Arc::new(Inner { quinn, local_addr, identity, options, all_leaving, handshakes })))
     }
 
     /// The port bound.
@@ -194,7 +208,9 @@ impl Endpoint {
 
     fn quic(&self, tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, Error> {
         let mut config = tls::quic_connecting(tls)?;
-        config.transport_config(Arc::new(self.0.options.transport(Side::Connecting)?));
+        config.transport_config(Arc::new(
+            self.0.options.transport(Side::Connecting, &self.0.all_leaving)?,
+        ));
         Ok(config)
     }
 
@@ -236,6 +252,7 @@ impl Endpoint {
     /// Closes every connection, telling the reason, and waits until that is sent (bounded by
     /// `Options::close_timeout`).
     pub async fn close(&self, reason: &str) {
+        self.0.all_leaving.store(true, Ordering::Release);
         self.0.quinn.close(code::CLOSED, reason.as_bytes());
         let _ = time::timeout(self.0.options.close_timeout, self.0.quinn.wait_idle()).await;
     }

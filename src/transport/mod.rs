@@ -8,6 +8,7 @@
 //! does the connecting side know that its own certificate was taken.
 
 mod class;
+mod congestion;
 mod connection;
 mod endpoint;
 mod errors;

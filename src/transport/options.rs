@@ -1,8 +1,11 @@
 //! The bounds of endpoints, connections and streams, and how quinn is told about them.
 
-use super::Error;
+use super::{Error, congestion::Factory};
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 /// Bounds and times of an endpoint. The defaults suit a cluster in one data center; tests use less.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ pub struct Options {
     /// overflow looks like loss on the way and slows every connection down.
     pub socket_buffer_bytes: usize,
     /// Largest UDP payload tried. Discovery starts at 1200 and goes up only as far as the path carries:
-    /// 1452 on Ethernet, this on jumbo frames and loopback.
+    /// 1452 on Ethernet, this on jumbo frames and loopback. At most 6550.
     pub datagram_bytes_max: u16,
 }
 
@@ -65,7 +68,7 @@ impl Default for Options {
             queue_bytes: 4 << 20,
             queue_frames: 8_192,
             socket_buffer_bytes: 4 << 20,
-            datagram_bytes_max: 8_952,
+            datagram_bytes_max: 6_000,
         }
     }
 }
@@ -76,6 +79,10 @@ const INITIAL_RTT: Duration = Duration::from_millis(30);
 const INCOMING_BYTES: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL: u64 = 4 << 20;
 
+/// quinn hands up to ten datagrams to the kernel in one piece, without regard to the kernel's limit of
+/// 65,507 bytes for it. Over that, the kernel drops every full batch.
+const DATAGRAM_BYTES_MAX: u16 = 6_550;
+
 /// Which side of connections a setting is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -84,7 +91,23 @@ pub(super) enum Side {
 }
 
 impl Options {
-    pub(super) fn transport(&self, side: Side) -> Result<TransportConfig, Error> {
+    /// Refuses what quinn or the kernel would choke on.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if (1_200..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max) {
+            return Ok(());
+        }
+        let got = self.datagram_bytes_max;
+        Err(Error::Setup(format!(
+            "datagrams of {got} bytes; allowed are 1200 to {DATAGRAM_BYTES_MAX}"
+        )))
+    }
+
+    /// Settings of the connections of one side. `all_leaving` is set right before all are closed.
+    pub(super) fn transport(
+        &self,
+        side: Side,
+        all_leaving: &Arc<AtomicBool>,
+    ) -> Result<TransportConfig, Error> {
         let idle = IdleTimeout::try_from(self.idle_timeout)
             .map_err(|_| Error::Setup("the idle timeout is too long".to_owned()))?;
         let mut discovery = MtuDiscoveryConfig::default();
@@ -105,6 +128,10 @@ impl Options {
             .send_window(self.send_window_bytes.into())
             .initial_rtt(INITIAL_RTT)
             .mtu_discovery_config(Some(discovery))
+            .congestion_controller_factory(Arc::new(Factory::new(
+                self.datagram_bytes_max,
+                all_leaving.clone(),
+            )))
             .datagram_receive_buffer_size(None);
         Ok(config)
     }

@@ -224,6 +224,11 @@ async fn only_nodes_serve_and_only_on_a_free_port() {
         panic!("a user serves")
     };
     assert!(why.contains("spiffe://shop/user/al"), "{why}");
+    let options = Options { datagram_bytes_max: 8_952, ..Default::default() };
+    let Err(Error::Setup(why)) = Endpoint::client_with(&node(dir.path(), "n0"), options) else {
+        panic!("datagrams that the kernel drops")
+    };
+    assert!(why.contains("1200 to 6550"), "{why}");
     let identity = node(dir.path(), "n1");
     let first = Endpoint::server(loopback(), &identity).unwrap();
     let Err(Error::Setup(why)) = Endpoint::server(first.local_addr(), &identity) else {

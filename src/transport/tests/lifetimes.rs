@@ -37,6 +37,34 @@ async fn a_close_tells_its_reason_to_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reason_arrives_even_while_the_line_is_full() {
+    for by_endpoint in [false, true] {
+        let pair = pair(None, Options::default()).await;
+        let (near, far) = (&pair.near, &pair.far);
+        let (sender, _receiver) = near.open(StreamClass::Append).await.unwrap();
+        let (_, _reply, mut frames) = within(far.accept()).await.unwrap();
+        let reading = tokio::spawn(async move {
+            loop {
+                if let Err(why) = frames.recv().await {
+                    return why;
+                }
+            }
+        });
+        let flooding = tokio::spawn(async move {
+            while sender.send(Bytes::from(vec![7; 1 << 20])).await.is_ok() {}
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        match by_endpoint {
+            true => within(pair._endpoints.1.close("enough")).await,
+            false => near.close("enough"),
+        }
+        assert_eq!(within(far.closed()).await, Error::Lost("enough".to_owned()));
+        assert_eq!(within(reading).await.unwrap(), Error::Lost("enough".to_owned()));
+        within(flooding).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_closes_everything_with_its_reason_and_accepts_no_more() {
     let dir = ca("shop");
     let (server, addr, mut accepted) = serve(&node(dir.path(), "n1"), Options::default());
