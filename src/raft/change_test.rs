@@ -122,7 +122,7 @@ async fn a_learner_gets_a_snapshot_where_the_log_was_purged() {
     caught_up(&cluster, 1, 2).await;
     cluster.same(&[1, 2], 5000).await;
     assert!(cluster.host(2).wal().group(GROUP).range().start > 2000, "it came by log");
-    let staging = cluster.copy_dir(2, copy(2)).join("staging");
+    let staging = cluster.copy_dir(2, copy(2)).join("transfer");
     let left = std::fs::read_dir(staging).map_or(0, Iterator::count);
     assert_eq!(left, 0, "a staged file stayed");
     // What was installed survives, with what followed.

@@ -30,6 +30,8 @@ use tokio::sync::Semaphore;
 const SERVED_MAX: usize = 4_096;
 /// Longest wait for a group to stop.
 const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+/// Longest wait for the files of a group that has stopped to be released.
+const RELEASE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Longest transfer of a snapshot, the wait for the installation included.
 const SNAPSHOT_MAX_MS: u64 = 30 * 60 * 1000;
 
@@ -148,8 +150,8 @@ impl Host {
     /// Stops a group after flushing what is applied. Its copy stays on the disk.
     pub async fn close(&self, group: GroupId) {
         let closed = self.inner.groups.write().remove(&group);
-        if let Some(opened) = closed {
-            stop(opened.group).await;
+        if let Some(Opened { group, .. }) = closed {
+            stop(group).await;
         }
     }
 
@@ -182,7 +184,7 @@ impl Host {
     /// Stops every group after flushing what is applied.
     pub async fn shutdown(&self) {
         let groups: Vec<Opened> = self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
-        futures_util::future::join_all(groups.into_iter().map(|opened| stop(opened.group))).await;
+        futures_util::future::join_all(groups.into_iter().map(|Opened { group, .. }| stop(group))).await;
         if let Ok((_, flusher)) = &self.inner.ready {
             flusher.stop();
         }
@@ -222,6 +224,14 @@ async fn stop(group: Group) {
     }
     if shared.failure().is_none() && !group.flush().await {
         tracing::warn!(group = %shared.group, "stopped without a last flush; the log has it");
+    }
+    // Tasks that were just told to end still hold the store and the log open; whoever stops a group wants
+    // to open or delete its files next. Handles of the caller keep them open, so this is bounded.
+    let left = Arc::downgrade(shared);
+    drop(group);
+    let deadline = tokio::time::Instant::now() + RELEASE_MAX;
+    while left.strong_count() > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
 }
 

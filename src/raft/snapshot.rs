@@ -61,8 +61,9 @@ impl Drop for Staged {
     }
 }
 
+/// Beside the store's own files, under a name that the store does not use.
 fn staging(dir: &Path) -> PathBuf {
-    dir.join("staging")
+    dir.join("transfer")
 }
 
 /// Deletes what an earlier process left behind.

@@ -186,6 +186,8 @@ pub fn quick() -> Options {
 impl Cluster {
     /// Nodes 1 to `nodes` without copies.
     pub async fn new(nodes: u64, options: Options) -> Self {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("certs");
         pki::init(&ca, "test").unwrap();
@@ -256,7 +258,7 @@ impl Cluster {
             let spec = GroupSpec { group: GROUP, raft_id, dir: dir.clone(), logic };
             match self.host(node).open(spec).await {
                 // The environment of the copy that was stopped is still going away.
-                Err(Error::Stopped(text)) if text.contains("open") && Instant::now() < deadline => {
+                Err(Error::Stopped(text)) if text.contains("LOCK") && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 other => return other,
@@ -368,7 +370,15 @@ async fn accept(endpoint: Endpoint, host: Host, wires: Arc<Wires>) {
 /// The log of a node that was stopped may take a moment to go away.
 async fn open_wal(dir: &Path, options: wal::Options) -> Wal {
     std::fs::create_dir_all(dir).unwrap();
-    Wal::open(dir, options).unwrap()
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Wal::open(dir, options.clone()) {
+            Err(wal::Error::Io { detail, .. }) if detail.contains("open") && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other.unwrap(),
+        }
+    }
 }
 
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
