@@ -3,39 +3,18 @@
 //! Issues and reads certificates. The handshake itself is `transport`'s; what an identity may do is
 //! decided elsewhere.
 
-use crate::types::{NodeName, Result};
-use std::path::Path;
+mod ca;
+mod files;
+mod identity;
+mod info;
+mod issue;
+mod principal;
+#[cfg(test)]
+mod tests;
 
-/// Who a certificate speaks for: `spiffe://CLUSTER/node/NAME` or `spiffe://CLUSTER/user/NAME`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// Cluster name.
-    pub cluster: String,
-    /// Node or user.
-    pub subject: Subject,
-}
-
-/// The part of a principal after the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// A node.
-    Node(NodeName),
-    /// A person or program.
-    User(String),
-}
-
-/// A certificate chain, its key, and the CA to trust: everything one side of a handshake needs.
-#[derive(Clone)]
-pub struct Identity {}
-
-impl Identity {
-    /// Reads `ca.crt`, `NAME.crt` and `NAME.key`. A key that others may read is refused.
-    pub fn load(_ca: &Path, _cert: &Path, _key: &Path) -> Result<Self> {
-        unimplemented!()
-    }
-
-    /// Who this is.
-    pub fn principal(&self) -> &Principal {
-        unimplemented!()
-    }
-}
+pub use ca::{CA_CERT_FILE, CA_KEY_FILE, CaInfo, init};
+pub(crate) use identity::provider;
+pub use identity::Identity;
+pub use info::{CertInfo, CertKind, list, rfc3339};
+pub use issue::{DAYS_MAX, HOSTS_MAX, IssueOptions, Issued, NODE_DAYS, USER_DAYS, issue};
+pub use principal::{NAME_CHARS_MAX, Principal, Subject, check_cluster_name};

@@ -3,14 +3,41 @@
 //!
 //! It does not know what entries mean, where nodes are, or who may ask.
 
-use crate::storage::{self, Store, View, Writer};
+mod digests;
+mod encoding;
+mod flush;
+mod group;
+mod holds;
+mod host;
+mod inbound;
+mod log_store;
+mod machine;
+mod network;
+mod peers;
+mod purge;
+mod read;
+mod rpc;
+mod shared;
+mod snapshot;
+mod tail;
+mod types;
+
+#[cfg(test)]
+mod change_test;
+#[cfg(test)]
+mod cluster_test;
+#[cfg(test)]
+mod testing;
+
+pub use group::Group;
+pub use host::Host;
+
+use crate::storage::{self, View, Writer};
 use crate::types::{Code, GroupId, LogPos, NodeId};
 use crate::wire::peer::PeerMessage;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// What entries of a group mean. Deterministic: the same entries give the same state and replies on
 /// every copy; no clock, no randomness, no I/O but through `writer`.
@@ -56,7 +83,11 @@ pub enum Error {
     Stopped(String),
 }
 
-/// Timing of a group, in milliseconds.
+fn failure(error: &types::Fatal) -> Error {
+    Error::Stopped(error.to_string())
+}
+
+/// Timing and bounds of the groups of a host.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Between heartbeats.
@@ -75,6 +106,20 @@ pub struct Options {
     pub snapshot_bytes_per_s: u64,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 250,
+            election_min_ms: 800,
+            election_max_ms: 1_200,
+            flush_bytes: 8 << 20,
+            flush_ms: 10_000,
+            log_keep_bytes: 32 << 20,
+            snapshot_bytes_per_s: 0,
+        }
+    }
+}
+
 /// How messages reach other nodes. May drop, delay or reorder; never blocks.
 pub trait Links: Send + Sync + 'static {
     /// Queues a small, urgent message (votes, heartbeats, read-index and their answers).
@@ -91,10 +136,6 @@ pub trait Links: Send + Sync + 'static {
     >;
 }
 
-/// All groups of a node. Its tasks run on the runtime it was created in.
-#[derive(Clone)]
-pub struct Host {}
-
 /// What is needed to open a copy's group.
 pub struct GroupSpec {
     /// The group.
@@ -106,47 +147,6 @@ pub struct GroupSpec {
     /// What entries mean.
     pub logic: Box<dyn Logic>,
 }
-
-impl Host {
-    /// A host without groups. `wal` is shared by all of them.
-    pub fn new(_wal: storage::wal::Wal, _links: Arc<dyn Links>, _options: Options) -> Self {
-        unimplemented!()
-    }
-
-    /// Opens a group whose copy exists: recovers log and store, starts following.
-    pub async fn open(&self, _spec: GroupSpec) -> Result<Group, Error> {
-        unimplemented!()
-    }
-
-    /// The group, if it is open here.
-    pub fn group(&self, _group: GroupId) -> Option<Group> {
-        unimplemented!()
-    }
-
-    /// Hands over a message that arrived from a node (never blocks for long; work is spawned).
-    pub fn deliver(&self, _from: NodeId, _message: PeerMessage) {
-        unimplemented!()
-    }
-
-    /// Serves one incoming snapshot stream.
-    pub async fn deliver_snapshot(
-        &self,
-        _from: NodeId,
-        _sender: crate::transport::FrameSender,
-        _receiver: crate::transport::FrameReceiver,
-    ) {
-        unimplemented!()
-    }
-
-    /// Stops every group after flushing what is applied.
-    pub async fn shutdown(&self) {
-        unimplemented!()
-    }
-}
-
-/// One copy's group.
-#[derive(Clone)]
-pub struct Group {}
 
 /// Members of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,92 +184,3 @@ pub struct State {
 
 /// A digest asked for by an entry.
 pub type DigestResult = Result<storage::Digest, Code>;
-
-impl Group {
-    /// Starts the group with these voters. Only on a copy whose log is pristine; on any other an error
-    /// that says so (repeating it is harmless).
-    pub async fn initialize(&self, _voters: BTreeMap<u64, NodeId>) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Proposes an entry; resolves when it is committed and applied here.
-    pub async fn propose(&self, _payload: Bytes) -> Result<(LogPos, Vec<Bytes>), Error> {
-        unimplemented!()
-    }
-
-    /// Resolves when a linearizable read may be answered from this copy: leader by a read-index round
-    /// shared with others, follower by asking the leader. Returns the index reached.
-    pub async fn read_barrier(&self, _deadline: Instant) -> Result<u64, Error> {
-        unimplemented!()
-    }
-
-    /// Waits until an index is applied here; false at the deadline.
-    pub async fn wait_applied(&self, _index: u64, _deadline: Instant) -> bool {
-        unimplemented!()
-    }
-
-    /// When this copy was last proven to reflect everything committed: the moment a freshness ping was
-    /// sent that was answered by a leader with a confirmed quorum and an index that is applied here.
-    pub fn fresh_as_of(&self) -> Option<Instant> {
-        unimplemented!()
-    }
-
-    /// Pings the leader (or, on it, confirms the quorum) and updates `fresh_as_of`.
-    pub async fn refresh(&self, _deadline: Instant) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Current membership as this copy knows it.
-    pub fn membership(&self) -> Membership {
-        unimplemented!()
-    }
-
-    /// What this copy knows now.
-    pub fn state(&self) -> State {
-        unimplemented!()
-    }
-
-    /// Adds a learner, if the membership is still the one at `expected`.
-    pub async fn add_learner(
-        &self,
-        _expected: Option<LogPos>,
-        _raft_id: u64,
-        _node: NodeId,
-    ) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Makes exactly these learners and voters the voters, if the membership is still the one at
-    /// `expected`. Demoted voters stay as learners.
-    pub async fn change_voters(
-        &self,
-        _expected: Option<LogPos>,
-        _voters: BTreeSet<u64>,
-    ) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Removes learners, if the membership is still the one at `expected`.
-    pub async fn remove_learners(
-        &self,
-        _expected: Option<LogPos>,
-        _learners: BTreeSet<u64>,
-    ) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Asks a voter to take over.
-    pub async fn transfer_leader(&self, _to: u64) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// The copy's store, for reads.
-    pub fn store(&self) -> &Store {
-        unimplemented!()
-    }
-
-    /// The digest computed for the entry at `index`, once it is there (bounded memory: the last 8).
-    pub async fn digest(&self, _index: u64, _timeout: Duration) -> Option<DigestResult> {
-        unimplemented!()
-    }
-}

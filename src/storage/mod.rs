@@ -112,6 +112,7 @@ pub trait View {
 
     /// Visits keys that start with `prefix` and lie after `after` (exclusive), in order, until `visit` breaks.
     /// After an error the keys visited so far are true, but not all.
+    #[allow(clippy::type_complexity)]
     fn scan(
         &self,
         space: Space,

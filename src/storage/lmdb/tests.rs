@@ -115,19 +115,25 @@ fn a_data_file_that_was_cut_is_damage_and_does_not_kill_the_process() {
     writer.commit(applied(1));
     store.freeze();
     store.flush_frozen().unwrap();
+    let expected = store.digest(&mut || ()).unwrap();
     drop(store);
     let data = dir.join("gen-1").join(DATA);
     let whole = fs::read(&data).unwrap();
+    let mut corrupt = 0;
     for keep in [0, 100, 4_096, 8_192, 12_288, whole.len() / 2, whole.len() - 4_096] {
         fs::write(&data, &whole[..keep]).unwrap();
         let read = Store::open(&dir, OPTIONS).and_then(|store| {
             let all = store.digest(&mut || ())?;
             Ok((all, store.applied()))
         });
-        assert!(is_corrupt(read), "{keep} of {} bytes", whole.len());
+        // A page that nothing refers to may be missing; everything else is found out.
+        let intact = matches!(&read, Ok((digest, at)) if *digest == expected && *at == applied(1));
+        assert!(intact || is_corrupt(read), "{keep} of {} bytes", whole.len());
+        corrupt += usize::from(!intact);
     }
+    assert!(corrupt >= 6);
     fs::write(&data, &whole).unwrap();
-    assert_eq!(Store::open(&dir, OPTIONS).unwrap().digest(&mut || ()).unwrap().keys, 2_000);
+    assert_eq!(Store::open(&dir, OPTIONS).unwrap().digest(&mut || ()).unwrap(), expected);
 }
 
 #[test]
@@ -163,8 +169,8 @@ fn a_table_of_another_format_or_without_its_records_is_refused() {
         |table, txn| {
             put_own(txn, table.dbs.own(), record::KEY_FORMAT, &2_u32.to_le_bytes()).unwrap();
         },
-        |table, txn| drop(table.dbs.own().delete(txn, record::KEY_FORMAT).unwrap()),
-        |table, txn| drop(table.dbs.own().delete(txn, record::KEY_APPLIED).unwrap()),
+        |table, txn| assert!(table.dbs.own().delete(txn, record::KEY_FORMAT).unwrap()),
+        |table, txn| assert!(table.dbs.own().delete(txn, record::KEY_APPLIED).unwrap()),
     ];
     for (nr, change) in changes.into_iter().enumerate() {
         let dir = root.path().join(format!("c{nr}"));

@@ -1,0 +1,178 @@
+//! Stories of a changing membership: learners catch up by log and by snapshot, voters come and go.
+
+use super::testing::*;
+use super::*;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Adds the copy on a node as a learner.
+async fn add(cluster: &Cluster, leader: u64, node: u64) {
+    let wal = cluster.host(node).wal();
+    cluster.create(node, copy(node), &wal).await;
+    let group = cluster.group(leader);
+    retry(|| group.add_learner(group.membership().pos, copy(node), NodeId(node))).await;
+}
+
+async fn caught_up(cluster: &Cluster, leader: u64, node: u64) {
+    let group = cluster.group(leader);
+    eventually("the learner matches", || {
+        let state = group.state();
+        state.matched.get(&copy(node)).copied().flatten() == state.last_index
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn learners_become_voters_and_learners_again_under_load() {
+    let cluster = Cluster::new(4, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    let story = async {
+        for node in 2..=4 {
+            add(&cluster, 1, node).await;
+            caught_up(&cluster, 1, node).await;
+        }
+        let group = cluster.group(1);
+        let voters = BTreeSet::from([copy(1), copy(2), copy(3)]);
+        retry(|| group.change_voters(group.membership().pos, voters.clone())).await;
+        let membership = group.membership();
+        assert!(!membership.joint);
+        assert_eq!(membership.voters.keys().copied().collect::<BTreeSet<_>>(), voters);
+        assert_eq!(membership.learners, BTreeMap::from([(copy(4), NodeId(4))]));
+        retry(|| group.change_voters(group.membership().pos, BTreeSet::from([copy(1)]))).await;
+        assert_eq!(group.membership().voters.len(), 1);
+        assert_eq!(group.membership().learners.len(), 3);
+    };
+    let ((), ()) = tokio::join!(cluster.put(1, 0..3000), story);
+    cluster.same(&[1, 2, 3, 4], 3000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_on_top_of_another_membership_is_refused() {
+    let cluster = Cluster::new(2, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    let group = cluster.group(1);
+    let first = group.membership().pos;
+    add(&cluster, 1, 2).await;
+    assert_ne!(group.membership().pos, first);
+    let stale = group.change_voters(first, BTreeSet::from([copy(1), copy(2)])).await;
+    assert!(matches!(stale, Err(Error::Conflict(_))), "{stale:?}");
+    let stale = group.remove_learners(first, BTreeSet::from([copy(2)])).await;
+    assert!(matches!(stale, Err(Error::Conflict(_))), "{stale:?}");
+    let none = group.add_learner(None, 999, NodeId(9)).await;
+    assert!(matches!(none, Err(Error::Conflict(_))), "{none:?}");
+    assert_eq!(group.membership().voters.len(), 1);
+    let voter = group.remove_learners(group.membership().pos, BTreeSet::from([copy(1)])).await;
+    assert!(matches!(voter, Err(Error::Conflict(_))), "{voter:?}");
+    let unknown = group.change_voters(group.membership().pos, BTreeSet::from([555])).await;
+    assert!(matches!(unknown, Err(Error::Conflict(_))), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removed_copy_is_not_listened_to_any_more_also_after_a_restart() {
+    let mut cluster = Cluster::new(2, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    add(&cluster, 1, 2).await;
+    caught_up(&cluster, 1, 2).await;
+    let ask = || async {
+        // What copy 2 would ask, from its own node.
+        let deadline = Instant::now() + Duration::from_millis(700);
+        cluster_read(&cluster, 2, deadline).await
+    };
+    assert!(ask().await.is_ok());
+    let group = cluster.group(1);
+    retry(|| group.remove_learners(group.membership().pos, BTreeSet::from([copy(2)]))).await;
+    assert!(ask().await.is_err());
+    drop(group);
+    cluster.stop(1).await;
+    cluster.start(1).await;
+    cluster.leader(&[1]).await;
+    let deadline = Instant::now() + Duration::from_millis(700);
+    assert!(cluster_read(&cluster, 2, deadline).await.is_err());
+}
+
+async fn cluster_read(cluster: &Cluster, node: u64, deadline: Instant) -> Result<u64, Error> {
+    cluster.group(node).read_barrier(deadline).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_learner_gets_a_snapshot_where_the_log_was_purged() {
+    let options = Options { log_keep_bytes: 0, flush_bytes: 16 << 10, flush_ms: 100, ..quick() };
+    let mut cluster = Cluster::new(2, options).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    cluster.put(1, 0..3000).await;
+    let log = cluster.host(1).wal().group(GROUP);
+    eventually("the log is purged", || log.range().start > 2000).await;
+    // Writes go on while the snapshot travels.
+    let ((), ()) = tokio::join!(cluster.put(1, 3000..5000), add(&cluster, 1, 2));
+    caught_up(&cluster, 1, 2).await;
+    cluster.same(&[1, 2], 5000).await;
+    assert!(cluster.host(2).wal().group(GROUP).range().start > 2000, "it came by log");
+    let staging = cluster.copy_dir(2, copy(2)).join("staging");
+    let left = std::fs::read_dir(staging).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a staged file stayed");
+    // What was installed survives, with what followed.
+    drop(log);
+    cluster.kill(2).await;
+    cluster.start(2).await;
+    cluster.put(1, 5000..5100).await;
+    cluster.same(&[1, 2], 5100).await;
+    let membership = cluster.group(2).membership();
+    assert_eq!(membership, cluster.group(1).membership());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_that_was_away_for_long_gets_a_snapshot_and_votes_again() {
+    let options = Options { log_keep_bytes: 0, flush_bytes: 16 << 10, flush_ms: 100, ..quick() };
+    let mut cluster = Cluster::new(3, options).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(leader, 0..500).await;
+    let away = leader % 3 + 1;
+    let other = away % 3 + 1;
+    cluster.stop(away).await;
+    cluster.put(leader, 500..4000).await;
+    let log = cluster.host(leader).wal().group(GROUP);
+    eventually("the log is purged", || log.range().start > 3000).await;
+    drop(log);
+    cluster.start(away).await;
+    cluster.same(&[leader, away, other], 4000).await;
+    cluster.kill(other).await;
+    let leads = cluster.leader(&[leader, away]).await;
+    cluster.put(leads, 4000..4200).await;
+    cluster.same(&[leader, away], 4200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leadership_goes_where_it_is_asked_to_without_a_failed_write() {
+    let cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(leader, 0..100).await;
+    let to = leader % 3 + 1;
+    let term = cluster.group(leader).state().term;
+    let nobody = cluster.group(leader).transfer_leader(999).await;
+    assert!(matches!(nobody, Err(Error::Conflict(_))), "{nobody:?}");
+    cluster.group(leader).transfer_leader(copy(to)).await.unwrap();
+    eventually("the other leads", || cluster.group(to).state().is_leader).await;
+    assert!(cluster.group(to).state().term > term);
+    assert_eq!(cluster.leader(&[to]).await, to);
+    cluster.put(to, 100..200).await;
+    cluster.same(&[to, 1, 2, 3], 200).await;
+    let follower = cluster.group(leader).transfer_leader(copy(leader)).await;
+    assert!(matches!(follower, Err(Error::NotLeader(Some(node))) if node == NodeId(to)), "{follower:?}");
+}

@@ -1,0 +1,212 @@
+//! Stories of a group: elect, write, stop, kill, cut off, heal, read.
+
+use super::testing::*;
+use super::*;
+use crate::wire::peer::PeerBody;
+use std::time::{Duration, Instant};
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_voters_elect_and_keep_what_they_answered_over_restarts() {
+    let mut cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(leader, 0..2000).await;
+    cluster.same(&[leader, 1, 2, 3], 2000).await;
+
+    for node in 1..=3 {
+        cluster.stop(node).await;
+    }
+    for node in 1..=3 {
+        cluster.start(node).await;
+    }
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.same(&[leader, 1, 2, 3], 2000).await;
+    cluster.put(leader, 2000..2500).await;
+
+    // All at once, without a last flush: the log alone brings everything back, and nothing twice.
+    for node in 1..=3 {
+        cluster.kill(node).await;
+    }
+    for node in 1..=3 {
+        cluster.start(node).await;
+    }
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.same(&[leader, 1, 2, 3], 2500).await;
+    for node in 1..=3 {
+        cluster.group(node).recovered(soon()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn another_leads_when_the_leader_dies_and_the_dead_one_catches_up() {
+    let mut cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let first = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(first, 0..300).await;
+    cluster.kill(first).await;
+    let others: Vec<u64> = (1..=3).filter(|n| *n != first).collect();
+    let second = cluster.leader(&others).await;
+    cluster.put(second, 300..600).await;
+    cluster.start(first).await;
+    cluster.same(&[second, 1, 2, 3], 600).await;
+    let state = cluster.group(second).state();
+    assert_eq!(state.role, "leader");
+    assert_eq!(state.leader, Some((copy(second), NodeId(second))));
+    eventually("a quorum is acknowledged", || {
+        cluster.group(second).state().quorum_ack_ms.is_some_and(|ms| ms < 1_000)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_reads_what_was_answered_before() {
+    let cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.wires.delay(Duration::from_millis(3));
+    let follower = cluster.group(leader % 3 + 1);
+    for i in 0..50 {
+        cluster.group(leader).propose(format!("k={i}").into()).await.unwrap();
+        let asked = Instant::now();
+        let index = follower.read_barrier(soon()).await.unwrap();
+        assert!(follower.state().applied.unwrap().index >= index);
+        assert_eq!(get(follower.store(), "k"), Some(i.to_string()));
+        assert!(follower.fresh_as_of().unwrap() >= asked);
+    }
+    // Many readers at once share the questions.
+    let reads = (0..200).map(|_| follower.read_barrier(soon()));
+    for read in futures_util::future::join_all(reads).await {
+        read.unwrap();
+    }
+    assert!(matches!(follower.propose("a=b".into()).await, Err(Error::NotLeader(Some(n))) if n == NodeId(leader)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_cut_off_answers_no_reads_and_its_writes_are_not_lost_twice() {
+    let cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let old = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(old, 0..100).await;
+    cluster.wires.isolate(old, 3);
+    // The read arrives after the cut: nothing acknowledged before may answer it.
+    let read = cluster.group(old).read_barrier(Instant::now() + Duration::from_secs(2)).await;
+    assert!(matches!(read, Err(Error::NoQuorum(_) | Error::NotLeader(_))), "{read:?}");
+    let refresh = cluster.group(old).refresh(Instant::now() + Duration::from_millis(300)).await;
+    assert!(refresh.is_err());
+    let others: Vec<u64> = (1..=3).filter(|n| *n != old).collect();
+    let new = cluster.leader(&others).await;
+    cluster.put(new, 100..200).await;
+    assert_eq!(get(cluster.group(old).store(), "key-150"), None);
+    let stale = cluster.group(old).read_barrier(Instant::now() + Duration::from_millis(500)).await;
+    assert!(stale.is_err());
+    cluster.wires.heal();
+    cluster.same(&[new, 1, 2, 3], 200).await;
+    eventually("the old leader follows", || !cluster.group(old).state().is_leader).await;
+    cluster.group(old).read_barrier(soon()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lone_voter_leads_again_at_once_and_reads_only_after_an_entry_of_its_term() {
+    let mut cluster = Cluster::new(1, Options { election_min_ms: 5_000, election_max_ms: 6_000, ..quick() }).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    cluster.put(1, 0..200).await;
+    let before = cluster.group(1).state();
+    cluster.kill(1).await;
+    let started = Instant::now();
+    cluster.start(1).await;
+    cluster.leader(&[1]).await;
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    let index = cluster.group(1).read_barrier(soon()).await.unwrap();
+    assert!(index > before.last_index.unwrap(), "no entry of the new term");
+    assert!(cluster.group(1).state().term > before.term);
+    assert_eq!(cluster.group(1).state().quorum_ack_ms, Some(0));
+    cluster.same(&[1], 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn copies_agree_on_the_digest_of_an_entry_while_writes_go_on() {
+    let cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(leader, 0..500).await;
+    let writes = cluster.put(leader, 500..1500);
+    let digests = async {
+        let mut indexes = vec![];
+        for _ in 0..3 {
+            let (pos, replies) = cluster.group(leader).propose("digest".into()).await.unwrap();
+            assert!(replies.is_empty());
+            indexes.push(pos.index);
+        }
+        indexes
+    };
+    let ((), indexes) = tokio::join!(writes, digests);
+    for index in indexes {
+        let mut seen = vec![];
+        for node in 1..=3 {
+            let digest = cluster.group(node).digest(index, Duration::from_secs(20)).await;
+            seen.push(digest.expect("no digest").unwrap());
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+        assert_eq!(seen[0].pos.unwrap().index, index);
+        assert!(seen[0].keys >= 500);
+    }
+    assert_eq!(cluster.group(leader).digest(9, Duration::from_millis(10)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn messages_of_another_lineage_or_to_another_copy_are_refused() {
+    let cluster = Cluster::new(2, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    let host = cluster.host(1);
+    let before = cluster.group(1).state().last_index;
+    // Node 9 has no host: what is answered to it is kept.
+    let body = |n: u8| PeerBody::Append(Bytes::copy_from_slice(&[n]));
+    let message = |group, from, to, call, body| PeerMessage { group, from, to, call, body };
+    host.deliver(NodeId(9), message(GroupId(GROUP.0 + (1 << 17)), 7, copy(1), 1, body(0)));
+    host.deliver(NodeId(9), message(GROUP, 7, copy(1) + 1, 2, body(1)));
+    // A member's id from a node it is not on.
+    host.deliver(NodeId(9), message(GROUP, copy(1), copy(1), 3, PeerBody::ReadIndex));
+    // Garbage from a copy that could be new.
+    host.deliver(NodeId(9), message(GROUP, 7, copy(1), 4, body(1)));
+    host.deliver(NodeId(9), message(GROUP, 7, copy(1), 5, body(0)));
+    host.deliver(NodeId(9), message(GROUP, 7, copy(1), 6, PeerBody::Vote(Bytes::new())));
+    // A vote for somebody else.
+    let vote = encoding::VoteCall {
+        vote: encoding::VoteRecord { term: 99, leader: 8, committed: false },
+        last: None,
+        transfer: true,
+    };
+    let vote = crate::wire::codec::encode(&vote).into();
+    host.deliver(NodeId(9), message(GROUP, 7, copy(1), 7, PeerBody::Vote(vote)));
+    eventually("all are refused", || cluster.wires.stray.lock().len() == 7).await;
+    let mut refused: Vec<(u64, PeerBody)> =
+        cluster.wires.stray.lock().iter().map(|m| (m.call, m.body.clone())).collect();
+    refused.sort_by_key(|(call, _)| *call);
+    let codes = [Code::Moved; 3].into_iter().chain([Code::BadRequest; 4]);
+    let expected: Vec<(u64, PeerBody)> = (1..).zip(codes.map(PeerBody::Refused)).collect();
+    assert_eq!(refused, expected);
+    assert_eq!(cluster.group(1).state().last_index, before);
+    assert_eq!(host.group(GroupId(GROUP.0 + (1 << 17))).map(|g| g.id()), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_group_is_opened_once_and_started_once() {
+    let cluster = Cluster::new(1, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    let voters: BTreeMap<u64, NodeId> = [(copy(1), NodeId(1))].into();
+    let again = cluster.group(1).initialize(voters).await;
+    assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
+    let dir = cluster.copy_dir(1, copy(1));
+    let spec = GroupSpec { group: GROUP, raft_id: copy(1), dir, logic: Box::<Puts>::default() };
+    let again = cluster.host(1).open(spec).await;
+    assert!(matches!(again.err(), Some(Error::Conflict(_))));
+    cluster.host(1).close(GROUP).await;
+    assert!(cluster.host(1).group(GROUP).is_none());
+}

@@ -1,0 +1,280 @@
+//! When a copy's overlay is written to its table, and how far its log may be purged afterwards. One
+//! thread serves all groups of a host, so that a node writes one table at a time.
+//!
+//! A frozen overlay is written only after the log is durable to its position. The log is purged only up
+//! to what the table holds durably, through the library, which would otherwise not know.
+
+use super::Options;
+use super::purge;
+use super::shared::Shared;
+use crate::storage::{self, Store};
+use crate::types::LogPos;
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// The thread looks at every group at least this often.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Until the next look while a group waits for its log to become durable.
+const DURABLE_LOOK: Duration = Duration::from_millis(2);
+/// Age at which a copy is flushed that keeps old parts of a log that is too large.
+const PRESSED_MS: u64 = 1_000;
+/// Until the next attempt after the disk was full.
+const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for the last flush of a group.
+const LAST_FLUSH_MAX: Duration = Duration::from_secs(30);
+
+/// What flushing one copy remembers.
+#[derive(Default)]
+pub struct FlushState {
+    /// The frozen overlay, and whether a digest was asked for exactly there. Everybody who freezes holds
+    /// this lock while doing so; only the flusher and an install empty it.
+    frozen: Mutex<Option<Frozen>>,
+    thawed: Condvar,
+    /// Wakes an applier that waits for room, and a shutdown that waits for the end.
+    pub flushed: Notify,
+    dirty_since: Mutex<Option<Instant>>,
+    not_before: Mutex<Option<Instant>>,
+    wanted: AtomicBool,
+    pub purging: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Frozen {
+    pos: LogPos,
+    digest: bool,
+}
+
+impl FlushState {
+    /// An entry was applied.
+    pub fn dirty(&self) {
+        let mut since = self.dirty_since.lock();
+        if since.is_none() {
+            *since = Some(Instant::now());
+        }
+    }
+
+    /// Freezes exactly at `pos`, which is what is applied, for a digest. Waits for an earlier overlay.
+    /// Blocks; false if that takes longer than `wait_max`.
+    pub fn freeze_for_digest(&self, store: &Store, pos: LogPos, wait_max: Duration) -> bool {
+        let deadline = Instant::now() + wait_max;
+        let mut frozen = self.frozen.lock();
+        while frozen.is_some() {
+            if self.thawed.wait_until(&mut frozen, deadline).timed_out() && frozen.is_some() {
+                return false;
+            }
+        }
+        store.freeze();
+        *frozen = Some(Frozen { pos, digest: true });
+        *self.dirty_since.lock() = None;
+        true
+    }
+
+    /// Replaces the store's content while nothing is flushed, and forgets what was frozen.
+    pub fn exclusively<R>(&self, replace: impl FnOnce() -> R) -> R {
+        let mut frozen = self.frozen.lock();
+        let result = replace();
+        *frozen = None;
+        *self.dirty_since.lock() = None;
+        self.thawed.notify_all();
+        result
+    }
+}
+
+/// Whether the active overlay is to be frozen now.
+fn due(age: Option<Duration>, overlay_bytes: usize, full: bool, wanted: bool, options: &Options) -> bool {
+    let Some(age) = age else { return wanted };
+    wanted || full || overlay_bytes >= options.flush_bytes || age >= Duration::from_millis(options.flush_ms)
+}
+
+/// The thread and what it looks after. Clones share it.
+#[derive(Clone)]
+pub struct Flusher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    groups: Mutex<Vec<Weak<Shared>>>,
+    signal: Mutex<bool>,
+    woken: Condvar,
+    stop: AtomicBool,
+}
+
+/// What became of one look at a group.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Idle,
+    Flushed,
+    /// The log is not yet durable to the frozen position.
+    NotDurable,
+}
+
+impl Flusher {
+    /// Starts the thread.
+    pub fn start() -> std::io::Result<Self> {
+        let inner = Arc::new(Inner {
+            groups: Mutex::default(),
+            signal: Mutex::new(false),
+            woken: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let flusher = Self { inner };
+        let weak = Arc::downgrade(&flusher.inner);
+        std::thread::Builder::new().name("flush".into()).spawn(move || run(&weak))?;
+        Ok(flusher)
+    }
+
+    /// Looks after a copy from now on, until its last handle is gone.
+    pub fn add(&self, shared: &Arc<Shared>) {
+        let mut groups = self.inner.groups.lock();
+        groups.retain(|group| group.strong_count() > 0);
+        groups.push(Arc::downgrade(shared));
+    }
+
+    /// Copies looked after.
+    pub fn groups(&self) -> u64 {
+        self.inner.groups.lock().len() as u64
+    }
+
+    /// Asks for a look at the groups now.
+    pub fn wake(&self) {
+        *self.inner.signal.lock() = true;
+        self.inner.woken.notify_one();
+    }
+
+    /// Flushes what a copy has applied and resolves when that is done (bounded); false if it was not.
+    pub async fn flush_all(&self, shared: &Arc<Shared>) -> bool {
+        let target = shared.store.applied().pos;
+        let done = async {
+            loop {
+                let flushed = shared.flush.flushed.notified();
+                tokio::pin!(flushed);
+                flushed.as_mut().enable();
+                if shared.store.flushed() == target {
+                    return;
+                }
+                shared.flush.wanted.store(true, Ordering::Release);
+                self.wake();
+                flushed.await;
+            }
+        };
+        tokio::time::timeout(LAST_FLUSH_MAX, done).await.is_ok()
+    }
+
+    /// Ends the thread after its current flush.
+    pub fn stop(&self) {
+        self.inner.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+impl Inner {
+    /// True when it is time to stop.
+    fn rest(&self, at_most: Duration) -> bool {
+        let mut signal = self.signal.lock();
+        if !*signal {
+            self.woken.wait_for(&mut signal, at_most);
+        }
+        *signal = false;
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+fn run(weak: &Weak<Inner>) {
+    let mut wait = LOOK_EVERY;
+    while let Some(inner) = weak.upgrade() {
+        if inner.rest(wait) {
+            return;
+        }
+        let groups = inner.groups.lock().clone();
+        drop(inner);
+        wait = LOOK_EVERY;
+        for shared in groups.iter().filter_map(Weak::upgrade) {
+            match look(&shared, Instant::now()) {
+                Ok(Outcome::NotDurable) => wait = DURABLE_LOOK,
+                Ok(_) => {}
+                Err(error) => failed(&shared, &error),
+            }
+        }
+    }
+}
+
+fn failed(shared: &Arc<Shared>, error: &storage::Error) {
+    match error {
+        storage::Error::NoSpace(_) => {
+            tracing::error!(group = %shared.group, %error, "a flush waits for space");
+            *shared.flush.not_before.lock() = Some(Instant::now() + NO_SPACE_WAIT);
+        }
+        // What is applied cannot be made durable, or what is stored cannot be trusted.
+        _ => shared.stop(format!("flush: {error}")),
+    }
+}
+
+/// One look at one group: freezes if it is due, flushes if something is frozen and the log allows it.
+fn look(shared: &Arc<Shared>, now: Instant) -> Result<Outcome, storage::Error> {
+    let state = &shared.flush;
+    if shared.failure().is_some() || state.not_before.lock().is_some_and(|at| now < at) {
+        return Ok(Outcome::Idle);
+    }
+    // Held to the end: neither a digest's freeze nor an install may come in between.
+    let mut slot = state.frozen.lock();
+    if slot.is_none() {
+        *slot = freeze(shared, now);
+    }
+    let Some(frozen) = *slot else {
+        drop(slot);
+        purge::consider(shared, now);
+        return Ok(Outcome::Idle);
+    };
+    if !shared.log.is_durable(frozen.pos.index) {
+        return Ok(Outcome::NotDurable);
+    }
+    shared.store.flush_frozen()?;
+    if frozen.digest {
+        // Opened before anything else can be flushed, so that it sees exactly this position.
+        shared.digests.compute(frozen.pos, shared.store.digest_reader());
+    }
+    *slot = None;
+    drop(slot);
+    *state.not_before.lock() = None;
+    state.thawed.notify_all();
+    state.flushed.notify_waiters();
+    purge::consider(shared, now);
+    Ok(Outcome::Flushed)
+}
+
+fn freeze(shared: &Shared, now: Instant) -> Option<Frozen> {
+    let state = &shared.flush;
+    let age = state.dirty_since.lock().map(|since| now.saturating_duration_since(since));
+    let wanted = state.wanted.swap(false, Ordering::AcqRel);
+    let (bytes, full) = (shared.store.overlay_bytes(), shared.store.flush_due());
+    let old = age.is_some_and(|age| age >= Duration::from_millis(PRESSED_MS));
+    let wanted = wanted || (old && purge::pressed(shared));
+    if !due(age, bytes, full, wanted, &shared.peers.options) {
+        return None;
+    }
+    // Before the freeze: an entry applied right after it must not be forgotten.
+    *state.dirty_since.lock() = None;
+    let pos = shared.store.freeze()?;
+    Some(Frozen { pos, digest: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flushes_are_due_by_bytes_by_age_and_on_demand() {
+        let options = Options { flush_bytes: 100, flush_ms: 1000, ..Options::default() };
+        let age = |ms| Some(Duration::from_millis(ms));
+        assert!(!due(age(0), 99, false, false, &options));
+        assert!(due(age(0), 100, false, false, &options));
+        assert!(due(age(0), 0, true, false, &options));
+        assert!(!due(age(999), 0, false, false, &options));
+        assert!(due(age(1000), 0, false, false, &options));
+        assert!(due(age(0), 0, false, true, &options));
+        assert!(!due(None, 1000, true, false, &options));
+    }
+}

@@ -1,0 +1,276 @@
+//! How the library reaches another copy: appends through a bounded pipeline, everything small and urgent
+//! on its own lane, snapshots on a stream of their own.
+//!
+//! Every answer is checked against what was asked before the library sees it, because the library panics
+//! on answers that the protocol cannot produce.
+
+use super::encoding::{
+    AppendAnswer, TransferAnswer, TransferCall, VoteAnswer, VoteCall, encode_append,
+};
+use super::peers::{Lane, Peers};
+use super::rpc::{self, Callee};
+use super::shared::Shared;
+use super::snapshot::{self, SnapshotData};
+use super::types::{
+    AppendRequest, AppendResult, LogId, Member, RpcError, Snapshot, TransferRequest, TypeConfig, Vote,
+    VoteRequest, VoteResponse,
+};
+use crate::types::Code;
+use crate::wire::codec;
+use crate::wire::peer::PeerBody;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesResponse, SnapshotResponse, StreamAppendError, TransferLeaderError,
+    TransferLeaderResponse,
+};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Appends of one group to one follower that may wait for their answers. Bytes are bounded by the window.
+const IN_FLIGHT_MAX: usize = 16;
+/// How long an append may wait for its answer. An answer needs an fsync of the follower, and those stall
+/// for hundreds of milliseconds on a busy disk; giving up earlier only sends the same entries again.
+const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// Makes the library's clients of one copy.
+pub struct Network {
+    pub shared: Arc<Shared>,
+}
+
+/// A client of one other copy.
+pub struct Link {
+    shared: Arc<Shared>,
+    callee: Callee,
+    lane: Lane,
+}
+
+impl Network {
+    fn link(&self, target: u64, member: &Member, lane: Lane) -> Link {
+        let callee = Callee { group: self.shared.group, copy: target, node: member.node };
+        Link { shared: Arc::clone(&self.shared), callee, lane }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Link {
+        self.link(target, node, Lane::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Link {
+        self.link(target, node, Lane::Urgent)
+    }
+}
+
+fn network(text: impl ToString) -> RpcError {
+    RpcError::Network(NetworkError::from_string(text))
+}
+
+fn unreachable(text: impl ToString) -> RpcError {
+    RpcError::Unreachable(Unreachable::from_string(text))
+}
+
+fn failed(error: rpc::Error) -> RpcError {
+    match error {
+        rpc::Error::Timeout(_) => network(error),
+        // Backs off, so that the calls in flight can drain.
+        rpc::Error::TooMany => unreachable(error),
+    }
+}
+
+fn refused(code: Code) -> RpcError {
+    let text = format!("refused: {code}");
+    match code {
+        Code::Overloaded | Code::BadRequest => network(text),
+        // The copy is not there (any more, or yet): back off.
+        _ => unreachable(text),
+    }
+}
+
+fn decode<T: DeserializeOwned>(body: PeerBody) -> Result<T, RpcError> {
+    match body {
+        PeerBody::Answer(bytes) => codec::decode(&bytes).map_err(network),
+        PeerBody::Refused(code) => Err(refused(code)),
+        _ => Err(network("an answer to something else")),
+    }
+}
+
+/// What an answer to an append has to agree with.
+struct Asked {
+    prev: Option<LogId>,
+    last: Option<LogId>,
+}
+
+impl Asked {
+    fn of(request: &AppendRequest) -> Self {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        Self { prev: request.prev_log_id, last }
+    }
+
+    fn check(&self, answer: AppendAnswer) -> Result<AppendResult, RpcError> {
+        let result = AppendResult::from(answer);
+        let fits = match &result {
+            Ok(matched) => *matched == self.last,
+            Err(StreamAppendError::Conflict(at)) => Some(*at) == self.prev,
+            Err(StreamAppendError::HigherVote(_)) => true,
+        };
+        if fits { Ok(result) } else { Err(network("an answer that does not fit the append")) }
+    }
+}
+
+impl Link {
+    fn peers(&self) -> &Peers {
+        &self.shared.peers
+    }
+
+    fn heartbeat(&self) -> bool {
+        self.lane == Lane::Urgent
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, body: PeerBody, within: Duration) -> Result<T, RpcError> {
+        let call = self.peers().call(self.shared.raft_id, self.callee, Lane::Urgent, body).map_err(failed)?;
+        decode(call.answer(within).await.map_err(failed)?)
+    }
+
+    /// Sends an append when there is room for it; the inner future is the answer.
+    async fn start_append(
+        shared: Arc<Shared>,
+        callee: Callee,
+        lane: Lane,
+        request: AppendRequest,
+        within: Duration,
+    ) -> impl Future<Output = Result<AppendResult, RpcError>> {
+        let asked = Asked::of(&request);
+        let body = encode_append(&request, lane == Lane::Urgent);
+        drop(request);
+        let room = match lane {
+            Lane::Append => shared.peers.window(callee.node, body.len()).await,
+            Lane::Urgent => None,
+        };
+        let call = shared.peers.call(shared.raft_id, callee, lane, PeerBody::Append(body));
+        async move {
+            let answer = call.map_err(failed)?.answer(within).await.map_err(failed)?;
+            drop(room);
+            asked.check(decode(answer)?)
+        }
+    }
+
+    fn append_wait(&self, option: &RPCOption) -> Duration {
+        if self.heartbeat() { option.soft_ttl() } else { APPEND_ANSWER_MAX }
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendRequest,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let within = self.append_wait(&option);
+        let answer = Self::start_append(Arc::clone(&self.shared), self.callee, self.lane, rpc, within).await;
+        answer.await.map(AppendEntriesResponse::from)
+    }
+
+    /// A pipeline: requests are sent in order, answers are yielded in order. The stream ends at the first
+    /// answer that is not a match.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<AppendResult, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendRequest> + OptionalSend + Unpin + 'static,
+    {
+        let within = self.append_wait(&option);
+        let (shared, callee, lane) = (Arc::clone(&self.shared), self.callee, self.lane);
+        let answers = input
+            .then(move |request| Self::start_append(Arc::clone(&shared), callee, lane, request, within))
+            .buffered(IN_FLIGHT_MAX);
+        let until_over = answers.scan(false, |over, answer| {
+            let go_on = !*over;
+            *over = !matches!(answer, Ok(Ok(_)));
+            std::future::ready(go_on.then_some(answer))
+        });
+        Box::pin(async move { Ok(Box::pin(until_over) as BoxStream<'s, _>) })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        let body = Bytes::from(codec::encode(&VoteCall::from(&rpc)));
+        self.ask::<VoteAnswer>(PeerBody::Vote(body), option.soft_ttl()).await.map(VoteResponse::from)
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        let body = Bytes::from(codec::encode(&VoteCall::from(&rpc)));
+        self.ask::<VoteAnswer>(PeerBody::PreVote(body), option.soft_ttl()).await.map(VoteResponse::from)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = snapshot::send(&self.shared, self.callee, vote, snapshot, option.hard_ttl());
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = send => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => {
+                    tracing::warn!(group = %self.shared.group, to = %self.callee.node, %error, "a snapshot was not sent");
+                    // Always with back-off: the next attempt copies the whole table again.
+                    Err(StreamingError::Unreachable(Unreachable::from_string(error)))
+                }
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferRequest,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let body = Bytes::from(codec::encode(&TransferCall::from(&request)));
+        let answer = self.ask(PeerBody::TransferLeader(body), option.soft_ttl()).await?;
+        Ok(match answer {
+            TransferAnswer::Accepted => Ok(()),
+            TransferAnswer::VoteChanged { expected, actual } => {
+                Err(TransferLeaderError::VoteChanged { expected: expected.into(), actual: actual.into() })
+            }
+            TransferAnswer::NotFlushed { expected, actual } => {
+                let [expected, actual] = [expected, actual].map(|p| p.map(super::types::log_id));
+                Err(TransferLeaderError::LogNotFlushed { expected, actual })
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::log_id;
+    use super::*;
+    use crate::types::LogPos;
+
+    #[test]
+    fn answers_that_do_not_fit_never_reach_the_library() {
+        let at = |index| LogPos { term: 1, leader: 1, index };
+        let asked = Asked { prev: Some(log_id(at(4))), last: Some(log_id(at(6))) };
+        assert!(asked.check(AppendAnswer::Matched(Some(at(6)))).is_ok());
+        assert!(asked.check(AppendAnswer::Matched(Some(at(7)))).is_err());
+        assert!(asked.check(AppendAnswer::Matched(None)).is_err());
+        assert!(asked.check(AppendAnswer::Conflict(at(4))).is_ok());
+        assert!(asked.check(AppendAnswer::Conflict(at(5))).is_err());
+        let from_start = Asked { prev: None, last: None };
+        assert!(from_start.check(AppendAnswer::Conflict(at(0))).is_err());
+        assert!(from_start.check(AppendAnswer::Matched(None)).is_ok());
+    }
+}

@@ -1,0 +1,73 @@
+//! What all groups of a host share to reach other copies: the links, the calls in flight, and how much
+//! may be on its way to one node.
+
+use super::rpc::{Call, Callee, Calls, Error};
+use super::{Links, Options};
+use crate::types::NodeId;
+use crate::wire::peer::{PeerBody, PeerMessage};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// KiB of entries that may be on their way to one node, over all groups: enough to fill a fast network
+/// with the delay of an fsync in it, little enough that no queue behind the links overflows.
+const WINDOW_KIB: usize = 8 << 10;
+
+/// See the module.
+pub struct Peers {
+    pub links: Arc<dyn Links>,
+    pub calls: Calls,
+    pub options: Options,
+    /// The runtime that everything of this host runs on.
+    pub handle: Handle,
+    /// One snapshot is copied and sent at a time.
+    pub snapshot_slot: Semaphore,
+    windows: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
+}
+
+/// Which of the two queues of a link a message takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Urgent,
+    Append,
+}
+
+impl Peers {
+    pub fn new(links: Arc<dyn Links>, options: Options, handle: Handle) -> Self {
+        let (calls, windows) = (Calls::new(), Mutex::default());
+        Self { links, calls, options, handle, snapshot_slot: Semaphore::new(1), windows }
+    }
+
+    /// Sends a call.
+    pub fn call(&self, me: u64, to: Callee, lane: Lane, body: PeerBody) -> Result<Call, Error> {
+        let call = self.calls.begin(to)?;
+        self.send(to.node, lane, PeerMessage { group: to.group, from: me, to: to.copy, call: call.id, body });
+        Ok(call)
+    }
+
+    /// Answers a call.
+    pub fn answer(&self, to: Callee, me: u64, call: u64, lane: Lane, body: PeerBody) {
+        self.send(to.node, lane, PeerMessage { group: to.group, from: me, to: to.copy, call, body });
+    }
+
+    fn send(&self, node: NodeId, lane: Lane, message: PeerMessage) {
+        match lane {
+            Lane::Urgent => self.links.send_urgent(node, message),
+            Lane::Append => self.links.send_append(node, message),
+        }
+    }
+
+    /// Waits until `bytes` more may be on their way to a node. A single message larger than the window
+    /// takes all of it.
+    pub async fn window(&self, node: NodeId, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let window = {
+            let mut windows = self.windows.lock();
+            let new = || Arc::new(Semaphore::new(WINDOW_KIB));
+            Arc::clone(windows.entry(node).or_insert_with(new))
+        };
+        let kib = (bytes / 1024 + 1).min(WINDOW_KIB) as u32;
+        window.acquire_many_owned(kib).await.ok()
+    }
+}

@@ -1,0 +1,201 @@
+//! What the tasks of one copy share: its store and log, how far it has applied, its memberships, and why
+//! it stopped. State and small questions about it; the work is done elsewhere.
+
+use super::digests::Digests;
+use super::encoding::MembershipRecord;
+use super::flush::{FlushState, Flusher};
+use super::holds::Holds;
+use super::log_store::LogStore;
+use super::peers::Peers;
+use super::types::Raft;
+use crate::storage::{Store, wal::Wal};
+use crate::types::{GroupId, LogPos, NodeId};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// See the module.
+pub struct Shared {
+    pub group: GroupId,
+    /// Raft id of this copy.
+    pub raft_id: u64,
+    /// Folder of the copy's table and staged snapshots.
+    pub dir: PathBuf,
+    pub store: Store,
+    pub log: LogStore,
+    pub wal: Wal,
+    pub peers: Arc<Peers>,
+    /// Index of the last entry that is visible.
+    pub applied: watch::Sender<Option<u64>>,
+    pub flush: FlushState,
+    pub flusher: Flusher,
+    pub digests: Digests,
+    pub holds: Holds,
+    memberships: Mutex<Memberships>,
+    fresh: Mutex<Option<Instant>>,
+    stopped: Mutex<Option<String>>,
+    raft: OnceLock<Raft>,
+}
+
+impl Shared {
+    pub fn new(
+        spec: (GroupId, u64, PathBuf),
+        store: Store,
+        (log, wal): (LogStore, Wal),
+        peers: Arc<Peers>,
+        flusher: Flusher,
+        membership: MembershipRecord,
+    ) -> Self {
+        let (group, raft_id, dir) = spec;
+        let pos = store.applied().pos;
+        Self {
+            group,
+            raft_id,
+            dir,
+            store,
+            log,
+            wal,
+            peers,
+            applied: watch::Sender::new(pos.map(|p| p.index)),
+            flush: FlushState::default(),
+            flusher,
+            digests: Digests::default(),
+            holds: Holds::default(),
+            memberships: Mutex::new(Memberships::starting_with(membership)),
+            fresh: Mutex::default(),
+            stopped: Mutex::default(),
+            raft: OnceLock::new(),
+        }
+    }
+
+    /// The library's handle, once the group runs.
+    pub fn raft(&self) -> Option<&Raft> {
+        self.raft.get()
+    }
+
+    /// Sets the handle, once.
+    pub fn started(&self, raft: Raft) {
+        let _ = self.raft.set(raft);
+    }
+
+    /// Why its own state is in doubt.
+    pub fn failure(&self) -> Option<String> {
+        self.stopped.lock().clone()
+    }
+
+    /// Why the group has stopped here, be it a failure or a shutdown.
+    pub fn stopped(&self) -> Option<String> {
+        self.failure().or_else(|| {
+            let metrics = self.raft()?.metrics();
+            let state = &openraft::async_runtime::WatchReceiver::borrow_watched(&metrics).running_state;
+            state.as_ref().err().map(ToString::to_string)
+        })
+    }
+
+    /// Stops the group because its state is in doubt. The first reason stays.
+    pub fn stop(&self, reason: String) {
+        tracing::error!(group = %self.group, reason, "the group has stopped");
+        self.stopped.lock().get_or_insert(reason);
+        if let Some(raft) = self.raft.get().cloned() {
+            self.peers.handle.spawn(async move { drop(raft.shutdown().await) });
+        }
+    }
+
+    /// Membership in force at an earlier position that is not yet flushed, or at the flushed one.
+    pub fn membership_at(&self, pos: LogPos) -> MembershipRecord {
+        self.memberships.lock().at(pos.index).clone()
+    }
+
+    /// A membership entry was applied.
+    pub fn membership_applied(&self, record: MembershipRecord) {
+        let flushed = self.store.flushed().map(|p| p.index);
+        self.memberships.lock().push(record, flushed);
+    }
+
+    /// A snapshot has replaced everything.
+    pub fn membership_replaced(&self, record: MembershipRecord) {
+        *self.memberships.lock() = Memberships::starting_with(record);
+    }
+
+    /// Whether a message from this copy, sent by this node, may be listened to. Unknown copies may: this
+    /// one may not have heard of them yet. Removed ones never, and nobody speaks for another node.
+    pub fn listens_to(&self, copy: u64, node: NodeId) -> bool {
+        let memberships = self.memberships.lock();
+        let record = memberships.current();
+        !record.removed.contains(&copy) && record.body.nodes.get(&copy).is_none_or(|n| *n == node)
+    }
+
+    /// When this copy was last proven to reflect everything committed.
+    pub fn fresh_as_of(&self) -> Option<Instant> {
+        *self.fresh.lock()
+    }
+
+    /// It was proven for a question asked at `at`.
+    pub fn fresh_at(&self, at: Instant) {
+        let mut fresh = self.fresh.lock();
+        *fresh = Some(fresh.map_or(at, |known| known.max(at)));
+    }
+
+    /// Waits until an index is visible; false at the deadline.
+    pub async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
+        let mut applied = self.applied.subscribe();
+        let reached = applied.wait_for(|at| at.is_some_and(|at| at >= index));
+        tokio::time::timeout_at(deadline.into(), reached).await.is_ok_and(|r| r.is_ok())
+    }
+}
+
+/// The memberships from the flushed position to the applied one. A membership change takes two entries
+/// and a flush comes at least every few seconds, so there are few.
+struct Memberships {
+    records: VecDeque<MembershipRecord>,
+}
+
+impl Memberships {
+    fn starting_with(record: MembershipRecord) -> Self {
+        Self { records: VecDeque::from([record]) }
+    }
+
+    fn current(&self) -> &MembershipRecord {
+        &self.records[self.records.len() - 1]
+    }
+
+    fn at(&self, index: u64) -> &MembershipRecord {
+        let holds = |record: &&MembershipRecord| record.pos.is_none_or(|pos| pos.index <= index);
+        self.records.iter().rev().find(holds).unwrap_or(&self.records[0])
+    }
+
+    fn push(&mut self, record: MembershipRecord, flushed: Option<u64>) {
+        self.records.push_back(record);
+        let flushed = flushed.unwrap_or(0);
+        while self.records.get(1).and_then(|next| next.pos).is_some_and(|pos| pos.index <= flushed) {
+            self.records.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(index: u64) -> MembershipRecord {
+        MembershipRecord { pos: Some(LogPos { term: 1, leader: 1, index }), ..Default::default() }
+    }
+
+    #[test]
+    fn a_membership_is_found_by_the_position_it_was_in_force_at() {
+        let mut all = Memberships::starting_with(MembershipRecord::default());
+        all.push(record(0), None);
+        all.push(record(5), Some(0));
+        all.push(record(9), Some(4));
+        assert_eq!(all.at(4), &record(0));
+        assert_eq!(all.at(5), &record(5));
+        assert_eq!(all.at(100), &record(9));
+        assert_eq!(all.current(), &record(9));
+        all.push(record(12), Some(9));
+        assert_eq!(all.records.len(), 2);
+        assert_eq!(all.at(10), &record(9));
+    }
+}

@@ -1,0 +1,344 @@
+//! The bytes of one record: a header with its own checksum, and a body with another.
+//!
+//! Both checksums are salted with the segment's random number, the segment and the offset, so that bytes
+//! which were copied, left over or chosen by a client are never taken for a record. This file neither
+//! reads files nor knows what follows from a record.
+//!
+//! ```text
+//!  0 header crc   4 body crc   8 body length  12 kind  13 version  14 zero
+//! 16 segment     24 batch     32 sequence     40 group
+//! 48 body, zeros up to a multiple of 8 (covered by the body crc)
+//! ```
+
+use crate::types::GroupId;
+use bytes::Bytes;
+
+/// Bytes before the body.
+pub(super) const HEAD_BYTES: usize = 48;
+/// Bytes of a record of kind `Batch`.
+pub(super) const BATCH_BYTES: usize = HEAD_BYTES + 16;
+/// Records start at multiples of this.
+pub(super) const ALIGN: usize = 8;
+/// Stored version of the record format.
+pub(super) const VERSION: u8 = 1;
+
+/// Under the fuzzer checksums hold, or it would never get past the first one.
+#[allow(unexpected_cfgs)]
+pub(super) const CHECKS: bool = !cfg!(fuzzing);
+
+/// What a record says. Stored: numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Batch = 1,
+    Append = 2,
+    Truncate = 3,
+    Purge = 4,
+    Vote = 5,
+    Committed = 6,
+    Create = 7,
+    Remove = 8,
+}
+
+impl Kind {
+    fn of(number: u8) -> Option<Self> {
+        use Kind::*;
+        [Batch, Append, Truncate, Purge, Vote, Committed, Create, Remove]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// What the checksums of one segment are mixed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Salt {
+    pub segment: u64,
+    pub random: u64,
+}
+
+impl Salt {
+    fn crc(self, offset: u64, data: &[u8]) -> u32 {
+        let mut salt = [0; 24];
+        salt[..8].copy_from_slice(&self.random.to_le_bytes());
+        salt[8..16].copy_from_slice(&self.segment.to_le_bytes());
+        salt[16..].copy_from_slice(&offset.to_le_bytes());
+        crc32c::crc32c_append(crc32c::crc32c(&salt), data)
+    }
+}
+
+/// The header of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub kind: u8,
+    pub version: u8,
+    pub body_bytes: u32,
+    pub body_crc: u32,
+    /// Number of the batch that wrote it.
+    pub batch: u64,
+    /// Number of the record; for a batch header the last one that is durable.
+    pub sequence: u64,
+    pub group: u64,
+}
+
+impl Head {
+    /// Bytes of the whole record.
+    pub fn record_bytes(&self) -> usize {
+        record_bytes(self.body_bytes as usize)
+    }
+}
+
+/// Why there is no record at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// The header fails its checksum or says what cannot be.
+    Head,
+    /// The header holds; the body fails its checksum or is not all there.
+    Body,
+}
+
+/// Bytes of a record with such a body.
+pub(super) fn record_bytes(body_bytes: usize) -> usize {
+    HEAD_BYTES + body_bytes.next_multiple_of(ALIGN)
+}
+
+/// Little-endian number at `at`, which the caller has checked to be inside.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+/// As `u32_at`, of 8 bytes.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+/// The header at `at`, if there is a valid one.
+pub(super) fn head(bytes: &[u8], at: usize, salt: Salt) -> Option<Head> {
+    let head = bytes.get(at..at.checked_add(HEAD_BYTES)?)?;
+    if u64_at(head, 16) != salt.segment {
+        return None;
+    }
+    if CHECKS && u32_at(head, 0) != salt.crc(at as u64, &head[4..]) {
+        return None;
+    }
+    Some(Head {
+        kind: head[12],
+        version: head[13],
+        body_bytes: u32_at(head, 8),
+        body_crc: u32_at(head, 4),
+        batch: u64_at(head, 24),
+        sequence: u64_at(head, 32),
+        group: u64_at(head, 40),
+    })
+}
+
+/// The record at `at`: its header and its body without padding.
+pub(super) fn record(bytes: &[u8], at: usize, salt: Salt) -> Result<(Head, &[u8]), Bad> {
+    let head = head(bytes, at, salt).ok_or(Bad::Head)?;
+    let end = at.checked_add(head.record_bytes()).ok_or(Bad::Body)?;
+    let padded = bytes.get(at + HEAD_BYTES..end).ok_or(Bad::Body)?;
+    if CHECKS && head.body_crc != salt.crc(at as u64, padded) {
+        return Err(Bad::Body);
+    }
+    Ok((head, &padded[..head.body_bytes as usize]))
+}
+
+/// Where a record is written and which numbers it gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub salt: Salt,
+    /// Offset in the segment of the first byte of the buffer.
+    pub base: u64,
+    pub batch: u64,
+}
+
+/// Appends a record to `buffer`; `body` writes the body.
+pub(super) fn write(
+    buffer: &mut Vec<u8>,
+    place: Place,
+    kind: Kind,
+    sequence: u64,
+    group: u64,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = buffer.len();
+    let offset = place.base + start as u64;
+    buffer.resize(start + HEAD_BYTES, 0);
+    body(buffer);
+    let body_bytes = buffer.len() - start - HEAD_BYTES;
+    buffer.resize(start + record_bytes(body_bytes), 0);
+    let body_crc = place.salt.crc(offset, &buffer[start + HEAD_BYTES..]);
+    let head = &mut buffer[start..start + HEAD_BYTES];
+    head[4..8].copy_from_slice(&body_crc.to_le_bytes());
+    head[8..12].copy_from_slice(&(body_bytes as u32).to_le_bytes());
+    head[12] = kind as u8;
+    head[13] = VERSION;
+    head[16..24].copy_from_slice(&place.salt.segment.to_le_bytes());
+    head[24..32].copy_from_slice(&place.batch.to_le_bytes());
+    head[32..40].copy_from_slice(&sequence.to_le_bytes());
+    head[40..48].copy_from_slice(&group.to_le_bytes());
+    let crc = place.salt.crc(offset, &head[4..]);
+    head[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Appends a batch header: `bytes` of the whole batch, itself included, and how many records follow.
+/// Everything up to `durable` was durable before this batch was written.
+pub(super) fn write_batch(buffer: &mut Vec<u8>, place: Place, durable: u64, bytes: u64, count: u32) {
+    write(buffer, place, Kind::Batch, durable, 0, |body| {
+        body.extend_from_slice(&bytes.to_le_bytes());
+        body.extend_from_slice(&count.to_le_bytes());
+        body.extend_from_slice(&[0; 4]);
+    });
+}
+
+/// What is asked of the log, as the queue holds it.
+#[derive(Debug)]
+pub(super) enum Change {
+    Append { first: u64, entries: Vec<Bytes> },
+    Truncate { from: u64 },
+    Purge { upto: u64, body: Bytes },
+    Vote(Bytes),
+    Committed(Bytes),
+    Create(Bytes),
+    Remove,
+}
+
+impl Change {
+    /// Bytes of the record.
+    pub fn record_bytes(&self) -> usize {
+        record_bytes(match self {
+            Change::Append { entries, .. } => {
+                12 + entries.iter().map(|entry| 4 + entry.len()).sum::<usize>()
+            }
+            Change::Truncate { .. } => 8,
+            Change::Purge { body, .. } => 8 + body.len(),
+            Change::Vote(body) | Change::Committed(body) | Change::Create(body) => body.len(),
+            Change::Remove => 0,
+        })
+    }
+
+    /// Which record this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Change::Append { .. } => Kind::Append,
+            Change::Truncate { .. } => Kind::Truncate,
+            Change::Purge { .. } => Kind::Purge,
+            Change::Vote(_) => Kind::Vote,
+            Change::Committed(_) => Kind::Committed,
+            Change::Create(_) => Kind::Create,
+            Change::Remove => Kind::Remove,
+        }
+    }
+
+    /// Appends the record to `buffer`.
+    pub fn write(&self, buffer: &mut Vec<u8>, place: Place, sequence: u64, group: GroupId) {
+        write(buffer, place, self.kind(), sequence, group.0, |body| match self {
+            Change::Append { first, entries } => {
+                body.extend_from_slice(&first.to_le_bytes());
+                body.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+                for entry in entries {
+                    body.extend_from_slice(&(entry.len() as u32).to_le_bytes());
+                }
+                entries.iter().for_each(|entry| body.extend_from_slice(entry));
+            }
+            Change::Truncate { from } => body.extend_from_slice(&from.to_le_bytes()),
+            Change::Purge { upto, body: purged } => {
+                body.extend_from_slice(&upto.to_le_bytes());
+                body.extend_from_slice(purged);
+            }
+            Change::Vote(bytes) | Change::Committed(bytes) | Change::Create(bytes) => {
+                body.extend_from_slice(bytes)
+            }
+            Change::Remove => {}
+        });
+    }
+}
+
+/// What a record says, as recovery reads it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read<'a> {
+    Batch { bytes: u64, count: u32 },
+    Append { first: u64, entries: Entries<'a> },
+    Truncate { from: u64 },
+    Purge { upto: u64, body: &'a [u8] },
+    Vote(&'a [u8]),
+    Committed(&'a [u8]),
+    Create(&'a [u8]),
+    Remove,
+}
+
+/// The entries of an `Append` body, as (offset in the body, bytes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entries<'a> {
+    body: &'a [u8],
+    count: usize,
+    next: usize,
+    offset: usize,
+}
+
+impl<'a> Entries<'a> {
+    /// Checks that counts and lengths fit the body exactly.
+    fn of(body: &'a [u8]) -> Option<Self> {
+        let count = u32_at(body.get(..12)?, 8) as usize;
+        let offset = count.checked_mul(4)?.checked_add(12)?;
+        let lengths = body.get(12..offset)?;
+        let bytes: u64 = lengths.chunks_exact(4).map(|length| u32_at(length, 0) as u64).sum();
+        ((body.len() - offset) as u64 == bytes).then_some(Self { body, count, next: 0, offset })
+    }
+
+    /// How many are left.
+    pub fn len(&self) -> usize {
+        self.count - self.next
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.count {
+            return None;
+        }
+        let start = self.offset;
+        let end = start + u32_at(self.body, 12 + 4 * self.next) as usize;
+        self.next += 1;
+        self.offset = end;
+        Some((start, self.body.get(start..end)?))
+    }
+}
+
+/// Reads a body; none if it is not what this version writes.
+pub(super) fn read<'a>(head: &Head, body: &'a [u8]) -> Option<Read<'a>> {
+    if head.version != VERSION {
+        return None;
+    }
+    let number = || body.get(..8).map(|bytes| u64_at(bytes, 0));
+    let whole = |bytes: usize| (body.len() == bytes).then_some(());
+    Some(match Kind::of(head.kind)? {
+        Kind::Batch => {
+            whole(16)?;
+            Read::Batch { bytes: number()?, count: u32_at(body, 8) }
+        }
+        Kind::Append => Read::Append { first: number()?, entries: Entries::of(body)? },
+        Kind::Truncate => {
+            whole(8)?;
+            Read::Truncate { from: number()? }
+        }
+        Kind::Purge => Read::Purge { upto: number()?, body: &body[8..] },
+        Kind::Vote => Read::Vote(body),
+        Kind::Committed => Read::Committed(body),
+        Kind::Create => Read::Create(body),
+        Kind::Remove => {
+            whole(0)?;
+            Read::Remove
+        }
+    })
+}
+
+/// Offset in an `Append` record of the bytes of its first entry.
+pub(super) fn entries_offset(count: usize) -> usize {
+    HEAD_BYTES + 12 + 4 * count
+}

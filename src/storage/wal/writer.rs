@@ -1,0 +1,409 @@
+//! The writer: one batch after the other, each with one write and one fdatasync.
+//!
+//! Batch N+1 is written only after the fdatasync of batch N returned; recovery rests on that. The first
+//! error ends everything: what reached the disk is then unknown, and asking again would not tell.
+
+use super::fs::{WalFile, WalFs};
+use super::group::{self, Group};
+use super::holds::{self, Holder, Holds, Move, Verdict};
+use super::keeper::Keeper;
+use super::queue::{Op, Queue, Taken};
+use super::record::{self, BATCH_BYTES, Change, Kind, Place};
+use super::segment::{BLOCK_BYTES, Header};
+use super::state::{At, State};
+use super::{Error, Limits};
+use crate::types::GroupId;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// What the handles, the writer and the keeper share.
+pub(super) struct Shared {
+    pub fs: Arc<dyn WalFs>,
+    pub queue: Queue,
+    pub keeper: Keeper,
+    pub groups: Mutex<BTreeMap<GroupId, Arc<Group>>>,
+    /// Segments with records.
+    pub segments: Mutex<BTreeMap<u64, Arc<dyn WalFile>>>,
+    pub failed: watch::Sender<Option<Error>>,
+    pub syncs: AtomicU64,
+    pub sealed: AtomicU64,
+    pub pinning: Mutex<Option<GroupId>>,
+    pub limits: Limits,
+}
+
+impl Shared {
+    /// Stops the log for ever; the first error counts.
+    pub fn fail(&self, error: Error) {
+        let mut error = error;
+        self.failed.send_if_modified(|failed| match failed {
+            Some(first) => {
+                error = first.clone();
+                false
+            }
+            None => {
+                *failed = Some(error.clone());
+                true
+            }
+        });
+        for done in self.queue.stop(&error) {
+            done(Err(error.clone()));
+        }
+    }
+
+    /// The group, made if it is not known yet.
+    pub fn group(&self, id: GroupId) -> Arc<Group> {
+        let new = || Arc::new(Group { id, state: Mutex::default() });
+        self.groups.lock().entry(id).or_insert_with(new).clone()
+    }
+}
+
+/// The segment that is written.
+pub(super) struct Active {
+    pub header: Header,
+    pub file: Arc<dyn WalFile>,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Where the next batch goes.
+    pub offset: u64,
+}
+
+impl Active {
+    /// Bytes of records that still fit, behind a batch header.
+    fn room(&self) -> usize {
+        self.bytes.saturating_sub(self.offset + BATCH_BYTES as u64) as usize
+    }
+}
+
+/// What one step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Worked,
+    Idle,
+    Ended,
+}
+
+pub(super) struct Writer {
+    pub shared: Arc<Shared>,
+    pub active: Active,
+    /// Full segments that still exist, oldest first, with their bytes.
+    pub sealed: VecDeque<(u64, u64)>,
+    pub holds: Holds,
+    /// Last record written.
+    pub sequence: u64,
+    /// Last batch written.
+    pub batch: u64,
+    /// The segment whose live content is on its way forward.
+    pub carried: u64,
+    pub wrote: bool,
+    pub buffer: Vec<u8>,
+}
+
+/// What became of carrying a group forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    Queued,
+    /// The group changed meanwhile; it is tried again after the next batch.
+    Moved,
+    /// Its entries cannot be read back; only flushing and purging the group frees the segment.
+    Unreadable,
+}
+
+/// A record in the batch being written: the change, and where its entries are.
+struct Placed {
+    op: Op,
+    places: Vec<At>,
+}
+
+impl Writer {
+    /// The thread's loop.
+    pub fn run(mut self) {
+        self.shared.queue.this_is_the_writer();
+        while self.step(true) != Step::Ended {}
+    }
+
+    /// Writes one batch, or turns to the next segment. With `wait` it waits until there is something to do.
+    pub fn step(&mut self, wait: bool) -> Step {
+        if let Some(error) = self.shared.failed.borrow().clone() {
+            self.shared.queue.stop(&error).into_iter().for_each(|done| done(Err(error.clone())));
+            return Step::Ended;
+        }
+        let limits = self.shared.limits;
+        let result = match self.shared.queue.take(self.active.room(), limits.batch_bytes_max, wait) {
+            Taken::Ops(ops) => self.write(ops),
+            Taken::NoRoom(bytes) => self.rotate(bytes),
+            Taken::Nothing => return Step::Idle,
+            Taken::Closed => {
+                self.finish();
+                return Step::Ended;
+            }
+        };
+        match result.and_then(|()| self.tidy()) {
+            Ok(()) => Step::Worked,
+            Err(error) => {
+                tracing::error!(%error, "the log has stopped");
+                self.shared.fail(error);
+                Step::Ended
+            }
+        }
+    }
+
+    fn write(&mut self, ops: Vec<Op>) -> Result<(), Error> {
+        let bytes = ops.iter().map(|op| op.bytes).sum();
+        let mut placed = self.encode(ops);
+        match self.flush(&mut placed) {
+            Ok(()) => {
+                self.settle(&placed);
+                self.shared.queue.release(bytes);
+                run_callbacks(&mut placed, &Ok(()));
+                Ok(())
+            }
+            Err(error) => {
+                // In order: these come before what still waits in the queue.
+                run_callbacks(&mut placed, &Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Joins the records into one batch.
+    fn encode(&mut self, ops: Vec<Op>) -> Vec<Placed> {
+        let batch_bytes = BATCH_BYTES + ops.iter().map(|op| op.bytes).sum::<usize>();
+        self.batch += 1;
+        let salt = self.active.header.salt();
+        let place = Place { salt, base: self.active.offset, batch: self.batch };
+        self.buffer.clear();
+        let count = ops.len() as u32;
+        record::write_batch(&mut self.buffer, place, self.sequence, batch_bytes as u64, count);
+        let encode = |op: Op| {
+            self.sequence += 1;
+            let start = place.base + self.buffer.len() as u64;
+            op.change.write(&mut self.buffer, place, self.sequence, op.group.id);
+            let places = match &op.change {
+                Change::Append { entries, .. } => places(salt.segment, start, entries),
+                _ => Vec::new(),
+            };
+            Placed { op, places }
+        };
+        ops.into_iter().map(encode).collect()
+    }
+
+    fn flush(&mut self, placed: &mut [Placed]) -> Result<(), Error> {
+        let active = &self.active;
+        let segment = active.header.segment;
+        active
+            .file
+            .write_at(active.offset, &self.buffer)
+            .map_err(|error| Error::io(&format!("write segment {segment}"), &error))?;
+        #[cfg(debug_assertions)]
+        if self.shared.limits.ack_before_fsync {
+            run_callbacks(placed, &Ok(()));
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = placed;
+        active
+            .file
+            .sync()
+            .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        self.active.offset += self.buffer.len() as u64;
+        self.wrote = true;
+        // One oversized batch must not keep its memory for ever.
+        self.buffer.shrink_to(self.shared.limits.batch_bytes_max);
+        Ok(())
+    }
+
+    /// The batch is durable: says so in the groups and in the holds.
+    fn settle(&mut self, placed: &[Placed]) {
+        let segment = self.active.header.segment;
+        for Placed { op, places } in placed {
+            let change = match &op.change {
+                Change::Append { first, entries } => {
+                    let mut state = op.group.state.lock();
+                    state.locate(op.ticket, *first, places);
+                    state.advance(op.ticket);
+                    state.trim_cache(self.shared.limits.cache_bytes_per_group);
+                    Move::Append { first: *first, end: first + entries.len() as u64 }
+                }
+                Change::Truncate { from } => Move::Truncate { from: *from },
+                Change::Purge { upto, .. } => {
+                    op.group.state.lock().purge_durable(op.ticket, *upto);
+                    Move::Purge { upto: *upto }
+                }
+                Change::Remove => Move::Remove,
+                small => Move::Small(small.kind()),
+            };
+            self.holds.apply(op.group.id.0, change, segment);
+        }
+    }
+
+    /// Turns to the next segment, whose records may take `bytes`.
+    fn rotate(&mut self, bytes: usize) -> Result<(), Error> {
+        let end_before = self.active.offset;
+        let next = activate(&self.shared, end_before, self.sequence, self.batch, bytes)?;
+        let full = std::mem::replace(&mut self.active, next);
+        self.sealed.push_back((full.header.segment, full.bytes));
+        Ok(())
+    }
+
+    /// Lets go of segments that nobody needs, and sees to the oldest that somebody does.
+    pub fn tidy(&mut self) -> Result<(), Error> {
+        let needed = self.holds.oldest().unwrap_or(u64::MAX);
+        let dead = self.sealed.iter().take_while(|(id, _)| *id < needed).count();
+        if dead > 0 {
+            let dead: Vec<(u64, u64)> = self.sealed.drain(..dead).collect();
+            let mut segments = self.shared.segments.lock();
+            dead.iter().for_each(|(id, _)| drop(segments.remove(id)));
+            drop(segments);
+            self.shared.keeper.doom(dead);
+        }
+        self.shared.sealed.store(self.sealed.len() as u64, Ordering::Relaxed);
+        self.see_to_the_oldest();
+        self.shared.keeper.work_inline()
+    }
+
+    fn see_to_the_oldest(&mut self) {
+        let Some((oldest, _)) = self.sealed.front().copied() else {
+            *self.shared.pinning.lock() = None;
+            return;
+        };
+        if self.carried == oldest {
+            return;
+        }
+        let holders: Vec<Holder> =
+            self.holds.of(oldest).map(|(id, hold)| self.holder(id, hold.entries_in(oldest))).collect();
+        let verdict = holds::judge(&holders, self.sealed.len(), self.shared.limits.carry);
+        *self.shared.pinning.lock() = match verdict {
+            Verdict::Pinned(group) => Some(GroupId(group)),
+            Verdict::Carry | Verdict::Wait => None,
+        };
+        if verdict == Verdict::Carry {
+            self.carried = oldest;
+            for holder in holders {
+                match self.carry(&holder, oldest) {
+                    Carried::Queued => {}
+                    Carried::Moved => self.carried = 0,
+                    Carried::Unreadable => {
+                        *self.shared.pinning.lock() = Some(GroupId(holder.group));
+                    }
+                }
+            }
+        }
+    }
+
+    fn holder(&self, id: u64, entries: bool) -> Holder {
+        let group = self.shared.group(GroupId(id));
+        let state = group.state.lock();
+        let (live_bytes, small_bytes) = (state.live_bytes(), state.small_bytes());
+        Holder { group: id, entries, live_bytes, small_bytes, settled: state.is_settled() }
+    }
+
+    /// Queues the group's live content of segment `oldest` once more. Each record is read from the state
+    /// under its lock and queued at once, so that it cannot overtake or undo anything.
+    fn carry(&self, holder: &Holder, oldest: u64) -> Carried {
+        let group = self.shared.group(GroupId(holder.group));
+        let carried = if holder.entries { self.carry_entries(&group) } else { Carried::Queued };
+        let hold = self.holds.of(oldest).find(|(id, _)| *id == holder.group);
+        let (Some((_, hold)), Carried::Queued) = (hold, carried) else { return carried };
+        type Again = fn(&State) -> Option<Change>;
+        let again: [(Kind, Again); 4] = [
+            (Kind::Create, |state| state.created.clone().map(Change::Create)),
+            (Kind::Vote, |state| state.vote.clone().map(Change::Vote)),
+            (Kind::Committed, |state| state.committed.clone().map(Change::Committed)),
+            (Kind::Purge, |state| {
+                let upto = state.range().start.checked_sub(1)?;
+                state.purged.clone().map(|body| Change::Purge { upto, body })
+            }),
+        ];
+        for (kind, change) in again {
+            if hold.small_in(kind, oldest) {
+                self.shared.queue.submit(&group, 0, None, |state, _| Ok(change(state)));
+            }
+        }
+        Carried::Queued
+    }
+
+    /// Writes all entries of a group again, as one record that overwrites them with themselves.
+    fn carry_entries(&self, group: &Arc<Group>) -> Carried {
+        let range = group.state.lock().range();
+        let entries = match group::read(&self.shared, group, range.clone(), usize::MAX) {
+            Ok(entries) => entries,
+            Err(error) => {
+                // They stay where they are; whoever reads them gets this error and acts on it.
+                tracing::error!(%error, group = %group.id, "entries cannot be carried forward");
+                return Carried::Unreadable;
+            }
+        };
+        let mut carried = Carried::Moved;
+        self.shared.queue.submit(group, 0, None, |state, _| {
+            // Only this thread makes entries durable, so a state that is settled and has the same range
+            // as before holds the same entries.
+            let same = state.is_settled() && state.range() == range && !range.is_empty();
+            if !same {
+                return Ok(None);
+            }
+            carried = Carried::Queued;
+            Ok(Some(Change::Append { first: range.start, entries }))
+        });
+        carried
+    }
+
+    /// Closes the last batch with an empty one, so that damage to it is not taken for a tear.
+    fn finish(&mut self) {
+        if !self.wrote || (self.active.bytes - self.active.offset) < BATCH_BYTES as u64 {
+            return;
+        }
+        if let Err(error) = self.write(Vec::new()) {
+            self.shared.fail(error);
+        }
+    }
+}
+
+/// Where the entries of a record that starts at `start` lie.
+fn places(segment: u64, start: u64, entries: &[Bytes]) -> Vec<At> {
+    let mut offset = start + record::entries_offset(entries.len()) as u64;
+    let place = |entry: &Bytes| {
+        let at = At { segment, offset, crc: crc32c::crc32c(entry) };
+        offset += entry.len() as u64;
+        at
+    };
+    entries.iter().map(place).collect()
+}
+
+fn run_callbacks(placed: &mut [Placed], result: &Result<(), Error>) {
+    for done in placed.iter_mut().filter_map(|placed| placed.op.done.take()) {
+        done(result.clone());
+    }
+}
+
+/// Takes an empty segment into use: its header is durable on return. `bytes` of records must fit.
+pub(super) fn activate(
+    shared: &Shared,
+    end_before: u64,
+    sequence_before: u64,
+    batch_before: u64,
+    bytes: usize,
+) -> Result<Active, Error> {
+    let mut empty = shared.keeper.take()?;
+    let io = |what: &str| {
+        let what = format!("{what} segment {}", empty.id);
+        move |error: std::io::Error| Error::io(&what, &error)
+    };
+    let needed = (BLOCK_BYTES + BATCH_BYTES + bytes) as u64;
+    if empty.bytes < needed {
+        empty.file.grow(needed).map_err(io("grow"))?;
+        shared.keeper.disk_bytes().fetch_add(needed - empty.bytes, Ordering::Relaxed);
+        empty.bytes = needed;
+    }
+    let random = shared.fs.random();
+    let header =
+        Header { segment: empty.id, random, end_before, sequence_before, batch_before };
+    empty.file.write_at(0, &header.block()).map_err(io("begin"))?;
+    empty.file.sync().map_err(io("fdatasync"))?;
+    shared.syncs.fetch_add(1, Ordering::Relaxed);
+    shared.segments.lock().insert(empty.id, empty.file.clone());
+    Ok(Active { header, file: empty.file, bytes: empty.bytes, offset: BLOCK_BYTES as u64 })
+}
