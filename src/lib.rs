@@ -3,11 +3,22 @@
 //! Start with `ARCHITECTURE.md`. The public face of the library is [`client`]; everything else is the
 //! inside of the one binary. A module uses only modules that stand above it in this list.
 
-pub mod client;
-pub mod pki;
-pub mod raft;
-pub mod shard;
-pub mod storage;
-pub mod transport;
+#![deny(unsafe_code)]
+
 pub mod types;
 pub mod wire;
+pub mod storage;
+pub mod pki;
+pub mod transport;
+pub mod client;
+pub mod raft;
+pub mod shard;
+pub mod cluster;
+pub mod admission;
+pub mod request;
+pub mod admin;
+pub mod telemetry;
+pub mod config;
+pub mod node;
+pub mod cli;
+pub mod shell;

@@ -2,12 +2,104 @@
 //! retries what is safe within the deadline and reports the rest as it is: `unknown`.
 //!
 //! Everything that talks to a cluster uses it: the command line, the shell, scripts, the load generator.
+//!
+//! ```no_run
+//! use ppdb::client::{CallOptions, Client, Level, Options, ScanOptions};
+//! use ppdb::pki::Identity;
+//! use ppdb::types::{Condition, Expiry, Op, OpResult, Result};
+//! use std::path::Path;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<()> {
+//! let certs = Path::new("certs");
+//! let client = Client::connect(Options {
+//!     endpoints: vec!["127.0.0.1:7401".into(), "127.0.0.1:7402".into()],
+//!     identity: Identity::load(
+//!         &certs.join("ca.crt"),
+//!         &certs.join("user-alice.crt"),
+//!         &certs.join("user-alice.key"),
+//!     )?,
+//!     connections_per_node: 1,
+//! })
+//! .await?;
+//!
+//! // A write. If its answer is lost it is repeated under the same session and sequence, so that it
+//! // applies once; what cannot be settled within the timeout is an error of class `Uncertain`.
+//! let set = Op::Set {
+//!     key: "hello".into(),
+//!     value: "world".into(),
+//!     condition: Condition::Always,
+//!     expiry: Expiry::Never,
+//! };
+//! let written = client.call(vec![set], &CallOptions::default()).await.remove(0)?;
+//! println!("written by {} at {}", written.served_by, written.token);
+//!
+//! // A read of our own write, from any copy that has caught up with it.
+//! let session = CallOptions { level: Level::Session, ..CallOptions::default() };
+//! let read = client.call(vec![Op::Get { key: "hello".into() }], &session).await.remove(0)?;
+//! assert_eq!(read.result, OpResult::Value("world".into()));
+//!
+//! // All keys in order, page by page.
+//! let mut scan = ScanOptions { limit: 100, ..ScanOptions::default() };
+//! loop {
+//!     let page = client.scan(&scan, &session).await?;
+//!     for (key, _value) in &page.entries {
+//!         println!("{}", key.escape_ascii());
+//!     }
+//!     scan.cursor = page.cursor;
+//!     if scan.cursor.is_none() {
+//!         break;
+//!     }
+//! }
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What an outcome means
+//!
+//! | the answer to an operation | the operation |
+//! |---|---|
+//! | `Ok` | took effect, once |
+//! | `Err` of class `Retry`, `Fix` or `Stop` | has not taken effect and never will |
+//! | `Err` of class `Uncertain` | may have taken effect, or may yet, at most once |
+//!
+//! # How it is built
+//!
+//! `exec` is the spine: split by shard, a request each, one loop that attempts. `retry` decides what
+//! follows a failure, `route` and `health` which node is asked, `sessions` and `tokens` what a request
+//! carries; they are plain code. `pool` and `conn` hold the connections, behind the seam `net`.
+
+mod command;
+mod conn;
+mod cursor;
+mod discover;
+mod exec;
+mod health;
+mod merge;
+mod net;
+mod pool;
+mod retry;
+mod route;
+mod scan;
+mod sessions;
+mod split;
+mod tokens;
+
+#[cfg(test)]
+mod chaos_tests;
+#[cfg(test)]
+mod socket_tests;
+#[cfg(test)]
+mod testing;
 
 use crate::pki::Identity;
-use crate::types::{Error, NodeName, Op, OpResult, Result, Token};
+use crate::types::{Error, NodeName, Op, OpResult, Result, Token, limits};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command};
 use bytes::Bytes;
+use exec::Inner;
+use pool::Pool;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +110,8 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// Who we are.
     pub identity: Identity,
-    /// Connections shared by all requests of this client (spread over the nodes).
+    /// Connections to each node, made when first needed and shared by all requests; 1 is enough for
+    /// most, at most 256.
     pub connections_per_node: usize,
 }
 
@@ -41,11 +134,12 @@ pub struct CallOptions {
     pub level: Level,
     /// A token the caller brings along, for `Session`.
     pub after: Option<Token>,
-    /// The whole time, retries included.
+    /// The whole time, retries included; at most a day.
     pub timeout: Duration,
-    /// Retry what is safe.
+    /// Retry what is safe. Without it each request is sent at most once, and a write without the
+    /// session that would make a repeat apply once.
     pub retry: bool,
-    /// Ask this node for `Session` and `Local` reads.
+    /// Ask this node, and no other, for `Session` and `Local` reads.
     pub node: Option<NodeName>,
     /// All operations or none: refused unless all keys share a shard.
     pub atomic: bool,
@@ -56,7 +150,7 @@ impl Default for CallOptions {
         Self {
             level: Level::default(),
             after: None,
-            timeout: crate::types::limits::DEADLINE_DEFAULT,
+            timeout: limits::DEADLINE_DEFAULT,
             retry: true,
             node: None,
             atomic: false,
@@ -93,61 +187,69 @@ pub struct ScanOptions {
     pub prefix: Bytes,
     /// Where the last page ended.
     pub cursor: Option<String>,
-    /// Keys in a page.
+    /// Keys in a page, up to `limits::SCAN_PAGE_MAX`; 0 means 100. A page ends earlier at
+    /// `limits::SCAN_PAGE_BYTES_MAX`.
     pub limit: u32,
     /// Leave the values out.
     pub keys_only: bool,
 }
 
-/// A connected client; a cheap handle, shared by any number of tasks.
+/// A connected client; a cheap handle, shared by any number of tasks. Needs a tokio runtime with time
+/// and I/O enabled.
 #[derive(Clone)]
 pub struct Client {
-    _inner: Arc<()>,
+    inner: Arc<Inner<Pool>>,
 }
 
 impl Client {
     /// Connects to the first endpoint that answers and reads the map. A node that belongs to no cluster
     /// yet is fine: only commands work then.
-    pub async fn connect(_options: Options) -> Result<Self> {
-        unimplemented!()
+    pub async fn connect(options: Options) -> Result<Self> {
+        let inner = Arc::new(Inner::new(Pool::new(&options)?));
+        inner.start(inner.deadline(limits::DEADLINE_DEFAULT)).await?;
+        Ok(Self { inner })
     }
 
     /// Carries out operations, each on the shard of its key. One result for each, in order.
-    pub async fn call(
-        &self,
-        _ops: Vec<Op>,
-        _options: &CallOptions,
-    ) -> Vec<Result<OpAnswer, Error>> {
-        unimplemented!()
+    ///
+    /// Operations of one shard that fit one request (`limits::REQUEST_OPS_MAX`,
+    /// `limits::REQUEST_BYTES_MAX`) are atomic together if a write is among them. Operations on one key
+    /// take effect in the order given.
+    pub async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer, Error>> {
+        self.inner.call(ops, options).await
     }
 
-    /// A page of keys.
-    pub async fn scan(&self, _scan: &ScanOptions, _options: &CallOptions) -> Result<Page> {
-        unimplemented!()
+    /// A page of keys. A scan sees each shard at the moment its page is read, not one moment of all;
+    /// a key that exists during the whole scan is returned exactly once.
+    pub async fn scan(&self, scan: &ScanOptions, options: &CallOptions) -> Result<Page> {
+        self.inner.scan(scan, options).await
     }
 
     /// Sends a command to a node (any, if none is named); says who answered. Never retried after sending.
+    /// `ClusterInit` goes to the first primary by name, at the address its formation gives.
     pub async fn command(
         &self,
-        _command: Command,
-        _node: Option<&NodeName>,
-        _timeout: Duration,
+        command: Command,
+        node: Option<&NodeName>,
+        timeout: Duration,
     ) -> Result<(Answer, NodeName)> {
-        unimplemented!()
+        self.inner.command(command, node, timeout).await
     }
 
-    /// The map as last seen; `refresh` asks for a newer one.
+    /// The map as last seen, empty before the cluster is formed; `refresh` asks for a newer one.
     pub fn map(&self) -> Arc<Map> {
-        unimplemented!()
+        self.inner.view().map.clone()
     }
 
     /// Asks for the map again.
     pub async fn refresh(&self) -> Result<Arc<Map>> {
-        unimplemented!()
+        let deadline = self.inner.deadline(limits::DEADLINE_DEFAULT);
+        Ok(self.inner.refresh(deadline).await?.map.clone())
     }
 
-    /// Closes every connection.
+    /// Closes every connection. What is in flight ends as lost; later calls are refused.
     pub async fn close(&self) {
-        unimplemented!()
+        self.inner.close();
+        self.inner.net.close().await;
     }
 }

@@ -4,7 +4,7 @@
 //! signs in constant time. Ed25519 would do as well, but its PKCS#8 form is not read everywhere.
 
 use super::files::{self, bad};
-use super::info::CertInfo;
+use super::info::{CertInfo, this_second};
 use super::principal::check_cluster_name;
 use crate::types::{Error, Result};
 use rcgen::{
@@ -46,7 +46,7 @@ pub fn init(dir: &Path, cluster: &str) -> Result<CaInfo> {
     // Said before the work, with the file that an operator knows best.
     files::refuse_existing(&cert)?;
     files::refuse_existing(&key)?;
-    let now = OffsetDateTime::now_utc();
+    let now = this_second();
     let (certificate, key_pair) = certificate(cluster, now).map_err(unsigned)?;
     files::make_folder(dir)?;
     files::write_pair((&key, &key_pair.serialize_pem()), (&cert, &certificate.pem()))?;

@@ -79,6 +79,22 @@ impl Identity {
         days_between(OffsetDateTime::now_utc(), self.0.not_after)
     }
 
+    /// The same owner, who shows another certificate.
+    #[cfg(test)]
+    pub(crate) fn showing(&self, certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> Self {
+        let private_key = key.serialize_der().try_into().unwrap();
+        let chain = vec![certificate.der().clone()];
+        let certified_key = CertifiedKey::from_der(chain, private_key, &provider()).unwrap();
+        let Inner { principal, not_after, roots, seed, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            principal: principal.clone(),
+            not_after: *not_after,
+            roots: roots.clone(),
+            certified_key: Arc::new(certified_key),
+            seed: *seed,
+        }))
+    }
+
     pub(crate) fn roots(&self) -> &RootCertStore {
         &self.0.roots
     }

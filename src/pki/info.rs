@@ -85,6 +85,12 @@ impl CertInfo {
     }
 }
 
+/// The second we are in. Certificates know no smaller unit.
+pub(super) fn this_second() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now - time::Duration::nanoseconds(now.nanosecond().into())
+}
+
 /// Whole days from `now` to `then`, rounded down: -1 is less than a day ago.
 pub(super) fn days_between(now: OffsetDateTime, then: OffsetDateTime) -> i64 {
     (then - now).whole_seconds().div_euclid(24 * 3600)

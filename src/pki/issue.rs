@@ -5,7 +5,7 @@
 
 use super::ca::{BACKDATED, CA_CERT_FILE, Ca, distinguished_name, random_serial, unsigned};
 use super::files::{self, bad};
-use super::info::{CertInfo, rfc3339};
+use super::info::{CertInfo, rfc3339, this_second};
 use super::principal::{Principal, Subject};
 use crate::types::{Code, Error, Result};
 use rcgen::{
@@ -63,7 +63,7 @@ pub struct Issued {
 /// Issues a certificate of the CA in `dir`: `node-NAME.crt` and `.key`, or `user-NAME.crt` and `.key`.
 /// The cluster is the CA's. Refuses, naming the file, to overwrite.
 pub fn issue(dir: &Path, subject: Subject, options: IssueOptions) -> Result<Issued> {
-    let now = OffsetDateTime::now_utc();
+    let now = this_second();
     let ca = Ca::load(dir, now)?;
     let principal = Principal::new(&ca.cluster, subject)?;
     let (not_before, not_after) = validity(&principal.subject, &options, ca.not_after, now)?;

@@ -13,8 +13,8 @@ mod principal;
 mod tests;
 
 pub use ca::{CA_CERT_FILE, CA_KEY_FILE, CaInfo, init};
-pub(crate) use identity::provider;
 pub use identity::Identity;
+pub(crate) use identity::provider;
 pub use info::{CertInfo, CertKind, list, rfc3339};
 pub use issue::{DAYS_MAX, HOSTS_MAX, IssueOptions, Issued, NODE_DAYS, USER_DAYS, issue};
 pub use principal::{NAME_CHARS_MAX, Principal, Subject, check_cluster_name};

@@ -160,7 +160,9 @@ mod tests {
 
     #[test]
     fn principals_survive_text() {
-        for uri in ["spiffe://shop/node/n1", "spiffe://shop/user/alice.b_c-d", "spiffe://a-1/user/..."] {
+        for uri in
+            ["spiffe://shop/node/n1", "spiffe://shop/user/alice.b_c-d", "spiffe://a-1/user/..."]
+        {
             assert_eq!(uri.parse::<Principal>().unwrap().to_string(), uri);
         }
     }

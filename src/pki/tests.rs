@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::types::Code;
+use ::time::{Duration, OffsetDateTime};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::*;
+use x509_parser::{extensions::ParsedExtension, parse_x509_certificate, prelude::GeneralName};
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

@@ -143,7 +143,7 @@ impl Shard {
         let answer = self.reader().read(scan.level, deadline, read).await?;
         let scan::Page { entries, next_after } = answer.value;
         let token = self.token(answer.index);
-        Ok(ScanReply { entries, more: next_after.is_some(), token, next_after })
+        Ok(ScanReply { entries, token, next_after })
     }
 
     /// Proposes a digest entry (leader only); returns its index.

@@ -30,6 +30,17 @@ fn apply(store: &Store, i: u64) {
     });
 }
 
+/// Ends the others when its thread fails: the test is to fail, not to hang.
+struct StopAll<'a>(&'a AtomicBool);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What a whole scan saw: which entry, all of it and nothing else.
 fn check_scan(view: &dyn View) -> u64 {
     let mut seen = Vec::new();
@@ -44,6 +55,19 @@ fn check_scan(view: &dyn View) -> u64 {
     i
 }
 
+/// The table holds whole entries as well: its position and its records change in one transaction.
+fn check_table(store: &Store) {
+    let snapshot = store.table().snapshot().unwrap();
+    let Some(pos) = snapshot.applied().unwrap().pos else { return };
+    let mut values = Vec::new();
+    let collect = &mut |_: &[u8], value: &[u8]| {
+        values.push(number(value));
+        ControlFlow::Continue(())
+    };
+    snapshot.scan(Space::Data, b"", None, collect).unwrap();
+    assert_eq!(values, vec![pos.index; KEYS as usize - 1]);
+}
+
 fn readers_and_flushes(store: Store, entries: u64) {
     apply(&store, 1);
     let (done, seen) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -51,6 +75,7 @@ fn readers_and_flushes(store: Store, entries: u64) {
         let (store, done, seen) = (&store, &done, &seen);
         for reader in 0..3 {
             scope.spawn(move || {
+                let _stop = StopAll(done);
                 let mut newest = 0;
                 while !done.load(Ordering::Relaxed) {
                     let applied = store.applied_pos().unwrap().index;
@@ -72,6 +97,13 @@ fn readers_and_flushes(store: Store, entries: u64) {
             });
         }
         scope.spawn(move || {
+            let _stop = StopAll(done);
+            while !done.load(Ordering::Relaxed) {
+                check_table(store);
+            }
+        });
+        scope.spawn(move || {
+            let _stop = StopAll(done);
             let mut flushed = 0;
             while !done.load(Ordering::Relaxed) {
                 let frozen = store.freeze().map_or(flushed, |pos| pos.index);
@@ -86,7 +118,7 @@ fn readers_and_flushes(store: Store, entries: u64) {
         });
         // Goes on until the readers have seen something, however few cores there are.
         let mut i = 1;
-        while i < entries || seen.load(Ordering::Relaxed) < 30 {
+        while (i < entries || seen.load(Ordering::Relaxed) < 30) && !done.load(Ordering::Relaxed) {
             i += 1;
             apply(store, i);
         }
@@ -119,6 +151,7 @@ fn readers_go_on_while_tables_are_swapped() {
         let (store, done, seen) = (&store, &done, &seen);
         for _ in 0..2 {
             scope.spawn(move || {
+                let _stop = StopAll(done);
                 while !done.load(Ordering::Relaxed) {
                     assert_eq!(store.read(check_scan).unwrap(), 7);
                     assert_eq!(number(&store.get(Space::Data, &key(1)).unwrap().unwrap()), 7);
@@ -133,7 +166,7 @@ fn readers_go_on_while_tables_are_swapped() {
             store.copy_to(&file).unwrap();
             store.install(&file).unwrap();
             store.rebuild(options.clone()).unwrap();
-            while seen.load(Ordering::Relaxed) <= round {
+            while seen.load(Ordering::Relaxed) <= round && !done.load(Ordering::Relaxed) {
                 thread::yield_now();
             }
         }

@@ -54,9 +54,7 @@ impl StreamClass {
     pub const fn frame_bytes_max(self) -> usize {
         match self {
             Self::Client => limits::CLIENT_FRAME_BYTES_MAX - HEADER_BYTES,
-            Self::Urgent | Self::Append | Self::Node => {
-                limits::PEER_FRAME_BYTES_MAX - HEADER_BYTES
-            }
+            Self::Urgent | Self::Append | Self::Node => limits::PEER_FRAME_BYTES_MAX - HEADER_BYTES,
             Self::Snapshot => limits::SNAPSHOT_CHUNK_BYTES + SNAPSHOT_EXTRA_BYTES,
         }
     }

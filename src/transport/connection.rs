@@ -68,7 +68,9 @@ impl Connection {
         match opened.await {
             Ok(Ok((send, recv))) => Ok(self.framed(class, send, recv)),
             Ok(Err(error)) => Err(self.explain(error)),
-            Err(_) => Err(Error::Lost(format!("the other side granted no stream within {limit:?}"))),
+            Err(_) => {
+                Err(Error::Lost(format!("the other side granted no stream within {limit:?}")))
+            }
         }
     }
 
@@ -161,6 +163,12 @@ impl Connection {
         // The first reason stands, as it does on the wire.
         let _ = self.0.closed_because.set(error);
         self.0.quinn.close(code, reason.as_bytes());
+    }
+
+    /// The connection below, to do on it what this type would not.
+    #[cfg(test)]
+    pub(super) fn quinn(&self) -> &quinn::Connection {
+        &self.0.quinn
     }
 
     /// quinn only knows that this side closed it; say why, if that is what happened.

@@ -169,8 +169,7 @@ impl Endpoint {
         addresses: Vec<SocketAddr>,
         expected: Option<NodeName>,
     ) -> Result<Connection, Error> {
-        let mut config = tls::quic_connecting(tls::connecting(&self.0.identity, expected)?)?;
-        config.transport_config(Arc::new(self.0.options.transport(Side::Connecting)?));
+        let config = self.quic(tls::connecting(&self.0.identity, expected)?)?;
         let mut attempts: FuturesUnordered<_> = (0u32..)
             .zip(addresses)
             .map(|(place, address)| {
@@ -191,6 +190,12 @@ impl Endpoint {
             }
         }
         Err(failure)
+    }
+
+    fn quic(&self, tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, Error> {
+        let mut config = tls::quic_connecting(tls)?;
+        config.transport_config(Arc::new(self.0.options.transport(Side::Connecting)?));
+        Ok(config)
     }
 
     async fn dial(
@@ -216,6 +221,16 @@ impl Endpoint {
         }
         let principal = principal_of(&quinn)?;
         Ok(Connection::new(quinn, principal, self.0.options.clone()))
+    }
+
+    /// Connects with TLS settings that a well-behaved client would not have.
+    #[cfg(test)]
+    pub(super) async fn dial_with(
+        &self,
+        tls: rustls::ClientConfig,
+        address: SocketAddr,
+    ) -> Result<Connection, Error> {
+        self.dial(self.quic(tls)?, address).await
     }
 
     /// Closes every connection, telling the reason, and waits until that is sent (bounded by

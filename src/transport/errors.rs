@@ -117,9 +117,9 @@ impl From<ReadError> for Error {
         match error {
             ReadError::ConnectionLost(error) => error.into(),
             ReadError::Reset(_) => Self::Lost("the other side gave the stream up".to_owned()),
-            ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
-                Self::Lost("the stream is closed".to_owned())
-            }
+            ReadError::ClosedStream
+            | ReadError::IllegalOrderedRead
+            | ReadError::ZeroRttRejected => Self::Lost("the stream is closed".to_owned()),
         }
     }
 }
@@ -189,6 +189,6 @@ mod tests {
     fn only_crypto_codes_are_alerts() {
         assert_eq!(tls_alert(TransportErrorCode::crypto(48)), Some(48));
         assert_eq!(tls_alert(TransportErrorCode::CONNECTION_REFUSED), None);
-        assert_eq!(tls_alert(TransportErrorCode::from(0x200)), None);
+        assert_eq!(tls_alert(TransportErrorCode::PROTOCOL_VIOLATION), None);
     }
 }

@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc};
 use time::OffsetDateTime;
 
 /// What is wrong with a certificate. Reads on from "the certificate was refused: ".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// No CA of ours signed it. `claims` is what it says about itself, which proves nothing.
     NotSigned { ours: String, claims: Option<Principal> },
@@ -44,7 +44,10 @@ impl fmt::Display for Refusal {
                 write!(f, "it is not signed by the CA of cluster `{ours}`")
             }
             Self::NotSigned { ours, claims: Some(claims) } => {
-                write!(f, "it is not signed by the CA of cluster `{ours}` (it calls itself {claims})")
+                write!(
+                    f,
+                    "it is not signed by the CA of cluster `{ours}` (it calls itself {claims})"
+                )
             }
             Self::Expired { not_after } => {
                 write!(f, "it expired on {}", time(*not_after))
@@ -52,7 +55,9 @@ impl fmt::Display for Refusal {
             Self::NotYetValid { not_before } => {
                 write!(f, "it is not valid before {} (is a clock wrong?)", time(*not_before))
             }
-            Self::Purpose { claims: Some(Principal { subject: subject @ Subject::User(_), .. }) } => {
+            Self::Purpose {
+                claims: Some(Principal { subject: subject @ Subject::User(_), .. }),
+            } => {
                 write!(f, "it is the certificate of {subject}, and only a node may serve")
             }
             Self::Purpose { .. } => write!(f, "its extended key usage does not allow this"),
@@ -69,6 +74,13 @@ impl fmt::Display for Refusal {
                 write!(f, "it is the certificate of node `{theirs}`, not of node `{expected}`")
             }
         }
+    }
+}
+
+/// The same sentence: rustls prints what is inside `CertificateError::Other` with `Debug` only.
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -116,8 +128,9 @@ pub(super) enum By {
     Them,
 }
 
-/// How rustls begins the reason when a verifier refused.
-const VERIFIER_PREFIX: &str = "invalid peer certificate: ";
+/// What rustls puts around the sentence of a verifier that refused.
+const REFUSAL_PREFIX: &str = "invalid peer certificate: Other(OtherError(";
+const REFUSAL_SUFFIX: &str = "))";
 
 /// The sentence for a TLS alert that ended a handshake; `reason` is the text that came with it.
 pub(super) fn explain(alert: u8, reason: &str, by: By) -> String {
@@ -125,7 +138,8 @@ pub(super) fn explain(alert: u8, reason: &str, by: By) -> String {
         By::Us => "the certificate of the other side was refused",
         By::Them => "the other side refused our certificate",
     };
-    if let Some(refusal) = reason.strip_prefix(VERIFIER_PREFIX) {
+    if let Some(refusal) = reason.strip_prefix(REFUSAL_PREFIX) {
+        let refusal = refusal.strip_suffix(REFUSAL_SUFFIX).unwrap_or(refusal);
         return format!("{certificate}: {refusal}");
     }
     let what = match alert {
@@ -138,8 +152,12 @@ pub(super) fn explain(alert: u8, reason: &str, by: By) -> String {
         49 => "its owner is not allowed here",
         51 => "a signature does not verify",
         116 => match by {
-            By::Us => return "the other side showed no certificate, and one is required".to_owned(),
-            By::Them => return "the other side requires a certificate, and we showed none".to_owned(),
+            By::Us => {
+                return "the other side showed no certificate, and one is required".to_owned();
+            }
+            By::Them => {
+                return "the other side requires a certificate, and we showed none".to_owned();
+            }
         },
         70 => return "the TLS versions have nothing in common: TLS 1.3 is required".to_owned(),
         120 => {

@@ -63,9 +63,11 @@ pub(super) fn lasting_config(
     let seed = hmac::Key::new(hmac::HMAC_SHA256, identity.seed());
     let derive = |what: &str| hmac::sign(&seed, format!("{what} of {addr}").as_bytes());
     let reset = hmac::Key::new(hmac::HMAC_SHA256, derive("reset key").as_ref());
-    let id_key = derive("connection ids").as_ref().iter().take(8).fold(0, |key, byte| {
-        key << 8 | u64::from(*byte)
-    });
+    let id_key = derive("connection ids")
+        .as_ref()
+        .iter()
+        .take(8)
+        .fold(0, |key, byte| key << 8 | u64::from(*byte));
     let mut config = EndpointConfig::new(Arc::new(reset));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
     bounded(config, options)

@@ -182,12 +182,10 @@ pub struct KvReply {
 pub struct ScanReply {
     /// Keys in order, with their values unless only keys were asked for.
     pub entries: Vec<(Bytes, Option<Bytes>)>,
-    /// True if there may be more after `next_after`.
-    pub more: bool,
     /// How far the shard had got.
     pub token: Token,
-    /// Where the next page starts: give it back as `after`. Set exactly if `more` is. It may lie behind the
-    /// last key in `entries`, and `entries` may be empty, where keys that have expired were passed over.
+    /// Where the next page starts: give it back as `after`. None if there is no next page. It may lie behind
+    /// the last key in `entries`, and `entries` may be empty, where keys that have expired were passed over.
     pub next_after: Option<Bytes>,
 }
 

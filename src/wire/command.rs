@@ -18,8 +18,9 @@ pub enum Command {
     Info,
     /// How far each copy of each shard held or led by the node asked has got.
     ReplicaLag,
-    /// Digests of this node's copies; each is computed from its own stored bytes at one log index.
-    Digest { shard: ShardId },
+    /// Digest of this node's copy of a shard, computed from its own stored bytes. Without `at` the leader
+    /// proposes a digest entry and answers for it; with `at` any copy answers for the entry at that index.
+    Digest { shard: ShardId, at: Option<u64> },
 }
 
 /// Who shall form a cluster.

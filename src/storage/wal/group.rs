@@ -1,9 +1,9 @@
 //! The log of one group: changes go through the queue, reads come from memory or from the segments.
 
+use super::body::Change;
 use super::queue::Queue;
-use super::record::Change;
+use super::read::read;
 use super::state::{At, Slot, State};
-use super::writer::Shared;
 use super::{Done, Error, Handle};
 use crate::types::GroupId;
 use bytes::Bytes;
@@ -19,10 +19,10 @@ pub(super) struct Group {
 
 /// What one group has in the log after recovery, and from then on. Clones share it.
 ///
-/// Changes take effect in memory, and thereby in everything that can be read here, when the call returns; they
-/// become durable in the order of the calls. All methods that change something block while the queue is full, and only then. Callbacks
-/// run on the log's writer thread (or at once, on the caller's, if the log has stopped), so they must be short; those on the writer
-/// thread may call back into the log.
+/// Changes take effect in memory, and thereby in everything that can be read here, when the call returns;
+/// they become durable in the order of the calls. All methods that change something block while the queue
+/// is full, and only then. Callbacks run on the log's writer thread (or at once, on the caller's, if the
+/// log has stopped), so they must be short; those on the writer thread may call back into the log.
 #[derive(Clone)]
 pub struct GroupLog {
     pub(super) handle: Arc<Handle>,
@@ -50,9 +50,10 @@ impl GroupLog {
         });
     }
 
-    /// Appends consecutive entries: `first_index` continues the log, or overwrites its end. They are readable
-    /// when this returns; `done` runs when they, and everything submitted before, are durable. Entries that
-    /// would leave a hole, or that were purged, are refused through `done` with `Error::Hole`.
+    /// Appends consecutive entries: `first_index` continues the log, or overwrites its end. They are
+    /// readable when this returns; `done` runs when they, and everything submitted before, are durable.
+    /// Entries that would leave a hole, or that were purged, are refused through `done` with
+    /// `Error::Hole`.
     ///
     /// The newest bodies stay in memory as they were given: an entry that is a slice of a larger buffer
     /// keeps that buffer.
@@ -152,8 +153,8 @@ impl GroupLog {
         self.group.state.lock().range()
     }
 
-    /// Entries of the range that are in the log, at most `bytes_max` bytes but at least one if there is one.
-    /// `Error::Damage` if an entry that was read back from a segment fails its checksum.
+    /// Entries of the range that are in the log, at most `bytes_max` bytes but at least one if there is
+    /// one. `Error::Damage` if an entry that was read back from a segment fails its checksum.
     pub fn entries(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<Bytes>, Error> {
         read(&self.handle.shared, &self.group, range, bytes_max)
     }
@@ -170,9 +171,9 @@ impl GroupLog {
     }
 
     /// Checks that the log holds what is proven to have been durable here: `last_index` is an index that
-    /// the group's store, or a peer that counted this node's acknowledgement, is known to have got from this log.
-    /// `Error::Damage` if the log ends before it; a log that was purged, or based by a snapshot, at or
-    /// beyond it is sound.
+    /// the group's store, or a peer that counted this node's acknowledgement, is known to have got from
+    /// this log. `Error::Damage` if the log ends before it; a log that was purged, or based by a
+    /// snapshot, at or beyond it is sound.
     pub fn require(&self, last_index: u64) -> Result<(), Error> {
         let end = self.range().end;
         if end > last_index {
@@ -201,101 +202,4 @@ fn chunks(entries: Vec<Bytes>, bytes_max: usize) -> impl Iterator<Item = Vec<Byt
         first = false;
         more.then_some(chunk)
     })
-}
-
-/// Consecutive entries that lie side by side in one segment.
-struct Run {
-    segment: u64,
-    offset: u64,
-    bytes: usize,
-    /// (index, bytes, crc)
-    entries: Vec<(u64, usize, u32)>,
-}
-
-enum Piece {
-    Cached(Bytes),
-    Stored(Run),
-}
-
-/// Reads entries of a group, cached or not.
-pub(super) fn read(
-    shared: &Shared,
-    group: &Group,
-    range: Range<u64>,
-    bytes_max: usize,
-) -> Result<Vec<Bytes>, Error> {
-    let mut pieces: Vec<(Piece, Option<_>)> = Vec::new();
-    {
-        let state = group.state.lock();
-        let there = state.range();
-        let mut bytes = 0;
-        for index in range.start.max(there.start)..range.end.min(there.end) {
-            let Some(slot) = state.slot(index) else { break };
-            if bytes > 0 && bytes + slot.bytes as usize > bytes_max {
-                break;
-            }
-            // An entry counts at least 1, so that empty ones do not make the answer boundless.
-            bytes += (slot.bytes as usize).max(1);
-            match &slot.body {
-                Some(body) => pieces.push((Piece::Cached(body.clone()), None)),
-                None => add(&mut pieces, shared, index, slot),
-            }
-        }
-    }
-    let mut entries = Vec::new();
-    for (piece, file) in pieces {
-        match (piece, file) {
-            (Piece::Cached(body), _) => entries.push(body),
-            (Piece::Stored(run), Some(file)) => load(group.id, &*file, run, &mut entries)?,
-            (Piece::Stored(run), None) => {
-                return Err(Error::Damage(format!("segment {} is gone", run.segment)));
-            }
-        }
-    }
-    Ok(entries)
-}
-
-type File = Arc<dyn super::fs::WalFile>;
-
-/// Adds a stored entry, to the run before it if it lies next to that. The file is looked up under the
-/// group's lock: what is live in a group keeps its segment in the table.
-fn add(pieces: &mut Vec<(Piece, Option<File>)>, shared: &Shared, index: u64, slot: &Slot) {
-    let (at, bytes) = (slot.at, slot.bytes as usize);
-    let entry = (index, bytes, at.crc);
-    match pieces.last_mut() {
-        Some((Piece::Stored(run), _))
-            if run.segment == at.segment && run.offset + run.bytes as u64 == at.offset =>
-        {
-            run.bytes += bytes;
-            run.entries.push(entry);
-        }
-        _ => {
-            let file = shared.segments.lock().get(&at.segment).cloned();
-            let run = Run { segment: at.segment, offset: at.offset, bytes, entries: vec![entry] };
-            pieces.push((Piece::Stored(run), file));
-        }
-    }
-}
-
-fn load(
-    group: GroupId,
-    file: &dyn super::fs::WalFile,
-    run: Run,
-    entries: &mut Vec<Bytes>,
-) -> Result<(), Error> {
-    let mut buffer = vec![0; run.bytes];
-    file.read_at(run.offset, &mut buffer)
-        .map_err(|error| Error::io(&format!("read segment {}", run.segment), &error))?;
-    let mut rest = Bytes::from(buffer);
-    for (index, bytes, crc) in run.entries {
-        let entry = rest.split_to(bytes);
-        if crc32c::crc32c(&entry) != crc {
-            return Err(Error::Damage(format!(
-                "entry {index} of {group} in segment {} fails its checksum",
-                run.segment
-            )));
-        }
-        entries.push(entry);
-    }
-    Ok(())
 }

@@ -11,9 +11,16 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Move {
     /// Entries `first..end`; what stood there and behind is overwritten.
-    Append { first: u64, end: u64 },
-    Truncate { from: u64 },
-    Purge { upto: u64 },
+    Append {
+        first: u64,
+        end: u64,
+    },
+    Truncate {
+        from: u64,
+    },
+    Purge {
+        upto: u64,
+    },
     /// A small record of which only the last counts.
     Small(Kind),
     Remove,

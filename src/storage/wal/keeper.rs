@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest time the writer waits for an empty segment before the log stops: long enough for a slow disk to
-/// fill one and for a full disk to get space back.
+/// Longest time the writer waits for an empty segment before the log stops: long enough for a slow disk
+/// to fill one and for a full disk to get space back.
 const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Time between two attempts to create a segment on a full disk.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -58,7 +58,8 @@ pub(super) struct Trouble {
 
 impl Trouble {
     fn new(what: &str, error: &io::Error) -> Self {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         Self { error: Error::io(what, error), full }
     }
 }
@@ -194,7 +195,9 @@ impl Keeper {
             match worked {
                 _ if inner.closed => return Ok(()),
                 Ok(true) => {}
-                Ok(false) if inner.doomed.is_empty() && inner.ready.len() >= self.reserved.max(1) => {
+                Ok(false)
+                    if inner.doomed.is_empty() && inner.ready.len() >= self.reserved.max(1) =>
+                {
                     self.changed.wait(&mut inner);
                 }
                 Ok(false) => {}

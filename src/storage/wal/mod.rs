@@ -3,23 +3,28 @@
 //! It stores opaque records and knows neither Raft's types nor what an entry means.
 //!
 //! The way of a change: [`GroupLog`] makes it visible in memory and queues it (`queue`), the writer joins
-//! what waits into one batch, writes it with one `write` and one fdatasync (`writer`), then says so in the
-//! groups' state (`state`) and runs the callbacks in order. The way back: `open` reads the segments
-//! (`segment`, `record`), `recovery` decides what they amount to. `keeper` has empty segments ready and deletes
-//! dead ones; `holds` knows which those are. The disk is reached through [`WalFs`] only.
+//! what waits into one batch, writes it with one `write` and one fdatasync (`writer`), then says so in
+//! the groups' state (`state`) and runs the callbacks in order. The way back: `open` reads the segments
+//! (`segment`, `record`, `body`), `recovery` decides what they amount to. `keeper` has empty segments
+//! ready and deletes dead ones; `holds` knows which those are, and `carry` writes again what would keep
+//! an old one alive. The disk is reached through [`WalFs`] only.
 //!
 //! # Disk use
 //! Segments are deleted from the oldest on, when no group needs a durable record in them. What an idle
-//! group needs does not pin one: its small records (create, vote, committed, purge), and its entries
-//! if they are few (a 64th of a segment), are written again at the end of the log. A group with more entries
-//! than that in the oldest segment has to be flushed and purged by its owner: `Wal::oldest_pinning_group` names it.
+//! group needs does not pin one: its small records (create, vote, committed, purge), and its entries if
+//! they are few (a 64th of a segment), are written again at the end of the log. A group with more entries
+//! than that in the oldest segment has to be flushed and purged by its owner: `Wal::oldest_pinning_group`
+//! names it.
 
+mod body;
+mod carry;
 mod fs;
 mod group;
 mod holds;
 mod keeper;
 mod open;
 mod queue;
+mod read;
 mod record;
 mod recovery;
 mod segment;
@@ -34,7 +39,7 @@ pub use fs::{DiskFs, WalFile, WalFs};
 pub use group::GroupLog;
 pub use recovery::{Summary, recover_bytes};
 #[doc(hidden)]
-pub use sim::{Cut, SimFs};
+pub use sim::{Cut, Fault, SimFs};
 
 use crate::types::GroupId;
 use bytes::Bytes;
@@ -148,7 +153,8 @@ impl Limits {
 #[cfg(debug_assertions)]
 fn acks_before_fsync() -> bool {
     static PLANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *PLANTED.get_or_init(|| std::env::var_os("PPDB_TEST_ACK_BEFORE_FSYNC").is_some_and(|v| v == "1"))
+    *PLANTED
+        .get_or_init(|| std::env::var_os("PPDB_TEST_ACK_BEFORE_FSYNC").is_some_and(|v| v == "1"))
 }
 
 /// Counters since start.

@@ -8,6 +8,7 @@ use super::fs::{WalFile, WalFs};
 use super::group::Group;
 use super::keeper::{Empty, Keeper};
 use super::queue::Queue;
+use super::record::BATCH_BYTES;
 use super::recovery::{BLANK_CHECK_BYTES, Ending, Layout, Replay, layout};
 use super::segment::{self, BLOCK_BYTES, Block, Header};
 use super::writer::{Active, Shared, Writer, activate};
@@ -55,13 +56,8 @@ pub(super) fn open(
     let used_bytes: u64 = used_files.iter().map(|f| f.bytes).sum();
     let disk_bytes = used_bytes + ready.iter().map(|empty| empty.bytes).sum::<u64>();
     let next_id = next_id + ready.len() as u64;
-    let keeper = Keeper::new(
-        fs.clone(),
-        limits.segment_bytes,
-        limits.segments_reserved,
-        ready,
-        next_id,
-    );
+    let keeper =
+        Keeper::new(fs.clone(), limits.segment_bytes, limits.segments_reserved, ready, next_id);
     keeper.disk_bytes().store(disk_bytes, Ordering::Relaxed);
 
     let Replay { groups, holds, sequence, batch, .. } = replay;
@@ -83,13 +79,16 @@ pub(super) fn open(
         limits,
     });
     let mut sealed: VecDeque<(u64, u64)> = used_files.iter().map(|f| (f.id, f.bytes)).collect();
+    // An empty last batch, and the header of a fresh segment, already prove what is before them.
+    let open_batch =
+        tail.as_ref().is_some_and(|t| t.ending.clean && t.last_batch.len() > BATCH_BYTES);
     let active = resume(&shared, used_files, tail, &mut sealed, (sequence, batch))?;
     if !inline {
         shared.keeper.has_thread();
     }
-    let (carried, wrote, buffer) = (0, false, Vec::new());
+    let (carried, buffer) = (0, Vec::new());
     let mut writer =
-        Writer { shared, active, sealed, holds, sequence, batch, carried, wrote, buffer };
+        Writer { shared, active, sealed, holds, sequence, batch, carried, open_batch, buffer };
     writer.tidy()?;
     Ok(writer)
 }
@@ -138,11 +137,7 @@ fn read(used: &[Header], files: &[Found]) -> Result<(Replay, Option<Tail>), Erro
 
 /// Blank segments that can be used as they are; the others are deleted, from the last one down, so that
 /// the numbers stay without a gap.
-fn reusable(
-    fs: &dyn WalFs,
-    blank: &[Found],
-    limits: Limits,
-) -> Result<VecDeque<Empty>, Error> {
+fn reusable(fs: &dyn WalFs, blank: &[Found], limits: Limits) -> Result<VecDeque<Empty>, Error> {
     let fits = |found: &&Found| found.bytes == limits.segment_bytes;
     let keep = blank.iter().take_while(fits).count().min(limits.segments_reserved.max(1));
     for found in blank[keep..].iter().rev() {
@@ -178,7 +173,11 @@ fn resume(
         sealed.pop_back();
         return Ok(Active { header, file: last.file.clone(), bytes: last.bytes, offset });
     }
-    tracing::warn!(segment = last.id, offset, "the log was torn here and goes on in a fresh segment");
+    tracing::warn!(
+        segment = last.id,
+        offset,
+        "the log was torn here and goes on in a fresh segment"
+    );
     let active = activate(shared, offset, sequence, batch, 0)?;
     // The fresh segment says where this one ends, so the rest of it only takes space.
     last.file.shorten(offset).map_err(io)?;

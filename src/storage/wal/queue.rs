@@ -1,10 +1,10 @@
 //! The one queue between all groups and the writer: it fixes the order of everything.
 //!
-//! Bounded by bytes; a submission waits only while it is full. It does not write, and it calls no callback
-//! while it is locked. Lock order: a group's state, then the queue.
+//! Bounded by bytes; a submission waits only while it is full. It does not write, and it calls no
+//! callback while it is locked. Lock order: a group's state, then the queue.
 
+use super::body::Change;
 use super::group::Group;
-use super::record::Change;
 use super::state::State;
 use super::{Done, Error};
 use bytes::Bytes;
@@ -75,9 +75,10 @@ impl Queue {
         self.writer.get() == Some(&std::thread::current().id())
     }
 
-    /// Queues a change of `group`. `edit` makes it visible in the group's state and returns the record, or
-    /// none if there is nothing to write; it runs under both locks, so that the order on disk is the order
-    /// in memory. `bytes` is about what the record takes. `done` runs here if the change was not queued.
+    /// Queues a change of `group`. `edit` makes it visible in the group's state and returns the record,
+    /// or none if there is nothing to write; it runs under both locks, so that the order on disk is the
+    /// order in memory. `bytes` is about what the record takes. `done` runs here if the change was not
+    /// queued.
     pub fn submit(
         &self,
         group: &Arc<Group>,
@@ -139,8 +140,8 @@ impl Queue {
         inner.lazy.insert(group.id.0, (group.clone(), committed, after));
     }
 
-    /// Takes records for one batch: at most `room` bytes, and `batch_bytes_max` unless the first alone is larger.
-    /// With `wait` it returns only when there is something or the queue is closed.
+    /// Takes records for one batch: at most `room` bytes, and `batch_bytes_max` unless the first alone is
+    /// larger. With `wait` it returns only when there is something or the queue is closed.
     pub fn take(&self, room: usize, batch_bytes_max: usize, wait: bool) -> Taken {
         let mut inner = self.inner.lock();
         while inner.ops.is_empty() {

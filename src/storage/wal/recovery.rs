@@ -6,8 +6,9 @@
 //! a torn batch the records before the tear are kept: they are a prefix of what was submitted.
 
 use super::Error;
+use super::body::{self, Read};
 use super::holds::{Holds, Move};
-use super::record::{self, ALIGN, BATCH_BYTES, HEAD_BYTES, Head, Kind, Read, Salt};
+use super::record::{self, ALIGN, BATCH_BYTES, HEAD_BYTES, Head, Kind, Salt};
 use super::segment::{self, BLOCK_BYTES, Block, Header, is_zero};
 use super::state::{At, Slot, State};
 use bytes::Bytes;
@@ -143,15 +144,10 @@ impl Replay {
 
     /// Takes in a record whose checksums hold. Answers the bytes of the batch that it opens, if it does.
     /// Whatever such a record says wrong was not written by this log.
-    fn apply(
-        &mut self,
-        spot: &Spot<'_>,
-        head: &Head,
-        body: &[u8],
-    ) -> Result<Option<usize>, Error> {
+    fn apply(&mut self, spot: &Spot<'_>, head: &Head, body: &[u8]) -> Result<Option<usize>, Error> {
         let (segment, at) = (spot.header.segment, spot.at);
         let wrong = |what: &str| damage(format!("record at {at} in segment {segment} {what}"));
-        let Some(read) = record::read(head, body) else {
+        let Some(read) = body::read(head, body) else {
             return wrong("is of an unknown kind or version");
         };
         if let Read::Batch { bytes, .. } = read {

@@ -169,7 +169,9 @@ mod tests {
     fn names_are_exact() {
         assert_eq!(name(7), "00000000000000000007.wal");
         assert_eq!(id(&name(7)), Some(7));
-        for other in ["7.wal", "lock", "0000000000000000000x.wal", "00000000000000000007.wal~", &name(0)] {
+        for other in
+            ["7.wal", "lock", "0000000000000000000x.wal", "00000000000000000007.wal~", &name(0)]
+        {
             assert_eq!(id(other), None, "{other}");
         }
     }

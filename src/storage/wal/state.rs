@@ -190,7 +190,8 @@ impl State {
     pub fn locate(&mut self, ticket: u64, first: u64, places: &[At]) {
         for (index, place) in (first..).zip(places) {
             let Some(at) = index.checked_sub(self.start) else { continue };
-            if let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.ticket <= ticket) {
+            if let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.ticket <= ticket)
+            {
                 slot.at = *place;
             }
         }
@@ -207,6 +208,8 @@ impl State {
     pub fn purge_durable(&mut self, ticket: u64, upto: u64) {
         if ticket > self.born {
             self.durable_end = self.durable_end.max(upto.saturating_add(1));
+            // Entries behind it may have been durable before; the purged ones stood in the way.
+            self.advance(ticket);
         }
     }
 
@@ -266,7 +269,6 @@ mod tests {
         state.advance(1);
         assert_eq!(state.durable_end(), 0);
         state.purge_durable(2, 9);
-        state.advance(2);
         assert_eq!(state.durable_end(), 10);
         state.advance(3);
         assert_eq!(state.durable_end(), 11);
@@ -289,6 +291,17 @@ mod tests {
         assert_eq!(state.durable_end(), 6);
         state.truncate(3);
         assert_eq!(state.durable_end(), 3);
+    }
+
+    #[test]
+    fn a_purge_of_what_is_being_written_does_not_hide_the_rest() {
+        let mut state = State::default();
+        state.append(0, slots(1, 4)).unwrap();
+        state.purge(1, Bytes::new());
+        state.advance(1);
+        state.purge_durable(2, 1);
+        assert_eq!(state.durable_end(), 4);
+        assert!(state.is_settled());
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! Batch N+1 is written only after the fdatasync of batch N returned; recovery rests on that. The first
 //! error ends everything: what reached the disk is then unknown, and asking again would not tell.
 
+use super::body::{self, Change};
 use super::fs::{WalFile, WalFs};
-use super::group::{self, Group};
-use super::holds::{self, Holder, Holds, Move, Verdict};
+use super::group::Group;
+use super::holds::{Holds, Move};
 use super::keeper::Keeper;
 use super::queue::{Op, Queue, Taken};
-use super::record::{self, BATCH_BYTES, Change, Kind, Place};
+use super::record::{self, BATCH_BYTES, Place};
 use super::segment::{BLOCK_BYTES, Header};
-use super::state::{At, State};
+use super::state::At;
 use super::{Error, Limits};
 use crate::types::GroupId;
 use bytes::Bytes;
@@ -98,18 +99,9 @@ pub(super) struct Writer {
     pub batch: u64,
     /// The segment whose live content is on its way forward.
     pub carried: u64,
-    pub wrote: bool,
+    /// Nothing follows the last batch yet, and it holds records.
+    pub open_batch: bool,
     pub buffer: Vec<u8>,
-}
-
-/// What became of carrying a group forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Carried {
-    Queued,
-    /// The group changed meanwhile; it is tried again after the next batch.
-    Moved,
-    /// Its entries cannot be read back; only flushing and purging the group frees the segment.
-    Unreadable,
 }
 
 /// A record in the batch being written: the change, and where its entries are.
@@ -125,14 +117,16 @@ impl Writer {
         while self.step(true) != Step::Ended {}
     }
 
-    /// Writes one batch, or turns to the next segment. With `wait` it waits until there is something to do.
+    /// Writes one batch, or turns to the next segment. With `wait` it waits until there is something to
+    /// do.
     pub fn step(&mut self, wait: bool) -> Step {
         if let Some(error) = self.shared.failed.borrow().clone() {
             self.shared.queue.stop(&error).into_iter().for_each(|done| done(Err(error.clone())));
             return Step::Ended;
         }
         let limits = self.shared.limits;
-        let result = match self.shared.queue.take(self.active.room(), limits.batch_bytes_max, wait) {
+        let result = match self.shared.queue.take(self.active.room(), limits.batch_bytes_max, wait)
+        {
             Taken::Ops(ops) => self.write(ops),
             Taken::NoRoom(bytes) => self.rotate(bytes),
             Taken::Nothing => return Step::Idle,
@@ -210,7 +204,7 @@ impl Writer {
             .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.active.offset += self.buffer.len() as u64;
-        self.wrote = true;
+        self.open_batch = true;
         // One oversized batch must not keep its memory for ever.
         self.buffer.shrink_to(self.shared.limits.batch_bytes_max);
         Ok(())
@@ -246,6 +240,8 @@ impl Writer {
         let next = activate(&self.shared, end_before, self.sequence, self.batch, bytes)?;
         let full = std::mem::replace(&mut self.active, next);
         self.sealed.push_back((full.header.segment, full.bytes));
+        // The header of this segment proves everything before it.
+        self.open_batch = false;
         Ok(())
     }
 
@@ -253,7 +249,9 @@ impl Writer {
     pub fn tidy(&mut self) -> Result<(), Error> {
         let needed = self.holds.oldest().unwrap_or(u64::MAX);
         let dead = self.sealed.iter().take_while(|(id, _)| *id < needed).count();
-        if dead > 0 {
+        // What made them dead may stand in the last batch, where rot would be taken for a tear: it must
+        // not be deleted before another batch follows. Without room for one, the next segment will do.
+        if dead > 0 && self.close_batch()? {
             let dead: Vec<(u64, u64)> = self.sealed.drain(..dead).collect();
             let mut segments = self.shared.segments.lock();
             dead.iter().for_each(|(id, _)| drop(segments.remove(id)));
@@ -265,98 +263,23 @@ impl Writer {
         self.shared.keeper.work_inline()
     }
 
-    fn see_to_the_oldest(&mut self) {
-        let Some((oldest, _)) = self.sealed.front().copied() else {
-            *self.shared.pinning.lock() = None;
-            return;
-        };
-        if self.carried == oldest {
-            return;
+    /// Makes sure that the last batch is an empty one, which proves the one before; false if it does not
+    /// fit.
+    fn close_batch(&mut self) -> Result<bool, Error> {
+        if !self.open_batch {
+            return Ok(true);
         }
-        let holders: Vec<Holder> =
-            self.holds.of(oldest).map(|(id, hold)| self.holder(id, hold.entries_in(oldest))).collect();
-        let verdict = holds::judge(&holders, self.sealed.len(), self.shared.limits.carry);
-        *self.shared.pinning.lock() = match verdict {
-            Verdict::Pinned(group) => Some(GroupId(group)),
-            Verdict::Carry | Verdict::Wait => None,
-        };
-        if verdict == Verdict::Carry {
-            self.carried = oldest;
-            for holder in holders {
-                match self.carry(&holder, oldest) {
-                    Carried::Queued => {}
-                    Carried::Moved => self.carried = 0,
-                    Carried::Unreadable => {
-                        *self.shared.pinning.lock() = Some(GroupId(holder.group));
-                    }
-                }
-            }
+        if self.active.bytes - self.active.offset < BATCH_BYTES as u64 {
+            return Ok(false);
         }
+        self.write(Vec::new())?;
+        self.open_batch = false;
+        Ok(true)
     }
 
-    fn holder(&self, id: u64, entries: bool) -> Holder {
-        let group = self.shared.group(GroupId(id));
-        let state = group.state.lock();
-        let (live_bytes, small_bytes) = (state.live_bytes(), state.small_bytes());
-        Holder { group: id, entries, live_bytes, small_bytes, settled: state.is_settled() }
-    }
-
-    /// Queues the group's live content of segment `oldest` once more. Each record is read from the state
-    /// under its lock and queued at once, so that it cannot overtake or undo anything.
-    fn carry(&self, holder: &Holder, oldest: u64) -> Carried {
-        let group = self.shared.group(GroupId(holder.group));
-        let carried = if holder.entries { self.carry_entries(&group) } else { Carried::Queued };
-        let hold = self.holds.of(oldest).find(|(id, _)| *id == holder.group);
-        let (Some((_, hold)), Carried::Queued) = (hold, carried) else { return carried };
-        type Again = fn(&State) -> Option<Change>;
-        let again: [(Kind, Again); 4] = [
-            (Kind::Create, |state| state.created.clone().map(Change::Create)),
-            (Kind::Vote, |state| state.vote.clone().map(Change::Vote)),
-            (Kind::Committed, |state| state.committed.clone().map(Change::Committed)),
-            (Kind::Purge, |state| {
-                let upto = state.range().start.checked_sub(1)?;
-                state.purged.clone().map(|body| Change::Purge { upto, body })
-            }),
-        ];
-        for (kind, change) in again {
-            if hold.small_in(kind, oldest) {
-                self.shared.queue.submit(&group, 0, None, |state, _| Ok(change(state)));
-            }
-        }
-        Carried::Queued
-    }
-
-    /// Writes all entries of a group again, as one record that overwrites them with themselves.
-    fn carry_entries(&self, group: &Arc<Group>) -> Carried {
-        let range = group.state.lock().range();
-        let entries = match group::read(&self.shared, group, range.clone(), usize::MAX) {
-            Ok(entries) => entries,
-            Err(error) => {
-                // They stay where they are; whoever reads them gets this error and acts on it.
-                tracing::error!(%error, group = %group.id, "entries cannot be carried forward");
-                return Carried::Unreadable;
-            }
-        };
-        let mut carried = Carried::Moved;
-        self.shared.queue.submit(group, 0, None, |state, _| {
-            // Only this thread makes entries durable, so a state that is settled and has the same range
-            // as before holds the same entries.
-            let same = state.is_settled() && state.range() == range && !range.is_empty();
-            if !same {
-                return Ok(None);
-            }
-            carried = Carried::Queued;
-            Ok(Some(Change::Append { first: range.start, entries }))
-        });
-        carried
-    }
-
-    /// Closes the last batch with an empty one, so that damage to it is not taken for a tear.
+    /// The last batch is closed, so that damage to it is not taken for a tear.
     fn finish(&mut self) {
-        if !self.wrote || (self.active.bytes - self.active.offset) < BATCH_BYTES as u64 {
-            return;
-        }
-        if let Err(error) = self.write(Vec::new()) {
+        if let Err(error) = self.close_batch() {
             self.shared.fail(error);
         }
     }
@@ -364,7 +287,7 @@ impl Writer {
 
 /// Where the entries of a record that starts at `start` lie.
 fn places(segment: u64, start: u64, entries: &[Bytes]) -> Vec<At> {
-    let mut offset = start + record::entries_offset(entries.len()) as u64;
+    let mut offset = start + body::entries_offset(entries.len()) as u64;
     let place = |entry: &Bytes| {
         let at = At { segment, offset, crc: crc32c::crc32c(entry) };
         offset += entry.len() as u64;
@@ -399,8 +322,7 @@ pub(super) fn activate(
         empty.bytes = needed;
     }
     let random = shared.fs.random();
-    let header =
-        Header { segment: empty.id, random, end_before, sequence_before, batch_before };
+    let header = Header { segment: empty.id, random, end_before, sequence_before, batch_before };
     empty.file.write_at(0, &header.block()).map_err(io("begin"))?;
     empty.file.sync().map_err(io("fdatasync"))?;
     shared.syncs.fetch_add(1, Ordering::Relaxed);

@@ -43,11 +43,10 @@ fn everything_survives_a_restart() {
     let (a, b, c) = (log.group(0), log.group(65537), log.group(9));
     let groups = log.wal.groups();
     assert_eq!(groups, [(GroupId(0), bytes("meta")), (GroupId(65537), bytes("b"))]);
-    assert_eq!((a.vote(), a.committed(), a.purged()), (
-        Some(bytes("vote 1")),
-        Some(bytes("at 3")),
-        Some(bytes("at 4"))
-    ));
+    assert_eq!(
+        (a.vote(), a.committed(), a.purged()),
+        (Some(bytes("vote 1")), Some(bytes("at 3")), Some(bytes("at 4")))
+    );
     assert_eq!((a.range(), a.durable_end(), a.live_bytes()), (5..35, 35, 3000));
     assert_eq!(entries(&a), before);
     assert_eq!(entries(&a), [numbered(5..30, 100), numbered(130..135, 100)].concat());
@@ -184,10 +183,10 @@ fn idle_groups_do_not_pin_segments() {
             let idle = log.group(id);
             assert_eq!(entries(&idle), numbered(2..4, 40));
             assert_eq!((idle.created(), idle.vote()), (Some(bytes("idle")), Some(bytes("vote"))));
-            assert_eq!((idle.purged(), idle.committed()), (
-                Some(bytes("one")),
-                Some(bytes("three"))
-            ));
+            assert_eq!(
+                (idle.purged(), idle.committed()),
+                (Some(bytes("one")), Some(bytes("three")))
+            );
         }
     }
 }
@@ -282,6 +281,31 @@ fn after_a_tear_the_log_goes_on_in_a_fresh_segment() {
 }
 
 #[test]
+fn nothing_is_written_over_the_remains_of_a_torn_batch() {
+    // The header of the last batch is torn and its records are not. Written over, they could stand right
+    // behind a shorter batch and look like part of the log.
+    let fs = SimFs::new(1);
+    let mut log = Driven::open(&fs, tiny()).unwrap();
+    log.group(2).append(0, numbered(0..1, 1000), ignore());
+    log.group(1).save_vote(bytes("one"), ignore());
+    log.drain();
+    let name = segment::name(1);
+    let end = fs.content(&name).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    log.group(1).save_vote(bytes("two"), ignore());
+    log.group(1).save_vote(bytes("six"), ignore());
+    log.drain();
+    fs.flip(&name, end / 8 * 8 + 8, 0);
+    for vote in ["ten", "for"] {
+        let mut log = Driven::open(&fs.restart(), tiny()).unwrap();
+        assert!(matches!(log.group(1).vote().as_deref(), Some(b"one" | b"ten")));
+        log.group(1).save_vote(bytes(vote), ignore());
+        log.drain();
+        assert_eq!(log.wal.stats().segments_sealed, 1);
+    }
+    assert_eq!(fs.content(&name).unwrap().len(), end / 8 * 8 + 8, "the remains are cut off");
+}
+
+#[test]
 fn every_flipped_bit_before_a_later_batch_is_damage() {
     let fs = SimFs::new(1);
     let mut log = Driven::open(&fs, tiny()).unwrap();
@@ -334,6 +358,11 @@ fn a_missing_or_shortened_segment_is_damage() {
     damaged(&|all| all[1].1.clear());
     damaged(&|all| drop(all.remove(0)));
     damaged(&|all| all.reverse());
+    damaged(&|all| {
+        let segment::Block::Used(header) = segment::block(3, &all[2].1) else { panic!() };
+        let header = segment::Header { sequence_before: header.sequence_before + 1, ..header };
+        all[2].1[..4096].copy_from_slice(&header.block());
+    });
 }
 
 #[test]

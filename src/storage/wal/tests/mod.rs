@@ -3,6 +3,7 @@
 mod golden;
 mod log;
 mod power_loss;
+mod world;
 
 use super::sim::SimFs;
 use super::writer::{Step, Writer};

@@ -1,0 +1,151 @@
+//! What `status`, `info` and `replica lag` answer, put together from the cluster's state and this node's
+//! copies. Read-only.
+
+use super::Admin;
+use crate::raft::Group;
+use crate::types::{Code, Error, NodeId, Result, ShardId};
+use crate::wire::client::{Role, Strategy};
+use crate::wire::command::{CopyInfo, CopyLag, Info, NodeStatus, Status};
+
+impl Admin {
+    pub(super) fn status(&self) -> Result<Status> {
+        let state = self.view.state();
+        if !state.is_formed() {
+            return Err(Error::new(Code::NotFormed, "this node belongs to no cluster"));
+        }
+        let nodes: Vec<NodeStatus> = state
+            .members
+            .iter()
+            .map(|(id, member)| NodeStatus {
+                name: member.name.clone(),
+                role: member.role,
+                addr: member.addr.clone(),
+                up: member.name == self.name || self.heard.is_up(*id),
+                shards_owned: state.shards.iter().filter(|s| s.owner == *id).count() as u16,
+                copies: state
+                    .shards
+                    .iter()
+                    .filter(|s| s.copies.iter().any(|c| c.node == *id))
+                    .count() as u16,
+            })
+            .collect();
+        let shards_leaderless = self.leaderless();
+        let messages = messages(&nodes, &shards_leaderless);
+        let metadata_leader =
+            self.metadata.read().as_ref().and_then(|g| g.state().leader).map(|(_, node)| node);
+        let primaries_up = nodes.iter().filter(|n| n.role == Role::Primary && n.up).count();
+        let primaries = nodes.iter().filter(|n| n.role == Role::Primary).count();
+        let may_fail_without_loss = match state.strategy {
+            Strategy::Sharded => 0,
+            Strategy::Full => primaries_up.saturating_sub(primaries.min(5) / 2 + 1) as u16,
+        };
+        Ok(Status {
+            cluster: state.cluster.clone(),
+            epoch: state.epoch,
+            strategy: state.strategy,
+            answered_by: self.name.clone(),
+            metadata_leader: metadata_leader.and_then(|node| self.view.name(node)),
+            nodes,
+            shards_leaderless,
+            may_fail_without_loss,
+            messages,
+        })
+    }
+
+    /// Shards whose leader is not known here, or lives on a node that is not heard.
+    fn leaderless(&self) -> Vec<ShardId> {
+        let state = self.view.state();
+        let me = state.member(&self.name).map(|(id, _)| id);
+        let up = |node: NodeId| Some(node) == me || self.heard.is_up(node);
+        let led = |id: ShardId, owner: NodeId| match self.registry.get(id) {
+            Some(copy) => copy.shard.group().state().leader.is_some_and(|(_, node)| up(node)),
+            None => up(owner),
+        };
+        state.shards.iter().filter(|s| !led(s.id, s.owner)).map(|s| s.id).collect()
+    }
+
+    pub(super) fn info(&self) -> Info {
+        let state = self.view.state();
+        let wal = self.wal.stats();
+        let copies = self.registry.all();
+        Info {
+            node: self.name.clone(),
+            node_id: state.member(&self.name).map(|(id, _)| id).or(self.view.node(&self.name)),
+            disk: self.disk,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            ready: state.is_formed() && copies.iter().all(|(_, copy)| copy.is_serving()),
+            wal_bytes: wal.disk_bytes,
+            wal_syncs: wal.syncs,
+            copies_bytes: copies.iter().map(|(_, c)| c.shard.group().store().table_bytes()).sum(),
+            copies: copies
+                .iter()
+                .map(|(shard, copy)| {
+                    let group = copy.shard.group();
+                    CopyInfo {
+                        shard: *shard,
+                        incarnation: copy.incarnation,
+                        copy: copy.copy,
+                        state: group.state().role.to_owned(),
+                        applied: group.state().applied.map_or(0, |pos| pos.index),
+                        flushed: group.store().flushed().map_or(0, |pos| pos.index),
+                        keys: group.store().keys_estimate(),
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn replica_lag(&self) -> Result<Vec<CopyLag>> {
+        if !self.view.state().is_formed() {
+            return Err(Error::new(Code::NotFormed, "this node belongs to no cluster"));
+        }
+        let copies = self.registry.all();
+        Ok(copies
+            .iter()
+            .flat_map(|(shard, copy)| self.lag_of(*shard, copy.shard.group()))
+            .collect())
+    }
+
+    /// On the leader every member's progress; elsewhere nothing, because only the leader knows.
+    fn lag_of(&self, shard: ShardId, group: &Group) -> Vec<CopyLag> {
+        let now = group.state();
+        if !now.is_leader {
+            return vec![];
+        }
+        let leader_index = now.last_index.unwrap_or_default();
+        let membership = group.membership();
+        let voters = membership.voters.iter().map(|(id, node)| (id, node, "voter"));
+        let learners = membership.learners.iter().map(|(id, node)| (id, node, "learner"));
+        voters
+            .chain(learners)
+            .filter_map(|(id, node, state)| {
+                let leads = now.leader.is_some_and(|(leader, _)| leader == *id);
+                Some(CopyLag {
+                    shard,
+                    node: self.view.name(*node)?,
+                    state: if leads { "leader" } else { state }.to_owned(),
+                    leader_index,
+                    matched: match leads {
+                        true => Some(leader_index),
+                        false => now.matched.get(id).copied().flatten(),
+                    },
+                })
+            })
+            .collect()
+    }
+}
+
+/// What a person should know, most important first.
+fn messages(nodes: &[NodeStatus], leaderless: &[ShardId]) -> Vec<String> {
+    let mut messages = vec![];
+    if !leaderless.is_empty() {
+        let list: Vec<String> = leaderless.iter().map(ToString::to_string).collect();
+        messages.push(format!("no leader: {}; writes to these shards wait", list.join(" ")));
+    }
+    for node in nodes.iter().filter(|n| !n.up) {
+        messages.push(format!("{} is down; start it with `ppdb serve`", node.name));
+    }
+    messages
+}

@@ -1,0 +1,445 @@
+//! Questions and orders to a node: each is sent as a `Command`, and its answer becomes a document with a
+//! table beside it.
+
+use super::args::Globals;
+use super::args::admin::{Admin, Cluster, Member, Replica, Shard, Strategy as StrategyVerb};
+use super::session::{self, Call};
+use super::value::{Answered, Doc};
+use crate::client::Client;
+use crate::config::units::show_bytes;
+use crate::types::{Code, Error, NodeName, Result, limits};
+use crate::wire::client::{Map, Role, Strategy};
+use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, Status};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// Carries out a command that needs nothing but a client.
+pub async fn run(client: &Client, command: Admin, call: &Call) -> Result<Answered> {
+    let node = call.globals.node.as_ref();
+    match command {
+        Admin::Status => {
+            let (status, by) = status(client, node, call).await?;
+            Ok(Answered::doc(status_doc(&status), Some(by)))
+        }
+        Admin::Cluster(Cluster::Nodes) => {
+            let (status, by) = status(client, node, call).await?;
+            Ok(Answered::doc(nodes_doc(&status), Some(by)))
+        }
+        Admin::Info { of } => {
+            let (answer, by) =
+                client.command(Command::Info, of.as_ref().or(node), call.left()).await?;
+            let Answer::Info(info) = answer else { return Err(other_answer()) };
+            Ok(Answered::doc(info_doc(&info), Some(by)))
+        }
+        Admin::Shard(Shard::Map) => Ok(Answered::doc(map_doc(&*client.refresh().await?), None)),
+        Admin::Strategy(StrategyVerb::Show) => {
+            Ok(Answered::doc(strategy_doc(&*client.refresh().await?), None))
+        }
+        Admin::Replica(Replica::Lag) => lag(client, node, call).await,
+        Admin::Cluster(Cluster::Init { .. }) | Admin::Connect { .. } => Err(other_answer()),
+    }
+}
+
+async fn status(
+    client: &Client,
+    node: Option<&NodeName>,
+    call: &Call,
+) -> Result<(Status, NodeName)> {
+    match client.command(Command::Status, node, call.left()).await? {
+        (Answer::Status(status), by) => Ok((status, by)),
+        _ => Err(other_answer()),
+    }
+}
+
+fn other_answer() -> Error {
+    Error::new(Code::Internal, "the node answered another question")
+}
+
+/// Forms a cluster: connects to the first primary by name, which is the one that takes the order.
+pub async fn init(members: &[Member], shards: u16, call: &Call) -> Result<Answered> {
+    let first = check_members(members)?;
+    let globals = Globals { endpoints: vec![first.addr.clone()], ..call.globals.clone() };
+    let (client, cluster) = session::open(&globals, call).await?;
+    let members = members.iter().map(|m| (m.name.clone(), m.role, m.addr.clone())).collect();
+    let order = Command::ClusterInit(Formation { cluster: cluster.clone(), shards, members });
+    let (answer, by) = client.command(order, None, call.left()).await?;
+    client.close().await;
+    let Answer::Formed { map, created } = answer else { return Err(other_answer()) };
+    let note = match created {
+        true => format!("cluster {cluster} is formed, {} shards", map.shards.len()),
+        false => format!("cluster {cluster} was formed before, with these members"),
+    };
+    let json = json!({
+        "cluster": cluster, "created": created, "epoch": map.epoch, "shards": map.shards.len(),
+        "nodes": map_nodes(&map),
+    });
+    let rows =
+        map.nodes.iter().map(|n| vec![n.name.to_string(), role(n.role).into(), n.addr.clone()]);
+    let doc = Doc {
+        json,
+        header: vec!["NODE", "ROLE", "ADDRESS"],
+        rows: rows.collect(),
+        notes: vec![note],
+    };
+    Ok(Answered::doc(doc, Some(by)))
+}
+
+/// Refuses a formation that no cluster could have; answers its first primary by name.
+fn check_members(members: &[Member]) -> Result<&Member> {
+    let refuse = |message: String| Err(Error::new(Code::BadRequest, message));
+    let of = |role: Role| members.iter().filter(move |member| member.role == role);
+    let (primaries, replicas) = (of(Role::Primary).count(), of(Role::Replica).count());
+    if !(1..=limits::PRIMARIES_MAX).contains(&primaries) || replicas > limits::REPLICAS_MAX {
+        return refuse(format!(
+            "a cluster has 1 to {} primaries and 0 to {} replicas, not {primaries} and {replicas}",
+            limits::PRIMARIES_MAX,
+            limits::REPLICAS_MAX
+        ));
+    }
+    for (i, member) in members.iter().enumerate() {
+        if members[..i].iter().any(|other| other.name == member.name || other.addr == member.addr) {
+            return refuse(format!(
+                "{} or its address {} is there twice",
+                member.name, member.addr
+            ));
+        }
+    }
+    match of(Role::Primary).min_by(|a, b| a.name.cmp(&b.name)) {
+        Some(first) => Ok(first),
+        None => refuse("a cluster has a primary".into()),
+    }
+}
+
+/// What `connect` answers.
+pub async fn connected(
+    client: &Client,
+    cluster: &str,
+    globals: &Globals,
+    call: &Call,
+) -> Result<Answered> {
+    let (answer, by) = client.command(Command::Info, None, call.left()).await?;
+    let Answer::Info(info) = answer else { return Err(other_answer()) };
+    let json = json!({
+        "cluster": cluster, "node": by.as_str(), "version": info.version, "ready": info.ready,
+        "formed": info.node_id.is_some(), "endpoints": globals.endpoints(),
+    });
+    let state = match (info.node_id, info.ready) {
+        (None, _) => "belongs to no cluster yet",
+        (Some(_), false) => "not ready yet",
+        (Some(_), true) => "ready",
+    };
+    let row = vec![by.to_string(), cluster.to_owned(), info.version, state.to_owned()];
+    let header = vec!["NODE", "CLUSTER", "VERSION", "STATE"];
+    Ok(Answered::doc(Doc { json, header, rows: vec![row], notes: Vec::new() }, Some(by)))
+}
+
+fn status_doc(status: &Status) -> Doc {
+    let leaderless: Vec<u16> = status.shards_leaderless.iter().map(|shard| shard.0).collect();
+    let nodes = nodes_doc(status);
+    let json = json!({
+        "cluster": status.cluster, "epoch": status.epoch, "strategy": status.strategy,
+        "answered_by": status.answered_by.as_str(),
+        "metadata_leader": status.metadata_leader.as_ref().map(NodeName::as_str),
+        "nodes": nodes.json, "shards_leaderless": leaderless,
+        "may_fail_without_loss": status.may_fail_without_loss, "messages": status.messages,
+    });
+    let mut notes = vec![
+        format!(
+            "cluster {}  {}  epoch {}",
+            status.cluster,
+            strategy(status.strategy),
+            status.epoch
+        ),
+        format!("may fail without loss: {}", status.may_fail_without_loss),
+    ];
+    if !leaderless.is_empty() {
+        let names: Vec<String> = status.shards_leaderless.iter().map(ToString::to_string).collect();
+        notes.push(format!("without a leader: {}", names.join(" ")));
+    }
+    notes.extend(status.messages.iter().map(|message| format!("- {message}")));
+    notes.push(String::new());
+    Doc { json, notes, ..nodes }
+}
+
+fn nodes_doc(status: &Status) -> Doc {
+    let json = status.nodes.iter().map(|n| {
+        json!({
+            "name": n.name.as_str(), "role": n.role, "addr": n.addr, "up": n.up,
+            "shards_owned": n.shards_owned, "copies": n.copies,
+        })
+    });
+    let rows = status.nodes.iter().map(|n| {
+        let up = if n.up { "up" } else { "DOWN" };
+        let (owned, copies) = (n.shards_owned.to_string(), n.copies.to_string());
+        vec![n.name.to_string(), role(n.role).into(), n.addr.clone(), up.into(), owned, copies]
+    });
+    Doc {
+        json: json.collect(),
+        header: vec!["NODE", "ROLE", "ADDRESS", "STATE", "OWNS", "COPIES"],
+        rows: rows.collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn info_doc(info: &Info) -> Doc {
+    let copies: Vec<Json> = info
+        .copies
+        .iter()
+        .map(|c| {
+            json!({
+                "shard": c.shard.0, "incarnation": c.incarnation.0, "copy": c.copy.0,
+                "state": c.state, "applied": c.applied, "flushed": c.flushed, "keys": c.keys,
+            })
+        })
+        .collect();
+    let json = json!({
+        "node": info.node.as_str(), "node_id": info.node_id.map(|id| id.0),
+        "disk": info.disk.to_string(), "version": info.version, "pid": info.pid,
+        "uptime_s": info.uptime_s, "ready": info.ready, "wal_bytes": info.wal_bytes,
+        "wal_syncs": info.wal_syncs, "copies_bytes": info.copies_bytes, "copies": copies,
+    });
+    let uptime = humantime::format_duration(std::time::Duration::from_secs(info.uptime_s));
+    let notes = vec![
+        format!("node {}  version {}  pid {}  up {uptime}", info.node, info.version, info.pid),
+        format!("disk {}  ready: {}", info.disk, if info.ready { "yes" } else { "no" }),
+        format!(
+            "log {} in {} syncs, copies {}",
+            show_bytes(info.wal_bytes),
+            info.wal_syncs,
+            show_bytes(info.copies_bytes)
+        ),
+        String::new(),
+    ];
+    let rows = info.copies.iter().map(|c| {
+        let numbers = [c.applied, c.flushed, c.keys].map(|number| number.to_string());
+        let mut row = vec![c.shard.to_string(), c.incarnation.to_string(), c.copy.to_string()];
+        row.push(c.state.clone());
+        row.extend(numbers);
+        row
+    });
+    let header = vec!["SHARD", "INCARNATION", "COPY", "STATE", "APPLIED", "FLUSHED", "KEYS"];
+    Doc { json, header, rows: rows.collect(), notes }
+}
+
+fn map_nodes(map: &Map) -> Vec<Json> {
+    map.nodes
+        .iter()
+        .map(|n| json!({ "name": n.name.as_str(), "role": n.role, "addr": n.addr }))
+        .collect()
+}
+
+fn map_doc(map: &Map) -> Doc {
+    let count = map.shards.len() as u16;
+    let slots = |shard| crate::types::slots::slots_of(shard, count);
+    let shards = map.shards.iter().map(|s| {
+        let copies: Vec<&str> = s.copies.iter().map(NodeName::as_str).collect();
+        json!({
+            "shard": s.id.0, "incarnation": s.incarnation.0, "owner": s.owner.as_str(),
+            "copies": copies, "slots": [slots(s.id).start, slots(s.id).end.saturating_sub(1)],
+        })
+    });
+    let shards: Vec<Json> = shards.collect();
+    let json = json!({
+        "epoch": map.epoch, "strategy": map.strategy, "nodes": map_nodes(map), "shards": shards,
+    });
+    let rows = map.shards.iter().map(|s| {
+        let copies: Vec<&str> = s.copies.iter().map(NodeName::as_str).collect();
+        let range = format!("{}-{}", slots(s.id).start, slots(s.id).end.saturating_sub(1));
+        vec![s.id.to_string(), range, s.owner.to_string(), copies.join(" ")]
+    });
+    Doc {
+        json,
+        header: vec!["SHARD", "SLOTS", "OWNER", "COPIES"],
+        rows: rows.collect(),
+        notes: vec![format!("{}  epoch {}", strategy(map.strategy), map.epoch)],
+    }
+}
+
+fn strategy_doc(map: &Map) -> Doc {
+    let json = json!({ "strategy": map.strategy, "epoch": map.epoch, "shards": map.shards.len() });
+    let row = vec![
+        strategy(map.strategy).to_owned(),
+        map.epoch.to_string(),
+        map.shards.len().to_string(),
+    ];
+    Doc { json, header: vec!["STRATEGY", "EPOCH", "SHARDS"], rows: vec![row], notes: Vec::new() }
+}
+
+/// Asks one node, or every member: a leader knows its followers only. Members that did not answer are
+/// named, not left out.
+async fn lag(client: &Client, node: Option<&NodeName>, call: &Call) -> Result<Answered> {
+    let asked: Vec<NodeName> = match node {
+        Some(node) => vec![node.clone()],
+        None => client.refresh().await?.nodes.iter().map(|n| n.name.clone()).collect(),
+    };
+    let ask = |node: NodeName| async move {
+        (client.command(Command::ReplicaLag, Some(&node), call.left()).await, node)
+    };
+    let answers = futures_util::future::join_all(asked.into_iter().map(ask)).await;
+    let (mut copies, mut silent, mut last) = (Vec::new(), Vec::new(), None);
+    for (answer, node) in answers {
+        match answer {
+            Ok((Answer::ReplicaLag(rows), _)) => copies.extend(rows),
+            Ok(_) => return Err(other_answer()),
+            Err(error) => {
+                silent.push(node);
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if copies.is_empty() => Err(error),
+        _ => Ok(Answered::doc(lag_doc(&best_of(copies), &silent), None)),
+    }
+}
+
+/// Several nodes may tell about one copy: what its leader says counts, because only a leader knows what
+/// the copy has acknowledged.
+fn best_of(copies: Vec<CopyLag>) -> Vec<CopyLag> {
+    let mut best: BTreeMap<(u16, NodeName), CopyLag> = BTreeMap::new();
+    let rank = |copy: &CopyLag| (copy.matched.is_some(), copy.leader_index);
+    for copy in copies {
+        let key = (copy.shard.0, copy.node.clone());
+        match best.get(&key) {
+            Some(known) if rank(known) >= rank(&copy) => {}
+            _ => drop(best.insert(key, copy)),
+        }
+    }
+    best.into_values().collect()
+}
+
+fn lag_doc(copies: &[CopyLag], silent: &[NodeName]) -> Doc {
+    let behind =
+        |copy: &CopyLag| copy.matched.map(|matched| copy.leader_index.saturating_sub(matched));
+    let rows = copies.iter().map(|c| {
+        let lag = behind(c).map_or("?".to_owned(), |lag| lag.to_string());
+        let matched = c.matched.map_or("?".to_owned(), |matched| matched.to_string());
+        vec![
+            c.shard.to_string(),
+            c.node.to_string(),
+            c.state.clone(),
+            c.leader_index.to_string(),
+            matched,
+            lag,
+        ]
+    });
+    let rows = rows.collect();
+    let json_copies: Vec<Json> = copies
+        .iter()
+        .map(|c| {
+            json!({
+                "shard": c.shard.0, "node": c.node.as_str(), "state": c.state,
+                "leader_index": c.leader_index, "matched": c.matched, "behind": behind(c),
+            })
+        })
+        .collect();
+    let names: Vec<&str> = silent.iter().map(NodeName::as_str).collect();
+    let json = json!({ "copies": json_copies, "no_answer": names });
+    let notes = if names.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("no answer from {}", names.join(", "))]
+    };
+    let header = vec!["SHARD", "NODE", "STATE", "LEADER", "MATCHED", "BEHIND"];
+    Doc { json, header, rows, notes }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Primary => "primary",
+        Role::Replica => "replica",
+    }
+}
+
+/// Name of a strategy.
+pub fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Sharded => "sharded",
+        Strategy::Full => "full",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{DiskId, Incarnation, ShardId};
+    use crate::wire::client::{MapNode, MapShard};
+
+    fn members(texts: &[&str]) -> Vec<Member> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_first_primary_by_name_takes_the_order() {
+        let four =
+            members(&["n3=primary@h:3", "a=replica@h:4", "n1=primary@h:1", "n2=primary@h:2"]);
+        assert_eq!(check_members(&four).unwrap().addr, "h:1");
+        for bad in [
+            vec!["r1=replica@h:1"],
+            vec!["n1=primary@h:1", "n1=primary@h:2"],
+            vec!["n1=primary@h:1", "n2=primary@h:1"],
+            vec!["n1=primary@h:1", "a=replica@h:2", "b=replica@h:3", "c=replica@h:4"],
+        ] {
+            assert_eq!(
+                check_members(&members(&bad)).unwrap_err().code,
+                Code::BadRequest,
+                "{bad:?}"
+            );
+        }
+    }
+
+    fn copy(node: &str, leader_index: u64, matched: Option<u64>) -> CopyLag {
+        let node = NodeName::new(node).unwrap();
+        CopyLag { shard: ShardId(1), node, state: "voter".into(), leader_index, matched }
+    }
+
+    #[test]
+    fn what_the_leader_says_about_a_copy_counts() {
+        let told = vec![copy("r1", 90, None), copy("r1", 80, Some(75)), copy("n1", 80, Some(80))];
+        let best = best_of(told);
+        assert_eq!(best, vec![copy("n1", 80, Some(80)), copy("r1", 80, Some(75))]);
+        let doc = lag_doc(&best, &[NodeName::new("n2").unwrap()]);
+        assert_eq!(doc.json["copies"][1]["behind"], 5);
+        assert_eq!(doc.json["no_answer"], json!(["n2"]));
+        assert_eq!(lag_doc(&[copy("n1", 3, None)], &[]).json["copies"][0]["behind"], Json::Null);
+    }
+
+    #[test]
+    fn documents_hold_every_shard_slot_and_a_readable_disk() {
+        let node = NodeName::new("n1").unwrap();
+        let shard = |id: u16| MapShard {
+            id: ShardId(id),
+            incarnation: Incarnation(1),
+            owner: node.clone(),
+            copies: vec![node.clone()],
+        };
+        let map = Map {
+            epoch: 4,
+            nodes: vec![MapNode { name: node.clone(), role: Role::Primary, addr: "h:1".into() }],
+            shards: vec![shard(0), shard(1)],
+            ..Map::default()
+        };
+        let doc = map_doc(&map);
+        assert_eq!(doc.json["shards"][0]["slots"], json!([0, 8191]));
+        assert_eq!(doc.json["shards"][1]["slots"], json!([8192, 16383]));
+        assert_eq!(doc.rows[1], ["s1", "8192-16383", "n1", "n1"]);
+        assert_eq!(
+            strategy_doc(&map).json,
+            json!({"strategy": "sharded", "epoch": 4, "shards": 2})
+        );
+        let info = Info {
+            node,
+            node_id: None,
+            disk: DiskId(u128::MAX),
+            version: "0".into(),
+            pid: 1,
+            uptime_s: 60,
+            ready: false,
+            wal_bytes: 0,
+            wal_syncs: 0,
+            copies_bytes: 0,
+            copies: Vec::new(),
+        };
+        assert_eq!(info_doc(&info).json["disk"], "f".repeat(32));
+    }
+}

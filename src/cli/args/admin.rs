@@ -1,0 +1,130 @@
+//! Questions and orders to a node, as typed.
+
+use crate::types::{NodeName, limits};
+use crate::wire::client::Role;
+use clap::Subcommand;
+use std::str::FromStr;
+
+/// Questions and orders to a node.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Admin {
+    /// The whole cluster in one view.
+    #[command(after_help = "Example:\n  ppdb status -o json")]
+    Status,
+    /// About one node: version, log, copies.
+    #[command(after_help = "Example:\n  ppdb info n2")]
+    Info {
+        /// The node; without it the one that answers first.
+        #[arg(value_parser = NodeName::new)]
+        of: Option<NodeName>,
+    },
+    /// Connects and says to whom; in the shell the session goes on there.
+    #[command(after_help = "Example:\n  ppdb connect 10.0.0.1:7101")]
+    Connect {
+        /// Where; without it the endpoints of the session.
+        #[arg(value_name = "HOST:PORT")]
+        addr: Option<String>,
+    },
+    /// Forms a cluster, lists its nodes.
+    #[command(subcommand, after_help = "Example:\n  ppdb cluster nodes")]
+    Cluster(Cluster),
+    /// Where the data is.
+    #[command(subcommand, after_help = "Example:\n  ppdb shard map")]
+    Shard(Shard),
+    /// Copies and how far they have got.
+    #[command(subcommand, after_help = "Example:\n  ppdb replica lag")]
+    Replica(Replica),
+    /// How data is placed.
+    #[command(subcommand, after_help = "Example:\n  ppdb strategy show")]
+    Strategy(Strategy),
+}
+
+/// Forms a cluster, lists its nodes.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Cluster {
+    /// Forms a cluster of nodes that are running; repeating the same one is harmless.
+    #[command(
+        after_help = "Example:\n  ppdb cluster init --member n1=primary@127.0.0.1:7101 --member r1=replica@127.0.0.1:7104"
+    )]
+    Init {
+        /// A member: name, role (`primary` or `replica`) and address. 1 to 5 primaries, 0 to 2 replicas.
+        #[arg(long = "member", required = true, value_name = "NAME=ROLE@HOST:PORT")]
+        members: Vec<Member>,
+        /// Number of shards, fixed for ever.
+        #[arg(long, default_value_t = limits::SHARDS_DEFAULT, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=limits::SHARDS_MAX as i64))]
+        shards: u16,
+    },
+    /// Lists the members.
+    #[command(after_help = "Example:\n  ppdb cluster nodes")]
+    Nodes,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Shard {
+    /// Owner and copies of each shard.
+    #[command(after_help = "Example:\n  ppdb shard map -o plain")]
+    Map,
+}
+
+/// Copies and how far they have got.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Replica {
+    /// How far each copy is behind its leader, in log entries.
+    #[command(after_help = "Example:\n  ppdb replica lag")]
+    Lag,
+}
+
+/// How data is placed.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Strategy {
+    /// The placement strategy and the version of the map.
+    #[command(after_help = "Example:\n  ppdb strategy show")]
+    Show,
+}
+
+/// A member as typed: `n1=primary@127.0.0.1:7101`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: NodeName,
+    /// Its role.
+    pub role: Role,
+    /// Its address, `host:port`.
+    pub addr: String,
+}
+
+impl FromStr for Member {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shape = || format!("`{text}` is not a member such as n1=primary@127.0.0.1:7101");
+        let (name, rest) = text.split_once('=').ok_or_else(shape)?;
+        let (role, addr) = rest.split_once('@').ok_or_else(shape)?;
+        let role = match role {
+            "primary" => Role::Primary,
+            "replica" => Role::Replica,
+            other => return Err(format!("`{other}` is no role: primary or replica")),
+        };
+        let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        port.filter(|port| *port > 0).ok_or_else(shape)?;
+        Ok(Member { name: NodeName::new(name)?, role, addr: addr.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_name_role_and_address() {
+        let member: Member = "r1=replica@db4.example:7101".parse().unwrap();
+        assert_eq!((member.name.as_str(), member.role), ("r1", Role::Replica));
+        assert_eq!(member.addr, "db4.example:7101");
+        for bad in
+            ["n1", "n1=primary", "n1=chief@h:1", "N1=primary@h:1", "n1=primary@h", "n1=primary@h:0"]
+        {
+            assert!(bad.parse::<Member>().is_err(), "{bad}");
+        }
+    }
+}

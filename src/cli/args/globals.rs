@@ -1,0 +1,381 @@
+//! Flags that every command takes: output, where the cluster is, who we are, and how reads go.
+//!
+//! Three sources lie on top of each other: the environment, the flags of the program (which are the
+//! defaults of a shell session), and the flags of one line.
+
+use crate::client::Level;
+use crate::config::units;
+use crate::types::{Code, Error, NodeName, Result, Token};
+use clap::{Args, Parser, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: aligned columns, control characters escaped.
+    Table,
+    /// For pipes: the value alone, or columns separated by tabs.
+    Plain,
+    /// One JSON object.
+    Json,
+    /// One JSON object on one line.
+    Jsonl,
+}
+
+/// What a read may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LevelName {
+    /// Real-time order, from any client.
+    Linearizable,
+    /// At least as new as what this session has seen.
+    Session,
+    /// The nearest copy.
+    Local,
+}
+
+/// Flags that every command takes; whatever was not given is none. Their ids have a prefix, because an
+/// argument of a command with the same id would silently take the place of the flag.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct Globals {
+    /// Output; a table on a terminal, plain when piped.
+    #[arg(
+        id = "global-output",
+        short = 'o',
+        long = "output",
+        global = true,
+        value_enum,
+        value_name = "FORMAT"
+    )]
+    #[arg(help_heading = "Global options", hide_possible_values = true)]
+    #[arg(help = "Output: table, plain, json or jsonl; a table on a terminal, plain when piped")]
+    pub output: Option<Format>,
+    /// A node to start from; repeat it for more (env PPDB_ENDPOINTS, separated by commas).
+    #[arg(
+        id = "global-endpoint",
+        long = "endpoint",
+        global = true,
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
+    #[arg(help_heading = "Global options")]
+    pub endpoints: Vec<String>,
+    /// Folder with ca.crt and the certificate of --user (env PPDB_CERTS; `certs` if there is one).
+    #[arg(
+        id = "global-certs",
+        long = "certs",
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub certs: Option<PathBuf>,
+    /// Whose certificate in that folder (env PPDB_USER; `admin`).
+    #[arg(
+        id = "global-user",
+        long = "user",
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub user: Option<String>,
+    /// Certificate of the CA, instead of the one in --certs (env PPDB_CA).
+    #[arg(
+        id = "global-ca",
+        long = "ca",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    #[arg(hide_short_help = true)]
+    pub ca: Option<PathBuf>,
+    /// Own certificate, instead of the one in --certs (env PPDB_CERT).
+    #[arg(
+        id = "global-cert",
+        long = "cert",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    #[arg(hide_short_help = true)]
+    pub cert: Option<PathBuf>,
+    /// Key of that certificate, mode 0600 (env PPDB_KEY).
+    #[arg(
+        id = "global-key",
+        long = "key",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    #[arg(hide_short_help = true)]
+    pub key: Option<PathBuf>,
+    /// The whole time a command may take, retries included (env PPDB_TIMEOUT; 5s).
+    #[arg(id = "global-timeout", long = "timeout", global = true, value_name = "TIME", value_parser = timeout)]
+    #[arg(help_heading = "Global options")]
+    pub timeout: Option<Duration>,
+    /// Report the first failure; without it what is safe to repeat is repeated.
+    #[arg(
+        id = "global-no-retry",
+        long = "no-retry",
+        global = true,
+        help_heading = "Global options",
+        hide_short_help = true
+    )]
+    pub no_retry: bool,
+    /// Ask this node for `session` and `local` reads, and for what a single node answers (env PPDB_NODE).
+    #[arg(id = "global-node", long = "node", global = true, value_name = "NODE", value_parser = NodeName::new)]
+    #[arg(help_heading = "Global options", hide_short_help = true)]
+    pub node: Option<NodeName>,
+    /// What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable).
+    #[arg(
+        id = "global-level",
+        long = "level",
+        global = true,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "LEVEL"
+    )]
+    #[arg(help_heading = "Global options", hide_short_help = true)]
+    #[arg(
+        help = "What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable)"
+    )]
+    pub level: Option<LevelName>,
+    /// Oldest answer of a `local` read; it is refused rather than older (env PPDB_MAX_STALENESS).
+    #[arg(id = "global-max-staleness", long = "max-staleness", global = true, value_name = "TIME", value_parser = staleness)]
+    #[arg(help_heading = "Global options", hide_short_help = true)]
+    pub max_staleness: Option<Duration>,
+    /// A token from an earlier answer that a `session` read has to have reached.
+    #[arg(
+        id = "global-after",
+        long = "after",
+        global = true,
+        value_name = "TOKEN",
+        help_heading = "Global options"
+    )]
+    #[arg(hide_short_help = true)]
+    pub after: Option<Token>,
+}
+
+/// Variables that set a flag. A test holds them against the help.
+const ENV: &[(&str, &str)] = &[
+    ("PPDB_ENDPOINTS", "--endpoint"),
+    ("PPDB_CERTS", "--certs"),
+    ("PPDB_USER", "--user"),
+    ("PPDB_CA", "--ca"),
+    ("PPDB_CERT", "--cert"),
+    ("PPDB_KEY", "--key"),
+    ("PPDB_TIMEOUT", "--timeout"),
+    ("PPDB_NODE", "--node"),
+    ("PPDB_LEVEL", "--level"),
+    ("PPDB_MAX_STALENESS", "--max-staleness"),
+];
+
+/// Default user name.
+pub const USER_DEFAULT: &str = "admin";
+/// Default certificate folder.
+pub const CERTS_DEFAULT: &str = "certs";
+/// Default endpoint: the default port of a node on this machine.
+pub const ENDPOINT_DEFAULT: &str = "127.0.0.1:7101";
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let time = units::duration(text)?;
+    if time.is_zero() || time > Duration::from_secs(3600) {
+        return Err("a timeout is 1ms to 1h".into());
+    }
+    Ok(time)
+}
+
+fn staleness(text: &str) -> Result<Duration, String> {
+    let time = units::duration(text)?;
+    if time.as_millis() == 0 || time > Duration::from_secs(24 * 3600) {
+        return Err("a staleness bound is 1ms to 1day".into());
+    }
+    Ok(time)
+}
+
+impl Globals {
+    /// What the environment says; `get` looks a variable up. An empty variable counts as unset.
+    pub fn from_env(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+        #[derive(Parser)]
+        #[command(no_binary_name = true)]
+        struct Env {
+            #[command(flatten)]
+            globals: Globals,
+        }
+        let mut all = Globals::default();
+        for (name, flag) in ENV {
+            let Some(value) = get(name).filter(|value| !value.is_empty()) else { continue };
+            let mut word = OsString::from(format!("{flag}="));
+            word.push(&value);
+            let parsed = Env::try_parse_from([word]).map_err(|error| {
+                let text = error.to_string();
+                let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                Error::new(Code::BadRequest, format!("environment variable {name}: {reason}"))
+            })?;
+            all = all.overlaid_by(&parsed.globals);
+        }
+        Ok(all)
+    }
+
+    /// These flags with others on top. A read level, bound or token on top replaces all three, because
+    /// they have a meaning together only.
+    pub fn overlaid_by(&self, top: &Globals) -> Globals {
+        let reads = if top.level.is_some() || top.max_staleness.is_some() || top.after.is_some() {
+            top
+        } else {
+            self
+        };
+        let endpoints = if top.endpoints.is_empty() { &self.endpoints } else { &top.endpoints };
+        // `--certs` and `--user` on top are meant to count, so single files below do not outlive them.
+        let folder = top.certs.is_some() || top.user.is_some();
+        let below = |path: &Option<PathBuf>| path.clone().filter(|_| !folder);
+        Globals {
+            output: top.output.or(self.output),
+            endpoints: endpoints.clone(),
+            certs: top.certs.clone().or_else(|| self.certs.clone()),
+            user: top.user.clone().or_else(|| self.user.clone()),
+            ca: top.ca.clone().or_else(|| below(&self.ca)),
+            cert: top.cert.clone().or_else(|| below(&self.cert)),
+            key: top.key.clone().or_else(|| below(&self.key)),
+            timeout: top.timeout.or(self.timeout),
+            no_retry: top.no_retry || self.no_retry,
+            node: top.node.clone().or_else(|| self.node.clone()),
+            level: reads.level,
+            max_staleness: reads.max_staleness,
+            after: reads.after,
+        }
+    }
+
+    /// The read level: the one named, or the one that a bound or a token implies.
+    pub fn read_level(&self) -> Result<Level> {
+        let refuse = |message: &str| Err(Error::new(Code::BadRequest, message));
+        let name = self.level.unwrap_or(match (self.max_staleness, self.after) {
+            (Some(_), _) => LevelName::Local,
+            (None, Some(_)) => LevelName::Session,
+            (None, None) => LevelName::Linearizable,
+        });
+        if self.max_staleness.is_some() && name != LevelName::Local {
+            return refuse("--max-staleness goes with --level local");
+        }
+        if self.after.is_some() && name != LevelName::Session {
+            return refuse("--after goes with --level session");
+        }
+        Ok(match name {
+            LevelName::Linearizable => Level::Linearizable,
+            LevelName::Session => Level::Session,
+            LevelName::Local => {
+                let bound_ms = self.max_staleness.map(|bound| bound.as_millis() as u32);
+                Level::Local { max_staleness_ms: bound_ms }
+            }
+        })
+    }
+
+    /// Where to start; the default node on this machine if nothing was said.
+    pub fn endpoints(&self) -> Vec<String> {
+        if self.endpoints.is_empty() {
+            return vec![ENDPOINT_DEFAULT.to_owned()];
+        }
+        self.endpoints.clone()
+    }
+
+    /// Paths of CA, certificate and key.
+    pub fn identity_paths(&self) -> (PathBuf, PathBuf, PathBuf) {
+        let folder = self.certs.clone().unwrap_or_else(|| CERTS_DEFAULT.into());
+        let user = self.user.as_deref().unwrap_or(USER_DEFAULT);
+        (
+            self.ca.clone().unwrap_or_else(|| folder.join("ca.crt")),
+            self.cert.clone().unwrap_or_else(|| folder.join(format!("user-{user}.crt"))),
+            self.key.clone().unwrap_or_else(|| folder.join(format!("user-{user}.key"))),
+        )
+    }
+
+    /// True if `other` reaches the same cluster as the same person.
+    pub fn same_connection(&self, other: &Globals) -> bool {
+        self.endpoints() == other.endpoints() && self.identity_paths() == other.identity_paths()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cli;
+    use super::*;
+    use clap::CommandFactory;
+
+    fn line(text: &str) -> Globals {
+        let words = shlex::split(&format!("version {text}")).unwrap();
+        Cli::from_words(words.into_iter().map(OsString::from)).unwrap().globals
+    }
+
+    #[test]
+    fn the_environment_lies_below_the_flags() {
+        let env = Globals::from_env(|name| {
+            let value = match name {
+                "PPDB_ENDPOINTS" => "a:1,b:2",
+                "PPDB_TIMEOUT" => "2s",
+                "PPDB_CA" => "",
+                _ => return None,
+            };
+            Some(value.into())
+        });
+        let env = env.unwrap();
+        assert_eq!(env.endpoints, ["a:1", "b:2"]);
+        assert_eq!((env.timeout, &env.ca), (Some(Duration::from_secs(2)), &None));
+        let both = env.overlaid_by(&line("--endpoint c:3 --no-retry"));
+        assert_eq!(both.endpoints, ["c:3"]);
+        assert_eq!((both.timeout, both.no_retry), (Some(Duration::from_secs(2)), true));
+        let error = Globals::from_env(|name| (name == "PPDB_TIMEOUT").then(|| "2".into()));
+        assert!(error.unwrap_err().message.contains("PPDB_TIMEOUT"));
+    }
+
+    #[test]
+    fn every_variable_is_in_the_help_and_the_other_way_round() {
+        let command = Cli::command();
+        let documented: Vec<String> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_help().map(ToString::to_string))
+            .filter_map(|help| help.split_once("(env ").map(|(_, tail)| tail.to_owned()))
+            .collect();
+        assert_eq!(documented.len(), ENV.len());
+        for (name, _) in ENV {
+            let found = documented.iter().any(|tail| {
+                tail.strip_prefix(name).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+            });
+            assert!(found, "{name}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_client_do_not_keep_a_node_from_starting() {
+        let pairs = ENV.iter().map(|(name, _)| ((*name).to_owned(), "x".to_owned()));
+        assert!(crate::config::Layer::env(pairs).is_ok());
+    }
+
+    #[test]
+    fn bounds_and_tokens_imply_their_level_and_fit_no_other() {
+        assert_eq!(line("").read_level(), Ok(Level::Linearizable));
+        let bounded = Level::Local { max_staleness_ms: Some(500) };
+        assert_eq!(line("--max-staleness 500ms").read_level(), Ok(bounded));
+        assert_eq!(line("--level local").read_level(), Ok(Level::Local { max_staleness_ms: None }));
+        assert_eq!(line("--after s3.1.2048").read_level(), Ok(Level::Session));
+        assert!(line("--level session --max-staleness 1s").read_level().is_err());
+        assert!(line("--level linearizable --after s3.1.1").read_level().is_err());
+        let session = line("--level local --max-staleness 1s");
+        let reads = session.overlaid_by(&line("--level session"));
+        assert_eq!((reads.read_level(), reads.max_staleness), (Ok(Level::Session), None));
+        assert_eq!(session.overlaid_by(&line("--no-retry")).max_staleness, session.max_staleness);
+    }
+
+    #[test]
+    fn a_folder_and_a_user_name_three_files() {
+        let (ca, cert, key) = line("--certs /c --user bob").identity_paths();
+        assert_eq!(ca, PathBuf::from("/c/ca.crt"));
+        assert_eq!(
+            (cert, key),
+            (PathBuf::from("/c/user-bob.crt"), PathBuf::from("/c/user-bob.key"))
+        );
+        let mixed = line("--ca /x/ca.crt").overlaid_by(&line("--certs /c"));
+        assert_eq!(mixed.identity_paths().0, PathBuf::from("/c/ca.crt"));
+        assert!(!line("--user bob").same_connection(&line("")));
+        assert!(line("--timeout 1s").same_connection(&line("")));
+    }
+}

@@ -1,0 +1,192 @@
+//! The one command tree. The command line and a shell line are both parsed by it, so a command, its
+//! flags and its help exist once.
+//!
+//! Only what was typed is here; `Globals::settle` and the modules of the commands check it.
+
+pub mod admin;
+pub mod data;
+pub mod globals;
+pub mod local;
+
+pub use admin::Admin;
+pub use data::Data;
+pub use globals::{Format, Globals, LevelName};
+pub use local::{
+    CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
+};
+
+use super::bench::BenchOptions;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+
+/// What stands under `ppdb --help`.
+const AFTER_HELP: &str = "\
+Example:
+  ppdb demo                          a throw-away cluster of four nodes, and a shell to it
+  ppdb set user:1 ann --ttl 1h       one command
+  ppdb shell -e \"set a 1; get a\"     some commands over one connection
+
+Output:
+  Results go to standard output, everything else to standard error. JSON is the stable contract:
+  {\"v\":1,\"ok\":true,\"outcome\":\"ok\",\"value\":…} or
+  {\"v\":1,\"ok\":false,\"outcome\":\"fail|unknown\",\"code\":\"…\",\"class\":\"retry|fix|uncertain|stop\",\"message\":\"…\"}
+
+Exit codes:
+  0    yes, or done
+  1    a negative answer: the key is absent, a condition did not hold, a check failed
+  2    the command is wrong
+  3    the cluster cannot be reached
+  4    a certificate or a permission is missing
+  5    refused, nothing was changed
+  6    failed, and undone
+  7    failed, an operator has to look
+  124  out of time, or the outcome is unknown
+  130  interrupted";
+
+/// A durable, sharded key-value store that can be switched to full replication and back.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ppdb", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The first word.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Keys and values.
+    #[command(flatten)]
+    Data(Data),
+    /// Questions and orders to a node.
+    #[command(flatten)]
+    Admin(Admin),
+    /// Runs a node until SIGTERM or SIGINT.
+    #[command(
+        after_help = "Example:\n  ppdb serve --primary --name n1 --listen 10.0.0.1:7101 --data-dir /var/lib/ppdb"
+    )]
+    Serve(ServeArgs),
+    /// Opens a shell: the same commands, over long-lived connections.
+    #[command(after_help = local::SHELL_EXAMPLES)]
+    Shell(ShellArgs),
+    /// Starts a throw-away cluster of three primaries and a replica on this machine.
+    #[command(after_help = local::DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// Measures a load, or replays a trace and checks every read.
+    #[command(
+        after_help = "Example:\n  ppdb bench --clients 64 --mix get=90,set=10 --duration 10s -o json\n  ppdb bench --trace block-io-trace.csv.gz"
+    )]
+    Bench(Box<BenchOptions>),
+    /// Makes and lists certificates.
+    #[command(subcommand, after_help = "Example:\n  ppdb cert init --cluster prod")]
+    Cert(CertVerb),
+    /// Checks and shows the settings of a node.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml"
+    )]
+    Config(ConfigVerb),
+    /// Prints the version.
+    #[command(after_help = "Example:\n  ppdb version -o json")]
+    Version,
+}
+
+impl Cli {
+    /// Parses a command line, program name first.
+    pub fn from_argv(argv: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(argv)
+    }
+
+    /// Parses the words of a shell line. The parser is built anew each time, so nothing of an earlier
+    /// line is left in it.
+    pub fn from_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut matches = Self::line_command().try_get_matches_from(words)?;
+        Self::from_arg_matches_mut(&mut matches)
+    }
+
+    /// The tree as the shell sees it.
+    pub fn line_command() -> clap::Command {
+        Self::command()
+            .no_binary_name(true)
+            .disable_version_flag(true)
+            .color(clap::ColorChoice::Never)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound_for_both_doors() {
+        Cli::command().debug_assert();
+        Cli::line_command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_and_an_example() {
+        fn walk(path: String, command: &clap::Command, seen: &mut usize) {
+            *seen += 1;
+            assert!(command.get_about().is_some(), "`{path}` says what it does");
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example:\n  ppdb"), "`{path}` has an example");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "`{path}` explains {}", argument.get_id());
+            }
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                walk(format!("{path} {}", sub.get_name()), sub, seen);
+            }
+        }
+        let mut seen = 0;
+        walk("ppdb".into(), &Cli::command(), &mut seen);
+        assert!(seen > 35, "{seen} commands");
+    }
+
+    #[test]
+    fn no_argument_of_a_command_takes_the_place_of_a_global_flag() {
+        fn walk(command: &clap::Command, globals: &[String]) {
+            for sub in command.get_subcommands() {
+                for id in sub.get_arguments().map(|argument| argument.get_id().to_string()) {
+                    assert!(!globals.contains(&id), "`{}`: {id}", sub.get_name());
+                }
+                walk(sub, globals);
+            }
+        }
+        let root = Cli::command();
+        let globals = root.get_arguments().filter(|argument| argument.is_global_set());
+        let globals: Vec<String> = globals.map(|argument| argument.get_id().to_string()).collect();
+        assert!(globals.len() > 10);
+        walk(&root, &globals);
+    }
+
+    #[test]
+    fn every_example_parses() {
+        fn walk(command: &clap::Command, lines: &mut Vec<String>) {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = after.lines().filter_map(|line| line.strip_prefix("  ppdb "));
+            lines.extend(examples.map(|line| line.split("   ").next().unwrap_or(line).to_owned()));
+            command.get_subcommands().for_each(|sub| walk(sub, lines));
+        }
+        let mut lines = Vec::new();
+        walk(&Cli::command(), &mut lines);
+        assert!(lines.len() > 35);
+        for line in lines {
+            let line = line.split(" < ").next().unwrap_or(&line);
+            let words = shlex::split(line).expect("balanced quotes");
+            let argv = ["ppdb".to_owned()].into_iter().chain(words).map(OsString::from);
+            if let Err(error) = Cli::from_argv(argv) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_typo_is_answered_with_the_right_word() {
+        let error = Cli::from_words(["strategy", "shwo"].map(OsString::from)).unwrap_err();
+        assert!(error.to_string().contains("'show'"), "{error}");
+    }
+}

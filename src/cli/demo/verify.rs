@@ -1,0 +1,254 @@
+//! Reads everything back, from the leaders and from every copy, and compares what the copies store.
+
+use super::ledger::{self, Entry, Verdict};
+use crate::client::{CallOptions, Client, Level, OpAnswer};
+use crate::types::{Class, Code, NodeName, Op, OpResult, Result, slots};
+use crate::wire::client::Map;
+use crate::wire::command::{Answer, Command, CopyDigest};
+use futures_util::{StreamExt, stream};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Keys in one call.
+const CHUNK: usize = 200;
+/// Calls at a time.
+const CALLS: usize = 8;
+/// The whole time of one call; a copy may have to catch up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Times that a chunk is asked for again.
+const ATTEMPTS: usize = 3;
+/// Pause before asking again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What reading back has shown. Only the first few sentences are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Values read.
+    pub reads: u64,
+    /// Acknowledged writes that were not there.
+    pub lost: u64,
+    /// Values that were there and never took effect.
+    pub phantoms: u64,
+    /// Keys that could not be read.
+    pub unreadable: u64,
+    /// What was found, for people.
+    pub examples: Vec<String>,
+}
+
+/// Sentences kept.
+const EXAMPLES_MAX: usize = 5;
+
+impl Findings {
+    /// True if everything acknowledged was there and nothing else.
+    pub fn held(&self) -> bool {
+        self.lost == 0 && self.phantoms == 0 && self.unreadable == 0
+    }
+
+    /// Adds what another part has shown.
+    pub fn add(&mut self, other: Findings) {
+        self.reads += other.reads;
+        self.lost += other.lost;
+        self.phantoms += other.phantoms;
+        self.unreadable += other.unreadable;
+        self.examples.extend(other.examples);
+        self.examples.truncate(EXAMPLES_MAX);
+    }
+
+    fn note(&mut self, text: String) {
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(text);
+        }
+    }
+}
+
+/// Reads every key in real-time order.
+pub async fn linearizable(client: &Client, entries: &[(u32, Entry)]) -> Findings {
+    let options = CallOptions { timeout: CALL_TIMEOUT, ..CallOptions::default() };
+    let all: Vec<&(u32, Entry)> = entries.iter().collect();
+    read(client, &all, &options).await
+}
+
+/// Reads every key from every copy that should hold it, at least as new as all we have seen.
+pub async fn copies(client: &Client, entries: &[(u32, Entry)], map: &Map) -> Findings {
+    let mut by_node: BTreeMap<&NodeName, Vec<&(u32, Entry)>> = BTreeMap::new();
+    for entry in entries {
+        let shard = slots::shard_of(ledger::key(entry.0).as_bytes(), map.shards.len() as u16);
+        for copy in map.shards.iter().filter(|s| s.id == shard).flat_map(|s| &s.copies) {
+            by_node.entry(copy).or_default().push(entry);
+        }
+    }
+    let mut findings = Findings::default();
+    for (node, held) in by_node {
+        let options = CallOptions {
+            level: Level::Session,
+            node: Some(node.clone()),
+            timeout: CALL_TIMEOUT,
+            ..CallOptions::default()
+        };
+        findings.add(read(client, &held, &options).await);
+    }
+    findings
+}
+
+async fn read(client: &Client, entries: &[&(u32, Entry)], options: &CallOptions) -> Findings {
+    let chunks =
+        stream::iter(entries.chunks(CHUNK)).map(|chunk| read_chunk(client, chunk, options));
+    let mut chunks = chunks.buffer_unordered(CALLS);
+    let mut findings = Findings::default();
+    while let Some(found) = chunks.next().await {
+        findings.add(found);
+    }
+    findings
+}
+
+async fn read_chunk(client: &Client, chunk: &[&(u32, Entry)], options: &CallOptions) -> Findings {
+    let mut findings = Findings::default();
+    let mut open: Vec<&(u32, Entry)> = chunk.to_vec();
+    for attempt in 1..=ATTEMPTS {
+        let ops = open.iter().map(|(key, _)| Op::Get { key: ledger::key(*key).into() }).collect();
+        let answers = client.call(ops, options).await;
+        let mut again = Vec::new();
+        for (entry, answer) in open.into_iter().zip(answers) {
+            match answer {
+                Ok(answer) => judge(&mut findings, entry, &answer, options),
+                Err(_) if attempt < ATTEMPTS => again.push(entry),
+                Err(error) => {
+                    findings.unreadable += 1;
+                    findings.note(format!("{}: {error}", ledger::key(entry.0)));
+                }
+            }
+        }
+        open = again;
+        if open.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    findings
+}
+
+fn judge(
+    findings: &mut Findings,
+    (key, entry): &(u32, Entry),
+    answer: &OpAnswer,
+    options: &CallOptions,
+) {
+    findings.reads += 1;
+    let name = ledger::key(*key);
+    if options.node.as_ref().is_some_and(|node| *node != answer.served_by) {
+        // The copy that was asked for was not looked at, so nothing is known of it.
+        findings.unreadable += 1;
+        findings.note(format!("{name}: answered by {}", answer.served_by));
+        return;
+    }
+    let read = match &answer.result {
+        OpResult::Value(bytes) => Some(&bytes[..]),
+        _ => None,
+    };
+    let by = &answer.served_by;
+    match entry.judge(*key, read) {
+        Verdict::Held => {}
+        Verdict::Lost => {
+            findings.lost += 1;
+            findings.note(format!("{name}: an acknowledged write is not on {by}"));
+        }
+        Verdict::Phantom => {
+            findings.phantoms += 1;
+            findings.note(format!("{name}: {by} has a value that never took effect"));
+        }
+    }
+}
+
+/// True if all copies of every shard store the same, each by its own digest at one log index. Says for
+/// which shard it is not so, or could not be told.
+pub async fn digests_equal(client: &Client, map: &Map, within: Duration) -> Result<bool, String> {
+    let until = Instant::now() + within;
+    let mut equal = true;
+    for shard in &map.shards {
+        let own =
+            digest(client, Command::Digest { shard: shard.id, at: None }, &shard.owner, until);
+        let own = own.await.map_err(|error| format!("{}: {error}", shard.id))?;
+        let order = || Command::Digest { shard: shard.id, at: Some(own.index) };
+        for copy in shard.copies.iter().filter(|copy| **copy != own.node) {
+            let other = digest(client, order(), copy, until).await;
+            let other = other.map_err(|error| format!("{} on {copy}: {error}", shard.id))?;
+            equal &= same(&own, &other);
+        }
+    }
+    Ok(equal)
+}
+
+/// The same content at the same point of the same lineage.
+fn same(a: &CopyDigest, b: &CopyDigest) -> bool {
+    let of = |d: &CopyDigest| (d.shard, d.incarnation, d.index, d.keys, d.sha256.clone());
+    of(a) == of(b)
+}
+
+async fn digest(
+    client: &Client,
+    command: Command,
+    node: &NodeName,
+    until: Instant,
+) -> Result<CopyDigest> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now()).min(CALL_TIMEOUT);
+        let error = match client.command(command.clone(), Some(node), left).await {
+            Ok((Answer::Digest(digest), _)) => return Ok(digest),
+            Ok(_) => crate::types::Error::new(Code::Internal, "the node answered another question"),
+            Err(error) => error,
+        };
+        // Asking for a digest changes no data, so a lost answer may be asked for again.
+        let again = matches!(error.class(), Class::Retry | Class::Uncertain);
+        if !again || Instant::now() + PAUSE >= until {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Incarnation, ShardId, Token};
+
+    fn answer(by: &str, result: OpResult) -> OpAnswer {
+        let token = Token { shard: ShardId(0), incarnation: Incarnation(1), index: 1 };
+        OpAnswer { result, token, served_by: NodeName::new(by).unwrap(), age_ms: None }
+    }
+
+    #[test]
+    fn a_read_counts_for_the_copy_that_was_asked_only() {
+        let mut entry = Entry::default();
+        let number = entry.next();
+        entry.acked(number);
+        let options =
+            CallOptions { node: Some(NodeName::new("r1").unwrap()), ..CallOptions::default() };
+        let value = || OpResult::Value(ledger::value(3, 1).into());
+        let judged = |by: &str, result| {
+            let mut findings = Findings::default();
+            judge(&mut findings, &(3, entry.clone()), &answer(by, result), &options);
+            findings
+        };
+        assert!(judged("r1", value()).held());
+        assert_eq!(judged("n1", value()).unreadable, 1);
+        assert_eq!(judged("r1", OpResult::Nil).lost, 1);
+        assert_eq!(judged("r1", OpResult::Value(ledger::value(3, 2).into())).phantoms, 1);
+    }
+
+    #[test]
+    fn digests_are_compared_at_one_point_of_one_lineage() {
+        let digest = CopyDigest {
+            node: NodeName::new("n1").unwrap(),
+            shard: ShardId(1),
+            incarnation: Incarnation(1),
+            index: 9,
+            keys: 2,
+            sha256: "aa".into(),
+        };
+        let other = CopyDigest { node: NodeName::new("r1").unwrap(), ..digest.clone() };
+        assert!(same(&digest, &other));
+        assert!(!same(&digest, &CopyDigest { sha256: "ab".into(), ..other.clone() }));
+        assert!(!same(&digest, &CopyDigest { index: 8, ..other.clone() }));
+        assert!(!same(&digest, &CopyDigest { incarnation: Incarnation(2), ..other }));
+    }
+}

@@ -1,0 +1,144 @@
+//! The command line: one command tree, one session, one contract of answers.
+//!
+//! `args` is the tree, `session` carries a command out, `value` is what it answers, `output` prints it.
+//! The shell is another door to the same three; it stands above this module and is handed in.
+
+pub mod admin;
+pub mod args;
+pub mod bench;
+pub mod cert;
+pub mod config;
+pub mod data;
+pub mod demo;
+pub mod exit;
+pub mod output;
+pub mod serve;
+pub mod session;
+pub mod value;
+
+use crate::client::CallOptions;
+use crate::types::{Code, Error, Result, limits};
+use args::{Cli, Globals, ShellArgs, Verb};
+use data::Stand;
+use output::format_or_default;
+use session::{Call, Door, Session};
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use value::Done;
+
+/// Opens a shell on a session and answers the exit code. The session may be none the wiser: it connects
+/// when the first line needs it.
+pub type ShellDoor = fn(Session, ShellArgs) -> Pin<Box<dyn Future<Output = u8>>>;
+
+/// How long threads that still wait for input may hold up the end.
+const SHUTDOWN: Duration = Duration::from_millis(200);
+
+/// Parses the command line, carries it out and answers the exit code.
+pub fn main(shell: ShellDoor) -> ExitCode {
+    let cli = match Cli::from_argv(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to tell if not even this can be written.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let output = cli.globals.output;
+    let code = start(cli, shell).unwrap_or_else(|error| {
+        let done: Done = Err(error.into());
+        report(&done, format_or_default(output), 0.0)
+    });
+    ExitCode::from(code)
+}
+
+fn start(cli: Cli, shell: ShellDoor) -> Result<u8> {
+    if let Verb::Serve(args) = &cli.verb {
+        serve::run(args, &cli.globals)?;
+        return Ok(exit::YES);
+    }
+    // What a node is set to is read from the environment by itself, with its origins.
+    let env = match &cli.verb {
+        Verb::Config(_) => Globals::default(),
+        _ => Globals::from_env(|name| std::env::var_os(name))?,
+    };
+    let runtime = runtime()?;
+    let code = runtime.block_on(async {
+        match cli.verb {
+            Verb::Shell(args) => {
+                let base = env.overlaid_by(&cli.globals);
+                Ok(shell(Session::new(base, Door::Shell), args).await)
+            }
+            Verb::Bench(options) => load(&env.overlaid_by(&cli.globals), &options).await,
+            Verb::Demo(args) => demo::run(&args, &cli.globals, shell).await,
+            verb => Ok(once(env, Cli { verb, globals: cli.globals }).await),
+        }
+    });
+    runtime.shutdown_timeout(SHUTDOWN);
+    code
+}
+
+/// The runtime of a program: threads as the machine has cores.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Internal, format!("runtime: {error}")))
+}
+
+/// One command; Ctrl-C ends it.
+async fn once(env: Globals, cli: Cli) -> u8 {
+    let format = format_or_default(cli.globals.output);
+    let started = Instant::now();
+    let mut session = Session::new(env, Door::CommandLine);
+    let stand = Stand::default();
+    let done = tokio::select! {
+        done = session.run(cli, &stand) => done,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("interrupted; a command that changes something may or may not have done so");
+            return exit::INTERRUPTED;
+        }
+    };
+    session.close().await;
+    report(&done, format, millis(started))
+}
+
+/// `bench`: the report is an object of its own, and a person's table is the report's.
+async fn load(globals: &Globals, options: &bench::BenchOptions) -> Result<u8> {
+    let timeout = globals.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
+    let call = Call {
+        globals: globals.clone(),
+        typed: Globals::default(),
+        deadline: Instant::now() + timeout,
+    };
+    let requests = CallOptions { timeout, ..call.options(false)? };
+    let running = bench::run(session::client_options(globals)?, &requests, options);
+    let report = tokio::select! {
+        report = running => report?,
+        _ = tokio::signal::ctrl_c() => return Ok(exit::INTERRUPTED),
+    };
+    let printed = match format_or_default(globals.output) {
+        args::Format::Table | args::Format::Plain => {
+            output::Printed { out: report.to_string().into_bytes(), err: String::new() }
+        }
+        _ => {
+            let json = serde_json::to_value(&report);
+            output::compact(&json.map_err(|e| Error::new(Code::Internal, e.to_string()))?)
+        }
+    };
+    let _ = output::print(&printed);
+    Ok(if report.ok { exit::YES } else { exit::NO })
+}
+
+/// Prints how a command ended and answers its exit code.
+fn report(done: &Done, format: args::Format, ms: f64) -> u8 {
+    // A reader that went away, as `head` does, is no failure of the command.
+    let _ = output::print(&output::render(done, format, ms));
+    exit::of(done)
+}
+
+/// Milliseconds since then.
+pub fn millis(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1000.0
+}

@@ -1,0 +1,344 @@
+//! A session: defaults, one connected client, and the commands that go over it, one at a time.
+//!
+//! The command line runs one command in a session, the shell many. A session does not parse or print.
+
+use super::args::{Admin, Cli, Data, Globals, Verb};
+use super::data::{self, Plan, Stand};
+use super::value::{Answered, Done, Failure, Value};
+use super::{admin, cert, config, output};
+use crate::client::{CallOptions, Client, Options};
+use crate::pki::Identity;
+use crate::types::{Code, Error, NodeName, Op, Result, limits};
+use crate::wire::client::Map;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Connections to each node; requests share them.
+const CONNECTIONS_PER_NODE: usize = 1;
+/// How long past its timeout a command may take to say so itself; then the session says it.
+const GRACE: Duration = Duration::from_millis(250);
+/// Time for `cluster init` unless asked otherwise: several nodes start their groups.
+const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a goodbye to the nodes.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Who types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `ppdb COMMAND`.
+    CommandLine,
+    /// A line of a shell, whose standard input carries lines and never a value.
+    Shell,
+}
+
+/// One user's conversation with a cluster.
+pub struct Session {
+    base: Globals,
+    door: Door,
+    client: Option<Client>,
+    cluster: Option<String>,
+    last_node: Option<NodeName>,
+}
+
+/// How one command is carried out, once defaults and flags are put together.
+pub struct Call {
+    /// Environment, defaults of the session and flags together.
+    pub globals: Globals,
+    /// The flags of this command alone.
+    pub typed: Globals,
+    /// When its time is up.
+    pub deadline: Instant,
+}
+
+impl Call {
+    /// What is left of its time, at least 1 ms.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    }
+
+    /// How its requests are carried out.
+    pub fn options(&self, atomic: bool) -> Result<CallOptions> {
+        Ok(CallOptions {
+            level: self.globals.read_level()?,
+            after: self.globals.after,
+            timeout: self.left(),
+            retry: !self.globals.no_retry,
+            node: self.globals.node.clone(),
+            atomic,
+        })
+    }
+}
+
+impl Session {
+    /// A session with these defaults; connects when the first command needs it.
+    pub fn new(base: Globals, door: Door) -> Self {
+        Self { base, door, client: None, cluster: None, last_node: None }
+    }
+
+    /// Defaults of the session.
+    pub fn base(&self) -> &Globals {
+        &self.base
+    }
+
+    /// The cluster in our certificate, once it was read.
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// The node that answered last.
+    pub fn last_node(&self) -> Option<&NodeName> {
+        self.last_node.as_ref()
+    }
+
+    /// The client, if connected.
+    pub fn connected(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// The map as last seen, if connected.
+    pub fn map(&self) -> Option<Arc<Map>> {
+        self.client.as_ref().map(Client::map)
+    }
+
+    /// Carries out one command within its timeout. Everything that goes wrong is in the answer.
+    pub async fn run(&mut self, cli: Cli, stand: &Stand) -> Done {
+        let globals = self.base.overlaid_by(&cli.globals);
+        let usual = match &cli.verb {
+            Verb::Admin(Admin::Cluster(super::args::admin::Cluster::Init { .. })) => INIT_TIMEOUT,
+            _ => limits::DEADLINE_DEFAULT,
+        };
+        let timeout = globals.timeout.unwrap_or(usual);
+        let changes = changes(&cli.verb);
+        let call = Call { globals, typed: cli.globals, deadline: Instant::now() + timeout };
+        let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand))
+            .await
+        {
+            Ok(done) => done,
+            Err(_) => Err(out_of_time(changes, timeout).into()),
+        };
+        if let Ok(Answered { served_by, .. }) = &done
+            && let Some(node) = served_by.last()
+        {
+            self.last_node = Some(node.clone());
+        }
+        done
+    }
+
+    async fn dispatch(&mut self, verb: Verb, call: Call, stand: &Stand) -> Done {
+        match verb {
+            Verb::Data(data) => self.data(data, &call, stand).await,
+            Verb::Admin(Admin::Connect { addr }) => self.connect(addr, &call).await,
+            Verb::Admin(Admin::Cluster(super::args::admin::Cluster::Init { members, shards })) => {
+                admin::init(&members, shards, &call).await.map_err(Failure::from)
+            }
+            Verb::Admin(command) => {
+                let client = self.client(&call).await?;
+                admin::run(&client, command, &call).await.map_err(Failure::from)
+            }
+            Verb::Cert(verb) => Ok(cert::run(&verb, &call.globals)?),
+            Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
+            Verb::Version => {
+                Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION")))))
+            }
+            Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) => {
+                let message = "this command starts a program of its own; call it as `ppdb …`";
+                Err(Error::new(Code::BadRequest, message).into())
+            }
+        }
+    }
+
+    async fn data(&mut self, mut data: Data, call: &Call, stand: &Stand) -> Done {
+        if self.door == Door::CommandLine {
+            from_standard_input(&mut data)?;
+        }
+        let plan = data::plan(&data, stand)?;
+        let options = call.options(matches!(plan, Plan::Ops { atomic: true, .. }))?;
+        let client = self.client(call).await?;
+        let options = CallOptions { timeout: call.left(), ..options };
+        match plan {
+            Plan::Ops { ops, shape, .. } => {
+                let answers = client.call(ops.clone(), &options).await;
+                data::finish(&ops, shape, answers)
+            }
+            Plan::Scan(scan) => Ok(data::finish_scan(client.scan(&scan, &options).await?)),
+        }
+    }
+
+    async fn connect(&mut self, addr: Option<String>, call: &Call) -> Done {
+        let mut globals = call.globals.clone();
+        globals.endpoints = addr.map_or(globals.endpoints, |addr| vec![addr]);
+        let (client, cluster) = open(&globals, call).await?;
+        let answered = admin::connected(&client, &cluster, &globals, call).await?;
+        if let Some(old) = self.client.replace(client) {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, old.close()).await;
+        }
+        self.base.endpoints = globals.endpoints.clone();
+        self.base = self.base.overlaid_by(&Globals {
+            certs: globals.certs,
+            user: globals.user,
+            ca: globals.ca,
+            cert: globals.cert,
+            key: globals.key,
+            ..Globals::default()
+        });
+        self.cluster = Some(cluster);
+        Ok(answered)
+    }
+
+    /// The session's client; a line with endpoints or certificates of its own gets one for itself.
+    async fn client(&mut self, call: &Call) -> Result<Client> {
+        if !call.globals.same_connection(&self.base) {
+            return Ok(open(&call.globals, call).await?.0);
+        }
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let (client, cluster) = open(&call.globals, call).await?;
+        self.cluster = Some(cluster);
+        Ok(self.client.insert(client).clone())
+    }
+
+    /// Says goodbye to the nodes.
+    pub async fn close(&mut self) {
+        if let Some(client) = self.client.take() {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
+        }
+    }
+}
+
+/// Connects within the time of the call; also says which cluster our certificate is of.
+pub async fn open(globals: &Globals, call: &Call) -> Result<(Client, String)> {
+    let options = client_options(globals)?;
+    let cluster = options.identity.principal().cluster.clone();
+    let names = options.endpoints.join(", ");
+    match tokio::time::timeout(call.left(), Client::connect(options)).await {
+        Ok(client) => Ok((client?, cluster)),
+        Err(_) => Err(Error::new(Code::Unreachable, format!("no answer from {names} in time"))),
+    }
+}
+
+/// What a client is made from: where, and as whom.
+pub fn client_options(globals: &Globals) -> Result<Options> {
+    let (ca, cert, key) = globals.identity_paths();
+    let identity = Identity::load(&ca, &cert, &key)?;
+    let endpoints = globals.endpoints();
+    Ok(Options { endpoints, identity, connections_per_node: CONNECTIONS_PER_NODE })
+}
+
+/// True for commands after whose time nobody can say whether they took effect.
+fn changes(verb: &Verb) -> bool {
+    match verb {
+        Verb::Data(data) => match data::plan(data, &Stand::default()) {
+            Ok(Plan::Ops { ops, .. }) => ops.iter().any(Op::is_write),
+            _ => false,
+        },
+        Verb::Admin(Admin::Cluster(super::args::admin::Cluster::Init { .. })) => true,
+        _ => false,
+    }
+}
+
+fn out_of_time(changes: bool, timeout: Duration) -> Error {
+    let within = humantime::format_duration(timeout);
+    if changes {
+        return Error::new(
+            Code::Unknown,
+            format!("no answer within {within}; it may have happened"),
+        );
+    }
+    Error::new(Code::DeadlineExceeded, format!("no answer within {within}"))
+}
+
+/// `set KEY -` and `append KEY -` on the command line: the value is all of standard input.
+fn from_standard_input(data: &mut Data) -> Result<()> {
+    use std::os::unix::ffi::OsStringExt;
+    let (Data::Set { value, .. } | Data::Append { value, .. }) = data else { return Ok(()) };
+    if value != "-" {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    let limit = limits::VALUE_BYTES_MAX as u64 + 1;
+    std::io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::new(Code::BadRequest, format!("standard input: {error}")))?;
+    *value = std::ffi::OsString::from_vec(bytes);
+    Ok(())
+}
+
+/// What clap has to say about a line, as an answer: help is one, everything else is a failure.
+pub fn not_parsed(error: &clap::Error) -> Done {
+    use clap::error::ErrorKind;
+    let text = error.render().to_string();
+    let code = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return Ok(Answered::of(Value::Text(text)));
+        }
+        ErrorKind::InvalidSubcommand => Code::UnknownCommand,
+        _ => Code::BadRequest,
+    };
+    let message = text.trim_start_matches("error: ").lines();
+    let message: Vec<&str> = message.take_while(|line| !line.starts_with("Usage:")).collect();
+    let message = message.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = if message.is_empty() { "the command is not complete".into() } else { message };
+    Err(Error::new(code, output::escape(message.as_bytes())).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::from_words(shlex::split(line).unwrap().into_iter().map(OsString::from))
+    }
+
+    #[test]
+    fn only_what_changes_something_ends_unknown() {
+        for (line, expected) in [
+            ("set k v", true),
+            ("incr k", true),
+            ("mset a 1 b 2", true),
+            ("get k", false),
+            ("scan", false),
+            ("status", false),
+            ("cluster init --member n1=primary@h:1", true),
+        ] {
+            assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
+        }
+        let time = Duration::from_secs(2);
+        assert_eq!(out_of_time(true, time).outcome(), "unknown");
+        assert_eq!(out_of_time(false, time).outcome(), "fail");
+    }
+
+    #[test]
+    fn what_is_not_a_command_is_an_answer() {
+        let code = |line: &str| match not_parsed(&parse(line).unwrap_err()) {
+            Ok(answered) => format!("{:?}", answered.value).chars().take(4).collect(),
+            Err(failure) => {
+                assert!(!failure.error.message.contains('\n'), "{}", failure.error.message);
+                failure.error.code.to_string()
+            }
+        };
+        assert_eq!(code("gte k"), "UnknownCommand");
+        assert_eq!(code("strategy shwo"), "UnknownCommand");
+        assert_eq!(code("get"), "BadRequest");
+        assert_eq!(code("get k --timeout 5"), "BadRequest");
+        assert_eq!(code(""), "BadRequest");
+        assert_eq!(code("cluster"), "BadRequest");
+        assert_eq!(code("help set"), "Text");
+        assert_eq!(code("get --help"), "Text");
+    }
+
+    #[tokio::test]
+    async fn programs_of_their_own_are_not_for_the_shell_and_a_missing_certificate_is_an_answer() {
+        let mut session = Session::new(Globals::default(), Door::Shell);
+        for line in ["serve --primary", "shell", "demo", "bench"] {
+            let failure = session.run(parse(line).unwrap(), &Stand::default()).await.unwrap_err();
+            assert_eq!(failure.error.code, Code::BadRequest, "{line}");
+        }
+        let answered = session.run(parse("version").unwrap(), &Stand::default()).await.unwrap();
+        assert!(matches!(answered.value, Value::Text(text) if text.starts_with("ppdb ")));
+    }
+}

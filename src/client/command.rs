@@ -1,0 +1,157 @@
+//! Commands: to a named node or to any, sent once.
+
+use super::exec::Inner;
+use super::net::{Failure, Net, Target};
+use crate::types::{Class, Code, Error, NodeName, Result};
+use crate::wire::client::{ReplyBody, RequestBody, Role};
+use crate::wire::command::{Answer, Command, Formation};
+use std::time::{Duration, Instant};
+
+impl<N: Net> Inner<N> {
+    /// Sends a command; another node is tried only while nothing was sent and none was named.
+    pub(crate) async fn command(
+        &self,
+        command: Command,
+        node: Option<&NodeName>,
+        timeout: Duration,
+    ) -> Result<(Answer, NodeName)> {
+        let deadline = self.deadline(timeout);
+        let targets = match (&command, node) {
+            (Command::ClusterInit(formation), _) => vec![founder(formation, node)?],
+            (_, Some(name)) => vec![self.named(name, deadline).await?],
+            (_, None) => self.any(deadline).await?,
+        };
+        let mutates = mutates(&command);
+        let mut error = Error::new(Code::Unreachable, "no node to ask");
+        for target in targets {
+            let body = RequestBody::Command(command.clone());
+            match self.net.exchange(&target, body, deadline).await {
+                Ok(ReplyBody::Command(answer)) => {
+                    if let Answer::Formed { map, .. } = &answer {
+                        self.adopt(map.clone())?;
+                    }
+                    return Ok((answer, target.name));
+                }
+                Err(Failure::NotSent(why)) if why.class() == Class::Retry => error = why,
+                other => return Err(refusal(other, mutates, &target)),
+            }
+        }
+        Err(error)
+    }
+
+    async fn named(&self, name: &NodeName, deadline: Instant) -> Result<Target> {
+        if let Some(node) = self.view().node(name) {
+            return Ok(node.target.clone());
+        }
+        let found = self.net.discover(deadline).await?.target;
+        if found.name == *name {
+            return Ok(found);
+        }
+        Err(Error::new(Code::NotFound, format!("no node {name} in the map")))
+    }
+
+    async fn any(&self, deadline: Instant) -> Result<Vec<Target>> {
+        let view = self.view();
+        if view.nodes.is_empty() {
+            return Ok(vec![self.net.discover(deadline).await?.target]);
+        }
+        let now = self.net.now();
+        let mut nodes: Vec<_> = view.nodes.iter().collect();
+        nodes.sort_by_key(|node| node.health.suspect(now));
+        Ok(nodes.into_iter().map(|node| node.target.clone()).collect())
+    }
+}
+
+/// The node that forms a cluster: the first primary by name, at the address the formation gives.
+fn founder(formation: &Formation, node: Option<&NodeName>) -> Result<Target> {
+    let members = formation.members.iter();
+    let found = match node {
+        Some(named) => members.clone().find(|(name, ..)| name == named),
+        None => members.filter(|(_, role, _)| *role == Role::Primary).min_by_key(|(name, ..)| name),
+    };
+    let found = found.map(|(name, _, addr)| Target { name: name.clone(), addr: addr.clone() });
+    found.ok_or_else(|| Error::new(Code::BadRequest, "the formation names no such primary"))
+}
+
+/// Whether a command may have changed something when its answer is lost. What is not listed as
+/// harmless counts as a change.
+fn mutates(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Status | Command::Info | Command::ReplicaLag | Command::Digest { .. }
+    )
+}
+
+fn refusal(outcome: Result<ReplyBody, Failure>, mutates: bool, target: &Target) -> Error {
+    let name = &target.name;
+    let lost = |harmless: Code, why: String| {
+        let code = if mutates { Code::Unknown } else { harmless };
+        Error::new(code, why)
+    };
+    match outcome {
+        Ok(_) => lost(Code::Internal, format!("{name} sent another kind of answer")),
+        Err(Failure::NotSent(error) | Failure::Refused(error)) => error,
+        Err(Failure::Lost(why)) => lost(Code::Unreachable, format!("{name}: {why}")),
+        Err(Failure::TimedOut) => {
+            lost(Code::DeadlineExceeded, format!("{name} did not answer in time"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::{Fake, Step, map, name};
+    use crate::wire::client::Strategy;
+
+    fn formation(members: &[(&str, Role)]) -> Formation {
+        let members = members.iter().map(|(n, role)| (name(n), *role, format!("{n}:1"))).collect();
+        Formation { cluster: "c".into(), shards: 2, members }
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn forming_goes_to_the_first_primary_by_name_and_brings_the_map() {
+        let formed = Answer::Formed { map: map(1, Strategy::Sharded), created: true };
+        let inner = Inner::new(Fake::new([Step::reply("n1", ReplyBody::Command(formed.clone()))]));
+        let members = [("a0", Role::Replica), ("n2", Role::Primary), ("n1", Role::Primary)];
+        let command = Command::ClusterInit(formation(&members));
+        let answer = inner.command(command, None, TIMEOUT).await.unwrap();
+        assert_eq!(answer, (formed, name("n1")));
+        assert_eq!(inner.view().map.shards.len(), 2);
+        let none = Command::ClusterInit(formation(&[("r1", Role::Replica)]));
+        assert_eq!(inner.command(none, None, TIMEOUT).await.unwrap_err().code, Code::BadRequest);
+    }
+
+    #[tokio::test]
+    async fn a_command_is_never_sent_twice() {
+        for (command, code) in [
+            (Command::ClusterInit(formation(&[("n1", Role::Primary)])), Code::Unknown),
+            (Command::Status, Code::Unreachable),
+        ] {
+            let inner = Inner::new(Fake::new([Step::lost("*")]));
+            inner.adopt(map(1, Strategy::Sharded)).unwrap();
+            let error = inner.command(command, None, TIMEOUT).await.unwrap_err();
+            assert_eq!(error.code, code);
+            assert_eq!(inner.net.sent().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn any_node_is_tried_until_one_takes_it_but_a_named_one_is_the_only_one() {
+        let answer = Answer::ReplicaLag(vec![]);
+        let reply = || Step::reply("*", ReplyBody::Command(answer.clone()));
+        let inner = Inner::new(Fake::new([Step::not_sent("n1"), Step::not_sent("n2"), reply()]));
+        inner.adopt(map(1, Strategy::Sharded)).unwrap();
+        let (got, by) = inner.command(Command::ReplicaLag, None, TIMEOUT).await.unwrap();
+        assert_eq!((got, by), (answer.clone(), name("n3")));
+
+        let inner = Inner::new(Fake::new([Step::not_sent("n2")]));
+        inner.adopt(map(1, Strategy::Sharded)).unwrap();
+        let named = inner.command(Command::Info, Some(&name("n2")), TIMEOUT).await;
+        assert_eq!(named.unwrap_err().code, Code::Unreachable);
+        let absent = inner.command(Command::Info, Some(&name("n9")), TIMEOUT).await;
+        assert_eq!(absent.unwrap_err().code, Code::NotFound);
+    }
+}

@@ -1,0 +1,492 @@
+//! The spine of a call: operations -> shards -> requests -> a node each -> answers in order.
+//!
+//! `drive` is the only loop that attempts anything. What follows a failure is decided by `retry::Core`,
+//! which node is asked by `route::View`; this file carries out what they say.
+
+use super::net::{Failure, Net};
+use super::retry::{Core, Kind, Next};
+use super::route::{Node, View, Want, want};
+use super::sessions::{Sessions, Ticket};
+use super::split::{Chunk, check_atomic, split};
+use super::tokens::Seen;
+use super::{CallOptions, Level, OpAnswer};
+use crate::types::{Code, Error, NodeName, Op, OpResult, ReadLevel, Result, ShardId, Token};
+use crate::wire::client::{Kv, KvReply, Map, ReplyBody, RequestBody, decode_results, encode_ops};
+use futures_util::future::{Either, join_all, select};
+use parking_lot::RwLock;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Longest time a call may be given; only keeps the arithmetic of deadlines sound.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// An unanswered attempt says something about the node only if it waited this long.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+
+/// What all clones of a client share.
+pub(crate) struct Inner<N> {
+    pub(crate) net: N,
+    view: RwLock<Arc<View>>,
+    shards: OnceLock<Vec<ShardState>>,
+    /// When the map was last asked for; held while asking.
+    pub(crate) refreshing: tokio::sync::Mutex<Option<Instant>>,
+    closed: AtomicBool,
+}
+
+/// What the client keeps for a shard, whatever the map says.
+#[derive(Default)]
+pub(crate) struct ShardState {
+    seen: Seen,
+    sessions: Arc<Sessions>,
+}
+
+/// Why a request ended without an answer.
+pub(crate) enum Stop {
+    /// Never applied; its session is of no use.
+    Reopen,
+    Report(Error),
+}
+
+/// The answer to one request.
+struct Answered {
+    results: Vec<OpResult>,
+    token: Token,
+    age_ms: Option<u32>,
+    served_by: NodeName,
+}
+
+impl<N: Net> Inner<N> {
+    pub(crate) fn new(net: N) -> Self {
+        Self {
+            net,
+            view: RwLock::default(),
+            shards: OnceLock::new(),
+            refreshing: tokio::sync::Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+
+    /// Refuses everything from here on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn deadline(&self, timeout: Duration) -> Instant {
+        self.net.now() + timeout.min(TIMEOUT_MAX)
+    }
+
+    /// Takes a map over if it is newer. One that cannot be routed by is refused.
+    pub(crate) fn adopt(&self, map: Map) -> Result<()> {
+        let in_order = map.shards.iter().enumerate().all(|(i, s)| s.id.0 as usize == i);
+        let states = || map.shards.iter().map(|_| ShardState::default()).collect();
+        if map.shards.is_empty() || !in_order {
+            return Err(Error::new(Code::Internal, "a map without shards, or not in their order"));
+        }
+        if self.shards.get_or_init(states).len() != map.shards.len() {
+            let message = "a map with another number of shards: it is of another cluster";
+            return Err(Error::new(Code::Internal, message));
+        }
+        let mut view = self.view.write();
+        if view.map.shards.is_empty() || map.epoch > view.map.epoch {
+            *view = Arc::new(View::new(Arc::new(map), &view));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn state(&self, shard: ShardId) -> Result<&ShardState> {
+        let state = self.shards.get().and_then(|shards| shards.get(shard.0 as usize));
+        state.ok_or_else(|| Error::new(Code::Internal, format!("no shard {shard} in the map")))
+    }
+
+    /// One result for each operation, in order.
+    pub(crate) async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer>> {
+        let deadline = self.deadline(options.timeout);
+        let count = ops.len();
+        let all = |error: Error| vec![Err(error); count];
+        if ops.is_empty() {
+            return vec![];
+        }
+        let view = match self.ensure_map(options.retry, deadline).await {
+            Ok(view) => view,
+            Err(error) => return all(error),
+        };
+        let shards = view.map.shards.len() as u16;
+        if options.atomic {
+            let checked = ops.iter().try_for_each(Op::check);
+            if let Err(error) = checked.and_then(|()| check_atomic(&ops, shards)) {
+                return all(error);
+            }
+        }
+        let mut answers: Vec<Option<Result<OpAnswer>>> =
+            ops.iter().map(|op| op.check().err().map(Err)).collect();
+        let fit = ops.into_iter().enumerate().filter(|(place, _)| answers[*place].is_none());
+        let groups = split(fit.collect::<Vec<_>>(), shards);
+        let parts = groups.into_iter().map(|g| self.group(g.shard, g.chunks, options, deadline));
+        for (place, answer) in join_all(parts).await.into_iter().flatten() {
+            answers[place] = Some(answer);
+        }
+        let missing = || Err(Error::new(Code::Internal, "an operation without an answer"));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+    }
+
+    /// The requests of one shard, one after the other.
+    async fn group(
+        &self,
+        shard: ShardId,
+        chunks: Vec<Chunk>,
+        options: &CallOptions,
+        deadline: Instant,
+    ) -> Vec<(usize, Result<OpAnswer>)> {
+        let mut left: VecDeque<Chunk> = chunks.into();
+        let mut answers = vec![];
+        while let Some(mut chunk) = left.pop_front() {
+            let is_write = chunk.ops.iter().any(Op::is_write);
+            match self.request(shard, &chunk.ops, is_write, options, deadline).await {
+                Ok(answered) => {
+                    let results = answered.results.iter();
+                    for ((place, op), result) in chunk.places.iter().zip(&chunk.ops).zip(results) {
+                        answers.push((*place, answer(op, result, &answered)));
+                    }
+                }
+                // The values together are larger than a frame, which only the node could know.
+                Err(error)
+                    if error.code == Code::BatchTooLarge
+                        && !is_write
+                        && !options.atomic
+                        && chunk.ops.len() > 1 =>
+                {
+                    let half = chunk.ops.len() / 2;
+                    let (ops, places) = (chunk.ops.split_off(half), chunk.places.split_off(half));
+                    left.push_front(Chunk { places, ops });
+                    left.push_front(chunk);
+                }
+                Err(error) => {
+                    answers.extend(chunk.places.iter().map(|place| (*place, Err(error.clone()))))
+                }
+            }
+        }
+        answers
+    }
+
+    async fn request(
+        &self,
+        shard: ShardId,
+        ops: &[Op],
+        is_write: bool,
+        options: &CallOptions,
+        deadline: Instant,
+    ) -> Result<Answered> {
+        let state = self.state(shard)?;
+        let view = self.view();
+        let level = self.read_level(shard, options, &view)?;
+        let want = want(is_write, view.map.strategy, options);
+        let (encoded, count) = (encode_ops(ops), ops.len());
+        let kv = |dedup| RequestBody::Kv(Kv { shard, ops: encoded.clone(), level, dedup });
+        let reply = if is_write {
+            self.write(shard, state, kv, options.retry, deadline).await
+        } else {
+            self.read(shard, &want, kv(None), options.retry, deadline).await
+        };
+        let (body, node) = match reply {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.after_refusal(shard, level, &error, deadline).await;
+                return Err(error);
+            }
+        };
+        let answered = answered(body, count, &node).map_err(|why| malformed(is_write, &why, &node));
+        if let Ok(answered) = &answered {
+            self.saw(shard, answered.token);
+        }
+        answered
+    }
+
+    /// A write: under a session, so that it may be repeated, or once and without.
+    async fn write(
+        &self,
+        shard: ShardId,
+        state: &ShardState,
+        kv: impl Fn(Option<crate::types::SessionSeq>) -> RequestBody,
+        retry: bool,
+        deadline: Instant,
+    ) -> Result<(ReplyBody, Arc<Node>)> {
+        let mut core = Core::new(Kind::Write, retry, deadline);
+        loop {
+            let ticket = match retry {
+                true => Some(self.ticket(shard, state, deadline).await?),
+                false => None,
+            };
+            let dedup = ticket.as_ref().map(Ticket::seq);
+            match self.drive(shard, &Want::Leader, &mut core, &kv(dedup)).await {
+                Ok(reply) => return Ok(reply),
+                Err(Stop::Report(error)) => return Err(error),
+                Err(Stop::Reopen) => {
+                    if let Some(seq) = dedup {
+                        state.sessions.expired(seq.session);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn read(
+        &self,
+        shard: ShardId,
+        want: &Want,
+        body: RequestBody,
+        retry: bool,
+        deadline: Instant,
+    ) -> Result<(ReplyBody, Arc<Node>)> {
+        let kind = if matches!(want, Want::Only(_)) { Kind::PinnedRead } else { Kind::Read };
+        let mut core = Core::new(kind, retry, deadline);
+        match self.drive(shard, want, &mut core, &body).await {
+            Ok(reply) => Ok(reply),
+            Err(Stop::Report(error)) => Err(error),
+            Err(Stop::Reopen) => Err(Error::new(Code::Internal, "a read has no session")),
+        }
+    }
+
+    /// A sequence for one write; opens a session if none has room.
+    async fn ticket(
+        &self,
+        shard: ShardId,
+        state: &ShardState,
+        deadline: Instant,
+    ) -> Result<Ticket> {
+        let sessions = &state.sessions;
+        let full = || Error::new(Code::Overloaded, "too many writes of this client are in flight");
+        loop {
+            if let Some(ticket) = sessions.take() {
+                return Ok(ticket);
+            }
+            if !sessions.may_open() {
+                self.within(deadline, sessions.room()).await.ok_or_else(full)?;
+                continue;
+            }
+            let Some(_opening) = self.within(deadline, sessions.opening.lock()).await else {
+                return Err(Error::new(Code::DeadlineExceeded, "no session opened in time"));
+            };
+            if let Some(ticket) = sessions.take() {
+                return Ok(ticket);
+            }
+            if !sessions.may_open() {
+                continue;
+            }
+            // An entry without effect: it may be repeated like a read.
+            let body = RequestBody::OpenSession { shard };
+            match self.read(shard, &Want::Leader, body, true, deadline).await? {
+                (ReplyBody::Session(id), _) => sessions.opened(id),
+                (_, node) => return Err(malformed(false, "not a session", &node)),
+            }
+        }
+    }
+
+    /// Attempts a request until it is answered or over.
+    async fn drive(
+        &self,
+        shard: ShardId,
+        want: &Want,
+        core: &mut Core,
+        body: &RequestBody,
+    ) -> Result<(ReplyBody, Arc<Node>), Stop> {
+        let mut tried: Vec<NodeName> = vec![];
+        let mut to: Option<NodeName> = None;
+        let mut map_asked = false;
+        loop {
+            let start = self.net.now();
+            if start >= core.deadline() {
+                return Err(Stop::Report(core.expire()));
+            }
+            if self.closed.load(Ordering::Relaxed) {
+                let closed = Error::new(Code::Unreachable, "this client was closed");
+                return Err(stop(core.on(Failure::NotSent(closed), core.deadline(), 0.0)));
+            }
+            let view = self.view();
+            let random = (rand::random(), rand::random());
+            let Some(node) = view.choose(shard, want, to.as_ref(), &tried, start, random) else {
+                if std::mem::replace(&mut map_asked, true) {
+                    return Err(Stop::Report(nobody(shard, want)));
+                }
+                self.try_refresh(core.deadline()).await;
+                continue;
+            };
+            let until = core.attempt_until(start);
+            let outcome = {
+                let _in_flight = node.health.begin();
+                self.net.exchange(&node.target, body.clone(), until).await
+            };
+            let end = self.net.now();
+            let failure = match outcome {
+                Ok(reply) => {
+                    let choice = *want != Want::Leader;
+                    node.health.answered(end, choice.then(|| end - start));
+                    if !choice {
+                        view.set_leader(shard, &node.target.name);
+                    }
+                    return Ok((reply, node));
+                }
+                Err(failure) => failure,
+            };
+            learn(&view, shard, want, &node, &failure, end, end - start);
+            tried.push(node.target.name.clone());
+            match core.on(failure, end, rand::random()) {
+                Next::Again(again) => {
+                    if again.refresh {
+                        self.try_refresh(core.deadline()).await;
+                    }
+                    if !again.wait.is_zero() {
+                        tried.clear();
+                        self.net.sleep_until(self.net.now() + again.wait).await;
+                    }
+                    to = again.to;
+                }
+                over => return Err(stop(over)),
+            }
+        }
+    }
+
+    pub(crate) fn read_level(
+        &self,
+        shard: ShardId,
+        options: &CallOptions,
+        view: &View,
+    ) -> Result<ReadLevel> {
+        Ok(match options.level {
+            Level::Linearizable => ReadLevel::Linearizable,
+            Level::Local { max_staleness_ms } => ReadLevel::Local { max_staleness_ms },
+            Level::Session => {
+                let current = view.map.shards.get(shard.0 as usize).map(|s| s.incarnation);
+                let after = options.after.filter(|token| token.shard == shard);
+                self.state(shard)?.seen.level(after, current.unwrap_or_default())
+            }
+        })
+    }
+
+    /// A reply of a shard carried this token.
+    pub(crate) fn saw(&self, shard: ShardId, token: Token) {
+        if let (Ok(state), true) = (self.state(shard), token.shard == shard) {
+            state.seen.saw(token);
+        }
+    }
+
+    /// Forgets a lineage that a shard declared lost.
+    pub(crate) async fn after_refusal(
+        &self,
+        shard: ShardId,
+        level: ReadLevel,
+        error: &Error,
+        deadline: Instant,
+    ) {
+        if let (Code::TokenLost, ReadLevel::Session { incarnation, .. }) = (error.code, level) {
+            if let Ok(state) = self.state(shard) {
+                state.seen.lost(incarnation);
+            }
+            // The next read goes by the lineage in the map; without a newer map it is refused again.
+            self.try_refresh(deadline).await;
+        }
+    }
+
+    /// Waits for something, at most until the deadline.
+    pub(crate) async fn within<F: Future>(&self, deadline: Instant, what: F) -> Option<F::Output> {
+        let end = pin!(self.net.sleep_until(deadline));
+        match select(pin!(what), end).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+/// What a failure says about the node and the leader.
+fn learn(
+    view: &View,
+    shard: ShardId,
+    want: &Want,
+    node: &Node,
+    failure: &Failure,
+    now: Instant,
+    waited: Duration,
+) {
+    match failure {
+        Failure::NotSent(error) if error.code != Code::Unreachable => {}
+        Failure::TimedOut if waited < SUSPECT_AFTER => {}
+        Failure::NotSent(_) | Failure::Lost(_) | Failure::TimedOut => node.health.failed(now),
+        // Asked again at once it would say the same; others may serve.
+        Failure::Refused(error) if error.code == Code::NotReady && *want != Want::Leader => {
+            node.health.failed(now)
+        }
+        Failure::Refused(error) => {
+            node.health.answered(now, None);
+            if let (Code::NotLeader, Some(hint)) = (error.code, &error.hint) {
+                view.set_leader(shard, hint);
+            }
+        }
+    }
+}
+
+fn stop(next: Next) -> Stop {
+    match next {
+        Next::Report(error) => Stop::Report(error),
+        Next::Reopen => Stop::Reopen,
+        Next::Again(_) => Stop::Report(Error::new(Code::DeadlineExceeded, "no time is left")),
+    }
+}
+
+fn nobody(shard: ShardId, want: &Want) -> Error {
+    match want {
+        Want::Only(name) => Error::new(Code::NotFound, format!("no node {name} in the map")),
+        _ => Error::new(Code::Unreachable, format!("the map names no node for {shard}")),
+    }
+}
+
+fn answered(body: ReplyBody, count: usize, node: &Node) -> Result<Answered, String> {
+    let ReplyBody::Kv(KvReply { results, token, age_ms }) = body else {
+        return Err("another kind of answer".into());
+    };
+    let results = decode_results(&results).map_err(|error| error.message)?;
+    if results.len() != count {
+        return Err(format!("{} results for {count} operations", results.len()));
+    }
+    Ok(Answered { results, token, age_ms, served_by: node.target.name.clone() })
+}
+
+/// A node answered, but not in a way we understand. A write then has taken effect or not.
+pub(crate) fn malformed(is_write: bool, why: &str, node: &Node) -> Error {
+    let code = if is_write { Code::Unknown } else { Code::Internal };
+    Error::new(code, format!("{} sent an answer that does not fit: {why}", node.target.name))
+}
+
+fn answer(op: &Op, result: &OpResult, answered: &Answered) -> Result<OpAnswer> {
+    if let OpResult::Failed(code) = result {
+        return Err(Error::new(*code, failed(*code, op)));
+    }
+    Ok(OpAnswer {
+        result: result.clone(),
+        token: answered.token,
+        served_by: answered.served_by.clone(),
+        age_ms: answered.age_ms,
+    })
+}
+
+fn failed(code: Code, op: &Op) -> String {
+    let key = op.key().escape_ascii();
+    match code {
+        Code::NotAnInteger => format!("the value of `{key}` is not a 64-bit decimal integer"),
+        Code::IntegerOverflow => format!("`{key}` would leave the range of a 64-bit integer"),
+        Code::ValueTooLong => format!(
+            "the value of `{key}` would be longer than {} bytes",
+            crate::types::limits::VALUE_BYTES_MAX
+        ),
+        Code::Corrupt => format!("the stored record of `{key}` failed its checksum"),
+        _ => format!("the operation on `{key}` was refused"),
+    }
+}
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;

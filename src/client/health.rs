@@ -1,0 +1,161 @@
+//! What the client has seen of a node: latency, requests in flight, recent failures. And the choice
+//! between nodes that may all answer: pick of two.
+
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Weight of one measurement in the moving average.
+const EWMA_WEIGHT: f64 = 0.1;
+/// A latency that was not measured for this long counts half, so that a node that was slow once is
+/// tried again.
+const HALF_LIFE: Duration = Duration::from_secs(5);
+/// How long a node that did not answer is asked only if nobody else can be; doubles with each failure.
+const SUSPECT_MIN: Duration = Duration::from_millis(100);
+/// Longest suspicion.
+const SUSPECT_MAX: Duration = Duration::from_secs(3);
+
+/// Measured by requests, read by the choice of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    in_flight: AtomicU32,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    ewma_us: f64,
+    measured: Option<Instant>,
+    failures: u32,
+    suspect_until: Option<Instant>,
+}
+
+impl Health {
+    /// Counts a request in flight until the guard is dropped.
+    pub(crate) fn begin(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self)
+    }
+
+    /// A node answered. Only reads bring a latency: a write waits for a disk, wherever it goes.
+    pub(crate) fn answered(&self, now: Instant, latency: Option<Duration>) {
+        let mut seen = self.seen.lock();
+        seen.failures = 0;
+        seen.suspect_until = None;
+        if let Some(latency) = latency {
+            seen.ewma_us = average(seen.ewma_us, seen.measured, latency);
+            seen.measured = Some(now);
+        }
+    }
+
+    /// A node did not answer, or could not be reached.
+    pub(crate) fn failed(&self, now: Instant) {
+        let mut seen = self.seen.lock();
+        let wait = SUSPECT_MIN.saturating_mul(1 << seen.failures.min(8)).min(SUSPECT_MAX);
+        seen.failures = seen.failures.saturating_add(1);
+        seen.suspect_until = Some(now + wait);
+    }
+
+    /// True while others are to be asked first.
+    pub(crate) fn suspect(&self, now: Instant) -> bool {
+        self.seen.lock().suspect_until.is_some_and(|until| now < until)
+    }
+
+    /// The lower the better.
+    pub(crate) fn score(&self, now: Instant) -> f64 {
+        let seen = *self.seen.lock();
+        let idle = seen.measured.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        score(seen.ewma_us, idle, self.in_flight.load(Ordering::Relaxed))
+    }
+}
+
+/// One request in flight.
+pub(crate) struct InFlight<'a>(&'a Health);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn average(ewma_us: f64, measured: Option<Instant>, latency: Duration) -> f64 {
+    let latency_us = latency.as_secs_f64() * 1e6;
+    match measured {
+        None => latency_us,
+        Some(_) => ewma_us + EWMA_WEIGHT * (latency_us - ewma_us),
+    }
+}
+
+/// Expected wait: what a request takes there, times the requests in front, counting this one.
+fn score(ewma_us: f64, idle: Duration, in_flight: u32) -> f64 {
+    let faded = ewma_us * 0.5f64.powf(idle.as_secs_f64() / HALF_LIFE.as_secs_f64());
+    (faded + 1.0) * (f64::from(in_flight) + 1.0)
+}
+
+/// Takes two of `scores` at random (`a`, `b`: any random numbers) and returns the position of the
+/// better one. Choosing the best of all would send everybody to the same node at once.
+pub(crate) fn pick_of_two(scores: &[f64], a: u32, b: u32) -> Option<usize> {
+    let count = scores.len();
+    if count < 2 {
+        return count.checked_sub(1);
+    }
+    let first = a as usize % count;
+    let second = (first + 1 + b as usize % (count - 1)) % count;
+    Some(if scores[second] < scores[first] { second } else { first })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_different_nodes_are_compared_and_the_better_one_wins() {
+        assert_eq!(pick_of_two(&[], 3, 4), None);
+        assert_eq!(pick_of_two(&[9.0], 3, 4), Some(0));
+        let scores = [3.0, 1.0, 2.0];
+        let mut wins = [0; 3];
+        for a in 0..3 {
+            for b in 0..2 {
+                wins[pick_of_two(&scores, a, b).unwrap()] += 1;
+            }
+        }
+        // Each pair is drawn twice: the best wins both of its pairs, the worst none.
+        assert_eq!(wins, [0, 4, 2]);
+    }
+
+    #[test]
+    fn slow_busy_and_silent_nodes_score_worse() {
+        let zero = Duration::ZERO;
+        assert!(score(100.0, zero, 0) < score(200.0, zero, 0));
+        assert!(score(100.0, zero, 0) < score(100.0, zero, 3));
+        assert!(score(200.0, HALF_LIFE * 2, 0) < score(100.0, zero, 0), "old slowness fades");
+    }
+
+    #[test]
+    fn suspicion_grows_ends_and_is_lifted_by_an_answer() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(!health.suspect(now));
+        health.failed(now);
+        assert!(health.suspect(now) && !health.suspect(now + SUSPECT_MIN));
+        health.failed(now);
+        assert!(health.suspect(now + SUSPECT_MIN));
+        for _ in 0..50 {
+            health.failed(now);
+        }
+        assert!(!health.suspect(now + SUSPECT_MAX));
+        health.answered(now, None);
+        assert!(!health.suspect(now));
+    }
+
+    #[test]
+    fn the_average_follows_slowly_and_in_flight_is_counted() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.answered(now, Some(Duration::from_micros(1_000)));
+        health.answered(now, Some(Duration::from_micros(2_000)));
+        assert!((health.score(now) - 1_101.0).abs() < 1e-6);
+        let guard = health.begin();
+        assert!((health.score(now) - 2_202.0).abs() < 1e-6);
+        drop(guard);
+        assert!((health.score(now) - 1_101.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,287 @@
+//! Makes this node's copies what the metadata says: creates and opens them, starts new groups, adds the
+//! learners that placement lists, and lifts the boot fence.
+//!
+//! Every step is repeatable and conditional, so a crash anywhere is an ordinary restart. The agent never
+//! decides where a copy belongs; `core` did.
+
+use super::core::{ClusterState, CopyPlacement, MetaCommand, ShardPlacement};
+use super::registry::{LocalCopy, Registry};
+use super::view::StateView;
+use crate::raft::{self, Group, GroupSpec, Host};
+use crate::shard::{self, Clock, Shard};
+use crate::storage::wal::Wal;
+use crate::types::{Code, DiskId, Error, GroupId, NodeId, Result};
+use crate::wire::client::Role;
+use crate::wire::codec;
+use crate::wire::peer::FormationRecord;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often placement and membership are compared when nothing announces a change.
+const RECONCILE_EVERY: Duration = Duration::from_millis(200);
+/// How long one attempt to confirm the metadata may take.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the log keeps about a copy: it exists, for this disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct CopyRecord {
+    raft_id: u64,
+    disk: DiskId,
+}
+
+/// What the agent works with.
+pub struct Agent {
+    /// This node.
+    pub node: NodeId,
+    /// The disk its data lies on.
+    pub disk: DiskId,
+    /// The node's data folder.
+    pub data_dir: PathBuf,
+    /// The log shared by all groups.
+    pub wal: Wal,
+    /// All groups of this node.
+    pub host: Host,
+    /// What is known of the cluster.
+    pub view: StateView,
+    /// The copies held here.
+    pub registry: Registry,
+    /// Where stamps come from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Agent {
+    /// Opens this node's metadata copy, creating it the first time.
+    pub async fn open_metadata(&self) -> Result<Group> {
+        let (logic, state) = super::MetaLogic::new();
+        let group = self.open(GroupId::META, self.node.0, "meta", Box::new(logic)).await?;
+        self.view.set_state(state);
+        Ok(group)
+    }
+
+    /// Runs until a copy cannot be opened; returns why. Everything else is tried again.
+    pub async fn run(self: Arc<Self>, meta: Group) -> Error {
+        let mut changed = self.view.watch();
+        let mut confirmed = false;
+        loop {
+            if let Err(error) = self.open_copies().await {
+                return error;
+            }
+            confirmed = confirmed || self.confirm(&meta).await;
+            if confirmed {
+                self.lift_fences();
+            }
+            self.reconcile_metadata(&meta).await;
+            for (_, copy) in self.registry.all() {
+                self.reconcile_shard(&copy).await;
+            }
+            match &mut changed {
+                Some(changed) => {
+                    let _ = tokio::time::timeout(RECONCILE_EVERY, changed.changed()).await;
+                }
+                None => tokio::time::sleep(RECONCILE_EVERY).await,
+            }
+        }
+    }
+
+    /// One linearizable metadata read: from here on the copy ids and incarnations known are the valid ones.
+    async fn confirm(&self, meta: &Group) -> bool {
+        let state = self.view.state();
+        if state.is_formed() && meta.read_barrier(Instant::now() + CONFIRM_TIMEOUT).await.is_ok() {
+            tracing::info!(epoch = self.view.state().epoch, "metadata confirmed by a quorum");
+            return true;
+        }
+        false
+    }
+
+    /// Lets each copy that the confirmed metadata lists answer; a lone voter first applies an entry of
+    /// its own term, which its read barrier proves.
+    fn lift_fences(&self) {
+        let state = self.view.state();
+        for (id, copy) in self.registry.all() {
+            let Some(placed) = state.shard(id) else { continue };
+            let listed = placed.incarnation == copy.incarnation
+                && placed.copies.iter().any(|c| c.id == copy.copy && c.node == self.node);
+            if copy.is_serving() || !listed {
+                continue;
+            }
+            let lone = placed.copies.iter().filter(|c| c.voter).all(|c| c.id == copy.copy);
+            tokio::spawn(async move {
+                let deadline = Instant::now() + CONFIRM_TIMEOUT;
+                if !lone || copy.shard.group().read_barrier(deadline).await.is_ok() {
+                    copy.serve();
+                }
+            });
+        }
+    }
+
+    /// Creates and opens every copy that the metadata gives to this node and disk.
+    async fn open_copies(&self) -> Result<()> {
+        let state = self.view.state();
+        for placed in &state.shards {
+            let mine = placed.copies.iter().find(|c| c.node == self.node && c.disk == self.disk);
+            let Some(copy) = mine else { continue };
+            if self.registry.get(placed.id).is_none() {
+                self.open_copy(placed, *copy).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_copy(&self, placed: &ShardPlacement, copy: CopyPlacement) -> Result<()> {
+        let group_id = GroupId::of(placed.id, placed.incarnation);
+        let folder = format!("copies/{}", copy.id);
+        let logic = shard::logic(placed.id, placed.incarnation);
+        let group = self.open(group_id, copy.id.0, &folder, logic).await?;
+        let shard = Shard::start(placed.id, placed.incarnation, group, self.clock.clone());
+        let dir = self.data_dir.join(folder);
+        self.registry.insert(placed.id, LocalCopy::new(shard, copy.id, placed.incarnation, dir));
+        Ok(())
+    }
+
+    /// Opens the group of a copy. The copy is recorded in the log before its folder exists, so a folder
+    /// without a record means that the log lost what it had acknowledged.
+    async fn open(
+        &self,
+        group: GroupId,
+        raft_id: u64,
+        folder: &str,
+        logic: Box<dyn raft::Logic>,
+    ) -> Result<Group> {
+        let dir = self.data_dir.join(folder);
+        let record = CopyRecord { raft_id, disk: self.disk };
+        match self.wal.groups().into_iter().find(|(id, _)| *id == group) {
+            Some((_, body)) => {
+                let found: CopyRecord = codec::decode(&body).map_err(|e| corrupt(group, &e))?;
+                if found != record {
+                    return Err(corrupt(group, &format!("recorded as {found:?}, not {record:?}")));
+                }
+            }
+            None if dir.exists() => {
+                return Err(corrupt(group, &"its folder exists, but the log does not know it"));
+            }
+            None => self.record_copy(group, codec::encode(&record).into()).await?,
+        }
+        let spec = GroupSpec { group, raft_id, dir, logic };
+        self.host
+            .open(spec)
+            .await
+            .map_err(|e| Error::new(Code::Corrupt, format!("cannot open the copy of {group}: {e}")))
+    }
+
+    async fn record_copy(&self, group: GroupId, body: Bytes) -> Result<()> {
+        let (done, durable) = tokio::sync::oneshot::channel();
+        self.wal.group(group).create(
+            body,
+            Box::new(move |result| {
+                let _ = done.send(result);
+            }),
+        );
+        match durable.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::new(Code::Corrupt, error.to_string())),
+            Err(_) => Err(Error::new(Code::Corrupt, "the log has stopped")),
+        }
+    }
+
+    /// On the metadata leader: members that are not in the group yet follow it as learners.
+    async fn reconcile_metadata(&self, meta: &Group) {
+        let Some(formation) = self.view.formation() else { return };
+        if !meta.state().is_leader {
+            return;
+        }
+        let members = formation.members.iter().map(|m| (m.id.0, m.id));
+        add_missing_learner(meta, members).await;
+    }
+
+    /// Starts a pristine group whose only voter is this copy; on its leader, adds the learners listed.
+    async fn reconcile_shard(&self, copy: &LocalCopy) {
+        let state = self.view.state();
+        let Some(shard) = placement_of(&state, copy) else { return };
+        let group = copy.shard.group();
+        let now = group.state();
+        let voters: BTreeMap<u64, NodeId> =
+            shard.copies.iter().filter(|c| c.voter).map(|c| (c.id.0, c.node)).collect();
+        if now.last_index.is_none() && now.term == 0 {
+            if voters.keys().eq([copy.copy.0].iter())
+                && let Err(error) = group.initialize(voters).await
+            {
+                tracing::debug!(shard = %shard.id, %error, "not initialized");
+            }
+        } else if now.is_leader {
+            add_missing_learner(group, shard.copies.iter().map(|c| (c.id.0, c.node))).await;
+        }
+    }
+
+    /// Brings a formation to its end from the first primary, however often it was interrupted: everyone
+    /// joined, metadata group started, cluster formed.
+    pub async fn complete_formation(&self, meta: &Group, record: &FormationRecord) -> Result<()> {
+        let voters: BTreeMap<u64, NodeId> = record
+            .members
+            .iter()
+            .filter(|m| m.role == Role::Primary)
+            .map(|m| (m.id.0, m.id))
+            .collect();
+        if meta.state().last_index.is_none()
+            && let Err(error) = meta.initialize(voters).await
+        {
+            tracing::debug!(%error, "metadata group was started before");
+        }
+        let payload = codec::encode(&MetaCommand::Form(record.clone()));
+        match meta.propose(payload.into()).await {
+            Ok((_, replies)) => reply_of(&replies),
+            Err(error) => Err(Error::new(Code::NotReady, format!("metadata group: {error}"))),
+        }
+    }
+}
+
+/// The outcome of a metadata command.
+fn reply_of(replies: &[Bytes]) -> Result<()> {
+    let reply = replies.first().map(|bytes| codec::decode(bytes));
+    match reply {
+        Some(Ok(super::MetaReply::Done { .. })) => Ok(()),
+        Some(Ok(super::MetaReply::Refused(error))) => Err(error),
+        Some(Err(error)) => Err(Error::new(Code::Internal, error.to_string())),
+        None => Err(Error::new(Code::Internal, "a metadata entry without a reply")),
+    }
+}
+
+/// Adds the first member that is missing, on the condition that the membership is the one just read.
+/// One at a time: the next round sees the new membership.
+async fn add_missing_learner(group: &Group, wanted: impl Iterator<Item = (u64, NodeId)>) {
+    let membership = group.membership();
+    if membership.joint || membership.pos.is_none() {
+        return;
+    }
+    let known: BTreeSet<u64> =
+        membership.voters.keys().chain(membership.learners.keys()).copied().collect();
+    for (raft_id, node) in wanted.filter(|(id, _)| !known.contains(id)).take(1) {
+        match group.add_learner(membership.pos, raft_id, node).await {
+            Ok(()) => tracing::info!(raft_id, %node, "learner added"),
+            Err(error) => tracing::debug!(raft_id, %node, %error, "learner not added yet"),
+        }
+    }
+}
+
+/// The placement of a local copy, if the metadata still lists it.
+fn placement_of<'a>(state: &'a ClusterState, copy: &LocalCopy) -> Option<&'a ShardPlacement> {
+    state.shards.iter().find(|s| s.copies.iter().any(|c| c.id == copy.copy))
+}
+
+fn corrupt(group: GroupId, detail: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::Corrupt, format!("the copy of {group}: {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copy_records_keep_their_bytes() {
+        let record = CopyRecord { raft_id: 7, disk: DiskId(1) };
+        assert_eq!(codec::encode(&record), [1, 7, 1]);
+    }
+}

@@ -1,0 +1,61 @@
+//! The metadata group as a replicated state machine: decodes entries, applies them to the state, stores
+//! the state as one record and publishes it.
+//!
+//! What a command does is decided in `core`.
+
+use super::core::{ClusterState, MetaCommand};
+use crate::raft::{Effect, Logic};
+use crate::storage::{Error, Space, View, Writer};
+use crate::types::LogPos;
+use crate::wire::codec;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Key of the state in `Space::Meta`.
+const STATE_KEY: &[u8] = b"cluster";
+
+/// Applies metadata entries.
+pub struct MetaLogic {
+    state: ClusterState,
+    published: watch::Sender<Arc<ClusterState>>,
+}
+
+impl MetaLogic {
+    /// The logic, and the state it publishes after each entry.
+    pub fn new() -> (Self, watch::Receiver<Arc<ClusterState>>) {
+        let (published, watched) = watch::channel(Arc::default());
+        (Self { state: ClusterState::default(), published }, watched)
+    }
+}
+
+impl Logic for MetaLogic {
+    fn load(&mut self, view: &dyn View) -> Result<(), Error> {
+        self.state = match view.get(Space::Meta, STATE_KEY)? {
+            Some(bytes) => codec::decode(&bytes).map_err(|e| corrupt("cluster state", &e))?,
+            None => ClusterState::default(),
+        };
+        self.published.send_replace(Arc::new(self.state.clone()));
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        _pos: LogPos,
+        payload: &Bytes,
+        writer: &mut Writer<'_>,
+    ) -> Result<Effect, Error> {
+        // An entry that cannot be read was written by a newer version or is damaged. Skipping it would
+        // let this copy differ from the others, so the group stops here.
+        let command: MetaCommand =
+            codec::decode(payload).map_err(|e| corrupt("metadata entry", &e))?;
+        let reply = self.state.apply(&command);
+        writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into());
+        self.published.send_replace(Arc::new(self.state.clone()));
+        Ok(Effect { replies: vec![codec::encode(&reply).into()], digest: false })
+    }
+}
+
+fn corrupt(what: &str, error: &codec::Error) -> Error {
+    Error::Corrupt { what: what.to_owned(), detail: error.to_string() }
+}

@@ -1,0 +1,76 @@
+//! What this node knows of the cluster at any moment: the applied metadata, and before that the formation
+//! it was told to join. Read by everything that needs a name, an address or a placement.
+
+use super::core::ClusterState;
+use crate::types::{NodeId, NodeName};
+use crate::wire::peer::FormationRecord;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A shared, cheap view; clones see the same.
+#[derive(Clone, Default)]
+pub struct StateView {
+    inner: Arc<RwLock<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    formation: Option<Arc<FormationRecord>>,
+    state: Option<watch::Receiver<Arc<ClusterState>>>,
+}
+
+impl StateView {
+    /// The formation this node belongs to.
+    pub fn formation(&self) -> Option<Arc<FormationRecord>> {
+        self.inner.read().formation.clone()
+    }
+
+    /// Sets the formation; it never changes afterwards.
+    pub fn set_formation(&self, record: FormationRecord) {
+        self.inner.write().formation.get_or_insert_with(|| Arc::new(record));
+    }
+
+    /// Connects the applied metadata.
+    pub fn set_state(&self, state: watch::Receiver<Arc<ClusterState>>) {
+        self.inner.write().state = Some(state);
+    }
+
+    /// The applied metadata; unformed before the metadata group has applied anything here.
+    pub fn state(&self) -> Arc<ClusterState> {
+        self.inner.read().state.as_ref().map(|s| s.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Resolves changes of the applied metadata, once the metadata group is open.
+    pub fn watch(&self) -> Option<watch::Receiver<Arc<ClusterState>>> {
+        self.inner.read().state.clone()
+    }
+
+    /// Where a node listens: by the applied metadata, else by the formation.
+    pub fn addr(&self, node: NodeId) -> Option<String> {
+        let state = self.state();
+        if let Some(member) = state.members.get(&node) {
+            return Some(member.addr.clone());
+        }
+        let formation = self.formation()?;
+        formation.members.iter().find(|m| m.id == node).map(|m| m.addr.clone())
+    }
+
+    /// The id of the node with that name.
+    pub fn node(&self, name: &NodeName) -> Option<NodeId> {
+        if let Some((id, _)) = self.state().member(name) {
+            return Some(id);
+        }
+        let formation = self.formation()?;
+        formation.members.iter().find(|m| m.name == *name).map(|m| m.id)
+    }
+
+    /// The name of a node.
+    pub fn name(&self, node: NodeId) -> Option<NodeName> {
+        if let Some(name) = self.state().name(node) {
+            return Some(name);
+        }
+        let formation = self.formation()?;
+        formation.members.iter().find(|m| m.id == node).map(|m| m.name.clone())
+    }
+}

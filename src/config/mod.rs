@@ -1,0 +1,55 @@
+//! Settings of a node: one TOML file, then the environment, then flags; the later one wins.
+//!
+//! `setting` is the table of everything that can be set, with its default and its meaning; `layer`
+//! puts the sources on top of each other and remembers where each value came from; `file` reads TOML.
+//! Nothing here opens a data folder or a certificate.
+
+pub mod file;
+pub mod layer;
+pub mod setting;
+pub mod units;
+
+use crate::telemetry::LogFormat;
+use crate::types::NodeName;
+use crate::wire::client::Role;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use layer::{Layer, Origin, Resolved, resolve};
+pub use setting::{SETTINGS, Setting};
+
+/// Everything a node is started with, checked. `setting::SETTINGS` has the default of each field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServeSettings {
+    /// The name in the node's certificate.
+    pub name: NodeName,
+    /// Primary or replica.
+    pub role: Role,
+    /// Where the node listens (UDP).
+    pub listen: SocketAddr,
+    /// Where others reach it, `host:port`; never a wildcard address.
+    pub advertise: String,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The CA that every certificate of the cluster comes from.
+    pub ca: PathBuf,
+    /// The node's certificate.
+    pub cert: PathBuf,
+    /// The key of that certificate, readable by its owner only.
+    pub key: PathBuf,
+    /// Filter of log lines, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_level: String,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+    /// Bytes of one segment of the write-ahead log, 1 MiB to 1 GiB.
+    pub wal_segment_bytes: u64,
+    /// Between heartbeats, 10 ms to 10 s.
+    pub raft_heartbeat: Duration,
+    /// Shortest wait before an election; more than two heartbeats.
+    pub raft_election_min: Duration,
+    /// Longest wait before an election; more than the shortest.
+    pub raft_election_max: Duration,
+    /// Bytes a second at which a snapshot is sent; 0 is unlimited.
+    pub snapshot_bytes_per_s: u64,
+}

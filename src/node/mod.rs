@@ -1,0 +1,296 @@
+//! A node put together: data folder, log, endpoint, groups, data plane, control plane.
+//!
+//! Two runtimes: one drives the network and consensus, the other carries out requests. What the parts do
+//! is in their modules; here they are started in order and stopped in reverse.
+
+mod disk;
+mod formation;
+mod links;
+mod server;
+
+use crate::admin::Admin;
+use crate::admission::{self, Budget};
+use crate::cluster::{Agent, Heard, Registry, StateView};
+use crate::config::ServeSettings;
+use crate::pki::{Identity, Subject};
+use crate::raft::{self, Group, Host};
+use crate::request::Plane;
+use crate::storage::wal::{self, Wal};
+use crate::transport::Endpoint;
+use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result};
+use crate::wire::client::Role;
+use crate::wire::peer::FormationRecord;
+use disk::Disk;
+use links::PeerLinks;
+use parking_lot::{Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Threads that drive the network and consensus.
+const CONSENSUS_THREADS: usize = 2;
+/// How long a clean stop may take before what is left is abandoned (nothing acknowledged is lost by it).
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running node.
+pub(crate) struct Node {
+    name: NodeName,
+    role: Role,
+    cluster: String,
+    disk_id: DiskId,
+    disk: Mutex<Disk>,
+    wal: Wal,
+    endpoint: Endpoint,
+    view: StateView,
+    registry: Registry,
+    heard: Heard,
+    plane: Plane,
+    /// The runtime that carries out requests.
+    requests: Handle,
+    raft_options: raft::Options,
+    metadata: Arc<RwLock<Option<Group>>>,
+    started: RwLock<Option<Started>>,
+    forming: tokio::sync::Mutex<()>,
+    stopping: Arc<AtomicBool>,
+    /// Where a part reports that the node cannot go on.
+    fatal: mpsc::Sender<Error>,
+}
+
+/// What runs once the node belongs to a cluster.
+#[derive(Clone)]
+struct Started {
+    host: Host,
+    agent: Arc<Agent>,
+}
+
+/// Runs a node until SIGTERM or SIGINT, or until it must stop: then the error says why.
+pub async fn serve(settings: ServeSettings) -> Result<()> {
+    let requests = Handle::current();
+    let consensus = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONSENSUS_THREADS)
+        .thread_name("ppdb-consensus")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Code::Internal, format!("consensus runtime: {e}")))?;
+    let (fatal, failed) = mpsc::channel(8);
+    let handle = consensus.handle().clone();
+    let ran = handle.spawn(run(settings, requests, fatal, failed)).await;
+    // The runtime is not dropped here: dropping it blocks, which an async thread must not do.
+    consensus.shutdown_background();
+    ran.unwrap_or_else(|e| Err(Error::new(Code::Internal, format!("the node panicked: {e}"))))
+}
+
+async fn run(
+    settings: ServeSettings,
+    requests: Handle,
+    fatal: mpsc::Sender<Error>,
+    mut failed: mpsc::Receiver<Error>,
+) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let node = Node::open(settings, requests, fatal).await?;
+    let joined = node.disk.lock().formation().cloned();
+    if let Some(record) = joined {
+        node.start_cluster(record).await?;
+    }
+    tracing::info!(node = %node.name, addr = %node.endpoint.local_addr(), disk = %node.disk_id, "serving");
+    tokio::spawn(node.clone().accept());
+    let ended = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        Some(error) = failed.recv() => Err(error),
+        error = node.wal.failed() => Err(Error::new(Code::Corrupt, error.to_string())),
+    };
+    match &ended {
+        Ok(()) => node.stop().await,
+        Err(error) => tracing::error!(%error, "stopping at once"),
+    }
+    ended
+}
+
+impl Node {
+    async fn open(
+        settings: ServeSettings,
+        requests: Handle,
+        fatal: mpsc::Sender<Error>,
+    ) -> Result<Arc<Self>> {
+        let identity = Identity::load(&settings.ca, &settings.cert, &settings.key)?;
+        check_name(&identity, &settings.name)?;
+        let opening = settings.clone();
+        let (disk, wal) = tokio::task::spawn_blocking(move || open_storage(&opening))
+            .await
+            .map_err(|e| Error::new(Code::Internal, e.to_string()))??;
+        let endpoint = Endpoint::server(settings.listen, &identity)
+            .map_err(|e| Error::new(Code::BadConfig, e.to_string()))?;
+        let (view, registry, heard) = (StateView::default(), Registry::default(), Heard::default());
+        let metadata = Arc::new(RwLock::new(None));
+        let stopping = Arc::new(AtomicBool::new(false));
+        Ok(Arc::new_cyclic(|me: &Weak<Node>| {
+            let admin = Admin {
+                name: settings.name.clone(),
+                disk: disk.id(),
+                started: Instant::now(),
+                view: view.clone(),
+                registry: registry.clone(),
+                heard: heard.clone(),
+                metadata: metadata.clone(),
+                wal: wal.clone(),
+                former: Arc::new(formation::NodeFormer(me.clone())),
+                stopping: stopping.clone(),
+            };
+            let plane = Plane {
+                name: settings.name.clone(),
+                view: view.clone(),
+                registry: registry.clone(),
+                budget: Budget::new(admission::Options::default()),
+                commands: Arc::new(admin),
+            };
+            Node {
+                name: settings.name.clone(),
+                role: settings.role,
+                cluster: identity.principal().cluster.clone(),
+                disk_id: disk.id(),
+                disk: Mutex::new(disk),
+                wal,
+                endpoint,
+                view,
+                registry,
+                heard,
+                plane,
+                requests,
+                raft_options: raft_options(&settings),
+                metadata,
+                started: RwLock::new(None),
+                forming: tokio::sync::Mutex::new(()),
+                stopping,
+                fatal,
+            }
+        }))
+    }
+
+    /// Starts what a member of a cluster runs: its groups, and the agent that keeps them as placed.
+    async fn start_cluster(self: &Arc<Self>, record: FormationRecord) -> Result<()> {
+        let me = record.members.iter().find(|m| m.name == self.name).map(|m| m.id);
+        let id: NodeId = me.ok_or_else(|| {
+            Error::new(Code::Corrupt, format!("the data folder's formation lacks {}", self.name))
+        })?;
+        self.view.set_formation(record.clone());
+        let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
+        let host = Host::new(self.wal.clone(), Arc::new(links), self.raft_options.clone());
+        let agent = Arc::new(Agent {
+            node: id,
+            disk: self.disk_id,
+            data_dir: self.disk.lock().dir().to_owned(),
+            wal: self.wal.clone(),
+            host: host.clone(),
+            view: self.view.clone(),
+            registry: self.registry.clone(),
+            clock: Arc::new(self.heard.clone()),
+        });
+        let meta = agent.open_metadata().await?;
+        *self.metadata.write() = Some(meta.clone());
+        *self.started.write() = Some(Started { host, agent: agent.clone() });
+        let (fatal, stopping) = (self.fatal.clone(), self.stopping.clone());
+        tokio::spawn(async move {
+            let error = agent.run(meta).await;
+            if !stopping.load(Ordering::Acquire) {
+                let _ = fatal.send(error).await;
+            }
+        });
+        let first =
+            record.members.iter().filter(|m| m.role == Role::Primary).map(|m| &m.name).min();
+        if first == Some(&self.name) {
+            tokio::spawn(self.clone().complete_formation(Arc::new(record)));
+        }
+        Ok(())
+    }
+
+    fn host(&self) -> Option<Host> {
+        self.started.read().as_ref().map(|s| s.host.clone())
+    }
+
+    fn agent(&self) -> Option<Arc<Agent>> {
+        self.started.read().as_ref().map(|s| s.agent.clone())
+    }
+
+    /// A clean stop: no new requests, connections told, everything applied flushed.
+    async fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let orderly = async {
+            self.endpoint.close("the node is stopping").await;
+            if let Some(host) = self.host() {
+                host.shutdown().await;
+            }
+        };
+        match tokio::time::timeout(STOP_TIMEOUT, orderly).await {
+            Ok(()) => tracing::info!("stopped"),
+            Err(_) => tracing::warn!("stopped without flushing everything; the log has it"),
+        }
+    }
+}
+
+/// The data folder and the log in it. Blocks.
+fn open_storage(settings: &ServeSettings) -> Result<(Disk, Wal)> {
+    let disk = Disk::open(&settings.data_dir)?;
+    let options =
+        wal::Options { segment_bytes: settings.wal_segment_bytes, ..wal::Options::default() };
+    let wal = Wal::open(&settings.data_dir.join("wal"), options)
+        .map_err(|e| Error::new(Code::Corrupt, e.to_string()))?;
+    Ok((disk, wal))
+}
+
+fn raft_options(settings: &ServeSettings) -> raft::Options {
+    raft::Options {
+        heartbeat_ms: settings.raft_heartbeat.as_millis() as u64,
+        election_min_ms: settings.raft_election_min.as_millis() as u64,
+        election_max_ms: settings.raft_election_max.as_millis() as u64,
+        snapshot_bytes_per_s: settings.snapshot_bytes_per_s,
+        ..raft::Options::default()
+    }
+}
+
+/// A node serves under the name in its certificate, or not at all.
+fn check_name(identity: &Identity, name: &NodeName) -> Result<()> {
+    match &identity.principal().subject {
+        Subject::Node(certified) if certified == name => Ok(()),
+        Subject::Node(certified) => Err(Error::new(
+            Code::BadCertificate,
+            format!("the certificate is for node {certified}, the settings say {name}"),
+        )),
+        Subject::User(user) => Err(Error::new(
+            Code::BadCertificate,
+            format!(
+                "the certificate is for user {user}; a node needs `ppdb cert issue node {name}`"
+            ),
+        )),
+    }
+}
+
+/// The signals that ask for a clean stop.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| {
+            signal(kind).map_err(|e| Error::new(Code::Internal, format!("signal handler: {e}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Takes connections and hands each stream to whom its class is for.
+//!
+//! Peer streams stay on the runtime that drives consensus; requests of clients run on the other one, so
+//! that slow reads cannot start an election. Nothing is decided here.
+
+use super::Node;
+use crate::pki::{Principal, Subject};
+use crate::transport::{Connection, FrameReceiver, FrameSender, StreamClass};
+use crate::types::{Code, Error, NodeId, limits};
+use crate::wire::codec;
+use crate::wire::peer::{self, NodeAnswer, NodeCall};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::Semaphore;
+
+/// Requests of one stream worked on at a time; the stream is not read further meanwhile.
+const STREAM_REQUESTS_MAX: usize = limits::CONCURRENT_REQUESTS_MAX;
+
+impl Node {
+    /// Accepts until the endpoint closes.
+    pub(super) async fn accept(self: Arc<Self>) {
+        while let Some(connection) = self.endpoint.accept().await {
+            tokio::spawn(self.clone().serve_connection(connection));
+        }
+    }
+
+    async fn serve_connection(self: Arc<Self>, connection: Connection) {
+        loop {
+            let (class, sender, receiver) = match connection.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(remote = %connection.remote_addr(), %error, "connection over");
+                    return;
+                }
+            };
+            let node = self.clone();
+            let who = connection.principal().clone();
+            match class {
+                StreamClass::Client => {
+                    self.requests.spawn(node.serve_client(who, sender, receiver));
+                }
+                StreamClass::Node => {
+                    tokio::spawn(node.serve_node_calls(who, sender, receiver));
+                }
+                StreamClass::Urgent | StreamClass::Append => {
+                    tokio::spawn(node.serve_peer(who, receiver));
+                }
+                StreamClass::Snapshot => {
+                    tokio::spawn(async move {
+                        if let (Some(from), Some(host)) = (node.peer_id(&who), node.host()) {
+                            host.deliver_snapshot(from, sender, receiver).await;
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn serve_client(
+        self: Arc<Self>,
+        who: Principal,
+        sender: FrameSender,
+        mut receiver: FrameReceiver,
+    ) {
+        let room = Arc::new(Semaphore::new(STREAM_REQUESTS_MAX));
+        let who = Arc::new(who);
+        while let Some(frame) = next_frame(&mut receiver, &who).await {
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let (node, who, sender) = (self.clone(), who.clone(), sender.clone());
+            tokio::spawn(async move {
+                match node.plane.answer(&who, frame).await {
+                    Ok(reply) => {
+                        let _ = sender.send(reply).await;
+                    }
+                    Err(error) => tracing::warn!(by = ?who, %error, "frame refused"),
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn serve_peer(self: Arc<Self>, who: Principal, mut receiver: FrameReceiver) {
+        while let Some(bytes) = next_frame(&mut receiver, &who).await {
+            let frame = match peer::decode_frame(&bytes) {
+                Ok(frame) => frame,
+                Err(error) => {
+                    tracing::warn!(by = ?who, %error, "peer frame refused");
+                    return;
+                }
+            };
+            let (Some(from), Some(host)) = (self.peer_id(&who), self.host()) else { continue };
+            self.heard.note(from, frame.clock_ms);
+            for message in frame.messages {
+                host.deliver(from, message);
+            }
+        }
+    }
+
+    async fn serve_node_calls(
+        self: Arc<Self>,
+        who: Principal,
+        sender: FrameSender,
+        mut receiver: FrameReceiver,
+    ) {
+        while let Some(bytes) = next_frame(&mut receiver, &who).await {
+            let answer = match codec::decode::<NodeCall>(&bytes) {
+                Ok(call) => self.answer_node_call(call).await,
+                Err(error) => NodeAnswer::Refused(Error::new(Code::BadRequest, error.to_string())),
+            };
+            if sender.send(codec::encode(&answer).into()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answer_node_call(self: &Arc<Self>, call: NodeCall) -> NodeAnswer {
+        if self.stopping.load(Ordering::Acquire) {
+            return NodeAnswer::Refused(Error::new(Code::NotReady, "this node is stopping"));
+        }
+        match call {
+            NodeCall::Describe => NodeAnswer::Description(self.describe()),
+            NodeCall::Join(record) => match self.join(record).await {
+                Ok(()) => NodeAnswer::Joined,
+                Err(error) => NodeAnswer::Refused(error),
+            },
+        }
+    }
+
+    /// The member that a node certificate speaks for.
+    fn peer_id(&self, who: &Principal) -> Option<NodeId> {
+        match &who.subject {
+            Subject::Node(name) => self.view.node(name),
+            Subject::User(_) => None,
+        }
+    }
+}
+
+/// The next frame, or none when the stream is over; a violation is logged here.
+async fn next_frame(receiver: &mut FrameReceiver, who: &Principal) -> Option<Bytes> {
+    match receiver.recv().await {
+        Ok(frame) => frame,
+        Err(error) => {
+            tracing::debug!(by = ?who, %error, "stream over");
+            None
+        }
+    }
+}

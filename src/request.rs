@@ -1,0 +1,199 @@
+//! The spine of the data plane: one request from its frame to its reply.
+//!
+//! 1 decode, 2 deadline, 3 admission, 4 route (shard -> copy here, fence, incarnation), 5 write through the
+//! batcher or read at its level, 6 reply with token. Each step may refuse; none goes back.
+
+use crate::admission::Budget;
+use crate::cluster::{LocalCopy, Registry, StateView};
+use crate::shard;
+use crate::types::{Code, Error, NodeId, NodeName, ReadLevel, Result, ShardId, limits};
+use crate::wire::client::{
+    self, Hello, Kv, KvReply, Reply, ReplyBody, Request, RequestBody, Scan, Strategy,
+};
+use crate::wire::codec;
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Carries out commands that are not about keys; the control plane implements it.
+pub trait Commands: Send + Sync + 'static {
+    /// Carries out one command for an identity that was verified.
+    fn run(
+        &self,
+        who: crate::pki::Principal,
+        command: crate::wire::command::Command,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Result<crate::wire::command::Answer>> + Send + '_>>;
+}
+
+/// What the data plane works with.
+pub struct Plane {
+    /// This node's name.
+    pub name: NodeName,
+    /// What is known of the cluster.
+    pub view: StateView,
+    /// The copies held here.
+    pub registry: Registry,
+    /// May a request start now.
+    pub budget: Budget,
+    /// The control plane.
+    pub commands: Arc<dyn Commands>,
+}
+
+impl Plane {
+    /// Answers one frame of a client. A frame that cannot be decoded has no id to answer to: `Err` ends
+    /// the stream.
+    pub async fn answer(&self, who: &crate::pki::Principal, frame: Bytes) -> Result<Bytes> {
+        let arrived = Instant::now();
+        let request: Request = client::decode(&frame)?;
+        let id = request.id;
+        let body = self.carry_out(who, request, frame.len(), arrived).await;
+        Ok(codec::encode(&Reply { id, body }).into())
+    }
+
+    async fn carry_out(
+        &self,
+        who: &crate::pki::Principal,
+        request: Request,
+        bytes: usize,
+        arrived: Instant,
+    ) -> Result<ReplyBody> {
+        let deadline = arrived + deadline_of(request.deadline_ms);
+        match request.body {
+            RequestBody::Hello => Ok(ReplyBody::Hello(self.hello())),
+            RequestBody::Map => Ok(ReplyBody::Map(self.view.state().map())),
+            RequestBody::Command(command) => {
+                self.commands.run(who.clone(), command, deadline).await.map(ReplyBody::Command)
+            }
+            RequestBody::Kv(kv) => {
+                let _permit = self.budget.admit(bytes)?;
+                self.kv(kv, deadline).await.map(ReplyBody::Kv)
+            }
+            RequestBody::Scan(scan) => {
+                let _permit = self.budget.admit(limits::SCAN_PAGE_BYTES_MAX)?;
+                self.scan(scan, deadline).await
+            }
+            RequestBody::OpenSession { shard } => {
+                let _permit = self.budget.admit(bytes)?;
+                let copy = self.route(shard)?;
+                let opened = copy.shard.open_session(deadline).await;
+                opened.map(ReplyBody::Session).map_err(|e| self.public(shard, e))
+            }
+        }
+    }
+
+    async fn kv(&self, kv: Kv, deadline: Instant) -> Result<KvReply> {
+        let copy = self.route(kv.shard)?;
+        let ops = client::decode_ops(&kv.ops)?;
+        self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
+        if ops.iter().any(|op| op.is_write()) {
+            let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
+            let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+            return Ok(KvReply { results, token, age_ms: None });
+        }
+        self.check_level(&copy, kv.shard, kv.level)?;
+        copy.shard.read(ops, kv.level, deadline).await.map_err(|e| self.public(kv.shard, e))
+    }
+
+    async fn scan(&self, scan: Scan, deadline: Instant) -> Result<ReplyBody> {
+        let shard = scan.shard;
+        let copy = self.route(shard)?;
+        self.check_level(&copy, shard, scan.level)?;
+        let page = copy.shard.scan(scan, deadline).await;
+        page.map(ReplyBody::Scan).map_err(|e| self.public(shard, e))
+    }
+
+    /// The copy of a shard here, if there is one and its fence is lifted.
+    fn route(&self, shard: ShardId) -> Result<Arc<LocalCopy>> {
+        let state = self.view.state();
+        if !state.is_formed() {
+            let message = match self.view.formation() {
+                Some(_) => return Err(not_ready("the cluster is still forming")),
+                None => "this node belongs to no cluster; run `ppdb cluster init`",
+            };
+            return Err(Error::new(Code::NotFormed, message));
+        }
+        let placed = state
+            .shard(shard)
+            .ok_or_else(|| Error::new(Code::Moved, format!("there is no shard {shard}")))?;
+        let Some(copy) = self.registry.get(shard) else {
+            let here =
+                placed.copies.iter().any(|c| state.name(c.node).as_ref() == Some(&self.name));
+            return match here {
+                true => Err(not_ready("the copy is being opened")),
+                false => {
+                    Err(Error::new(Code::Moved, format!("{shard} has no copy on {}", self.name))
+                        .hint(state.name(placed.owner)))
+                }
+            };
+        };
+        if placed.incarnation != copy.incarnation {
+            return Err(Error::new(Code::Moved, format!("{shard} has another incarnation")));
+        }
+        match copy.is_serving() {
+            true => Ok(copy),
+            false => Err(not_ready("no metadata quorum has confirmed this node's copies yet")),
+        }
+    }
+
+    /// Every key belongs to the shard the request names, or the client's map is of another cluster.
+    fn check_shard<'a>(
+        &self,
+        shard: ShardId,
+        mut keys: impl Iterator<Item = &'a Bytes>,
+    ) -> Result<()> {
+        let shards = self.view.state().shards.len() as u16;
+        match keys.all(|key| crate::types::slots::shard_of(key, shards) == shard) {
+            true => Ok(()),
+            false => Err(Error::new(Code::CrossShard, format!("a key does not belong to {shard}"))),
+        }
+    }
+
+    /// Linearizable reads are answered by the leader, and in full replication by any primary.
+    fn check_level(&self, copy: &LocalCopy, shard: ShardId, level: ReadLevel) -> Result<()> {
+        if level != ReadLevel::Linearizable || copy.shard.group().state().is_leader {
+            return Ok(());
+        }
+        let state = self.view.state();
+        let votes = state
+            .shard(shard)
+            .is_some_and(|s| s.copies.iter().any(|c| c.id == copy.copy && c.voter));
+        match state.strategy == Strategy::Full && votes {
+            true => Ok(()),
+            false => Err(self.not_leader(shard, copy.shard.group().state().leader.map(|(_, n)| n))),
+        }
+    }
+
+    fn public(&self, shard: ShardId, error: shard::Error) -> Error {
+        match error {
+            shard::Error::NotLeader(leader) => self.not_leader(shard, leader),
+            shard::Error::Public(error) => error,
+        }
+    }
+
+    fn not_leader(&self, shard: ShardId, leader: Option<NodeId>) -> Error {
+        let hint = leader.and_then(|node| self.view.name(node));
+        Error::new(Code::NotLeader, format!("{} does not lead {shard}", self.name)).hint(hint)
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            node: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            formed: self.view.state().is_formed(),
+        }
+    }
+}
+
+fn deadline_of(deadline_ms: u32) -> Duration {
+    match deadline_ms {
+        0 => limits::DEADLINE_DEFAULT,
+        ms => Duration::from_millis(ms.into()).min(limits::DEADLINE_MAX),
+    }
+}
+
+fn not_ready(message: &str) -> Error {
+    Error::new(Code::NotReady, message).retry_after(50)
+}

@@ -1,0 +1,76 @@
+//! Lines and words: quotes as in a POSIX shell, `;` between commands, `#` before a comment. No variables,
+//! no patterns, no pipes.
+
+use crate::types::{Code, Error, Result};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+/// The words of a line; an open quote is refused. A line of blanks or a comment has none.
+pub fn words(line: &[u8]) -> Result<Vec<OsString>> {
+    let words = shlex::bytes::split(line).ok_or_else(|| {
+        Error::new(Code::BadRequest, "a quote is not closed, or a `\\` ends the line")
+    })?;
+    Ok(words.into_iter().map(OsString::from_vec).collect())
+}
+
+/// The commands of a script: parts between `;` that stand outside quotes and comments, blank ones left out.
+pub fn commands(script: &str) -> Vec<&str> {
+    let mut commands = Vec::new();
+    let (mut start, mut quote, mut escaped, mut comment) = (0, None, false, false);
+    let mut word_start = true;
+    for (at, c) in script.char_indices() {
+        let was_word_start = std::mem::replace(&mut word_start, c.is_whitespace() || c == ';');
+        if comment {
+            comment = c != '\n';
+            continue;
+        }
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (None | Some('"'), '\\') => escaped = true,
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (None, '#') if was_word_start => comment = true,
+            (None, ';') => {
+                commands.push(&script[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    commands.push(&script[start..]);
+    commands.retain(|command| !command.trim().is_empty());
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_those_of_a_shell() {
+        for (line, expected) in [
+            ("set a 'b c'", vec!["set", "a", "b c"]),
+            (r#"set a "b \" c" d\ e"#, vec!["set", "a", "b \" c", "d e"]),
+            ("set a '' # a comment", vec!["set", "a", ""]),
+            ("  ", vec![]),
+            ("get a#b", vec!["get", "a#b"]),
+        ] {
+            let expected: Vec<OsString> = expected.into_iter().map(OsString::from).collect();
+            assert_eq!(words(line.as_bytes()).unwrap(), expected, "{line}");
+        }
+        for open in ["set a 'b", "set a \"b", "set a b\\"] {
+            assert_eq!(words(open.as_bytes()).unwrap_err().code, Code::BadRequest, "{open}");
+        }
+        assert_eq!(words(b"get \xff").unwrap()[1].as_encoded_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn a_semicolon_outside_quotes_separates() {
+        assert_eq!(commands("status; get a;;"), ["status", " get a"]);
+        assert_eq!(commands("set a 'x;y'; get \"a;\\\";b\""), ["set a 'x;y'", " get \"a;\\\";b\""]);
+        assert_eq!(commands(r"set a \;b; get a"), [r"set a \;b", " get a"]);
+        assert_eq!(commands("get a # not; this\n; get b"), ["get a # not; this\n", " get b"]);
+        assert_eq!(commands("get a#b; get c"), ["get a#b", " get c"]);
+        assert!(commands(" ; ;").is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! Commands without a person: `-e "a; b"`, and lines from a pipe. The first error ends a script, because
+//! what follows was written for the case that it worked; a negative answer is no error.
+
+use super::line;
+use super::request::{self, Asked};
+use crate::cli::args::Format;
+use crate::cli::session::Session;
+use crate::cli::value::Done;
+use crate::cli::{exit, millis, output};
+use std::time::Instant;
+use tokio::io::BufReader;
+
+/// Carries out the commands of `-e`; answers the exit code of the last one that ran.
+pub async fn execute(session: &mut Session, commands: &str) -> u8 {
+    let format = output::format_or_default(session.base().output);
+    let mut code = exit::YES;
+    for command in line::commands(commands) {
+        match step(session, command.as_bytes(), format).await {
+            Step::Done(ended) => code = ended,
+            Step::Failed(ended) => return ended,
+            Step::Leave => return code,
+        }
+    }
+    code
+}
+
+/// Carries out lines from standard input; answers the exit code of the last one that ran.
+pub async fn standard_input(session: &mut Session) -> u8 {
+    let format = output::format_or_default(session.base().output);
+    let mut input = BufReader::new(tokio::io::stdin());
+    let mut code = exit::YES;
+    loop {
+        let line = match super::jsonl::next_line(&mut input).await {
+            Ok(Some(Ok(line))) => line,
+            Ok(Some(Err(error))) => return show(&Err(error.into()), format, 0.0),
+            Ok(None) | Err(_) => return code,
+        };
+        let text = line.trim_ascii();
+        if text.is_empty() || text.starts_with(b"#") {
+            continue;
+        }
+        match step(session, text, format).await {
+            Step::Done(ended) => code = ended,
+            Step::Failed(ended) => return ended,
+            Step::Leave => return code,
+        }
+    }
+}
+
+enum Step {
+    Done(u8),
+    Failed(u8),
+    Leave,
+}
+
+async fn step(session: &mut Session, command: &[u8], format: Format) -> Step {
+    let started = Instant::now();
+    let asked = match line::words(command) {
+        Ok(words) if words.is_empty() => return Step::Done(exit::YES),
+        Ok(words) => request::of_words(words),
+        Err(error) => Asked::Answer(Box::new(Err(error.into()))),
+    };
+    let (done, format) = match asked {
+        Asked::Run(cli, stand) => {
+            let format = cli.globals.output.unwrap_or(format);
+            (session.run(*cli, &stand).await, format)
+        }
+        Asked::Answer(done) => (*done, format),
+        Asked::Leave => return Step::Leave,
+    };
+    let code = show(&done, format, millis(started));
+    if done.is_err() { Step::Failed(code) } else { Step::Done(code) }
+}
+
+/// Prints one ended command; answers its exit code.
+pub fn show(done: &Done, format: Format, ms: f64) -> u8 {
+    // A reader that went away is no failure of the command.
+    let _ = output::print(&output::render(done, format, ms));
+    exit::of(done)
+}

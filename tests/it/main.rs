@@ -1,0 +1,31 @@
+//! One test binary for everything that is seen from outside: real processes of the built `ppdb`, real
+//! certificates, real sockets; and the rules of the repository.
+//!
+//! Tests that run a cluster take turns (`harness::Cluster` holds a lock), because on a small machine two
+//! clusters at a time would measure each other.
+
+/// Starts, stops, kills and asks real nodes.
+mod harness;
+/// Is a history of one key linearizable? And would we notice if it were not?
+mod checker;
+
+/// Bad certificates are refused, by real processes, with an error that says which.
+mod certificates;
+/// A cluster is formed once; every data command and its edges, through the shell's JSON lines.
+mod commands;
+/// `kill -9` under load loses nothing that was acknowledged.
+mod durability;
+/// Histories recorded while nodes are killed and stopped.
+mod linearizability;
+/// Pages of a scan.
+mod scan;
+/// The committed fuzz seeds are what the code encodes.
+mod seeds;
+/// Bounded `local` reads while the owner stands still.
+mod staleness;
+/// No write is acknowledged before its `fdatasync` returned.
+mod strace;
+/// Rules of the repository.
+mod tidy;
+/// A real trace, replayed and verified.
+mod trace;

@@ -1,0 +1,301 @@
+//! The seeds of the fuzz targets are real messages, and the committed files are exactly what the code
+//! encodes: golden bytes of the wire.
+//!
+//! `PPDB_TEST_WRITE_SEEDS=1` writes them. A file that exists and changes means that the format on the wire
+//! has changed, which needs a version or a new variant.
+
+use bytes::Bytes;
+use ppdb::types::*;
+use ppdb::wire::client::*;
+use ppdb::wire::command::*;
+use ppdb::wire::peer::*;
+use ppdb::wire::{codec, frame};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+/// A file of a corpus: target, name, bytes.
+type Seed = (&'static str, String, Vec<u8>);
+
+fn name(name: &str) -> NodeName {
+    NodeName::new(name).expect("a node name")
+}
+
+fn token() -> Token {
+    Token { shard: ShardId(3), incarnation: Incarnation(1), index: 2048 }
+}
+
+/// A message that decodes to itself, as a seed.
+fn seed<T>(target: &'static str, file: &str, value: &T) -> Seed
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let bytes = codec::encode(value);
+    assert_eq!(codec::decode::<T>(&bytes).as_ref(), Ok(value), "{file}");
+    (target, file.to_owned(), bytes)
+}
+
+fn ops() -> Vec<Op> {
+    let (key, value) = (Bytes::from_static(b"cart:42"), Bytes::from_static(b"3 items"));
+    vec![
+        Op::Get { key: key.clone() },
+        Op::Exists { key: key.clone() },
+        Op::Ttl { key: key.clone() },
+        Op::Set {
+            key: key.clone(),
+            value: value.clone(),
+            condition: Condition::Absent,
+            expiry: Expiry::AfterMs(1_800_000),
+        },
+        Op::Set {
+            key: key.clone(),
+            value: value.clone(),
+            condition: Condition::Present,
+            expiry: Expiry::Keep,
+        },
+        Op::Del { key: key.clone() },
+        Op::Incr { key: key.clone(), by: -7 },
+        Op::Append { key: key.clone(), value: value.clone() },
+        Op::Cas { key: key.clone(), expected: None, value: value.clone() },
+        Op::Cas { key: key.clone(), expected: Some(value.clone()), value: Bytes::new() },
+        Op::Expire { key: key.clone(), after_ms: 1 },
+        Op::Persist { key },
+    ]
+}
+
+fn results() -> Vec<OpResult> {
+    vec![
+        OpResult::Nil,
+        OpResult::Done,
+        OpResult::Bool(true),
+        OpResult::Int(i64::MIN),
+        OpResult::Value(Bytes::from_static(b"\x00\xff")),
+        OpResult::Failed(Code::NotAnInteger),
+    ]
+}
+
+fn map() -> Map {
+    let node =
+        |n: &str, role| MapNode { name: name(n), role, addr: format!("10.0.0.1:71{}", n.len()) };
+    let shard = |id: u16, owner: &str| MapShard {
+        id: ShardId(id),
+        incarnation: Incarnation(1),
+        owner: name(owner),
+        copies: vec![name(owner), name("r1")],
+    };
+    Map {
+        epoch: 7,
+        strategy: Strategy::Sharded,
+        nodes: vec![node("n1", Role::Primary), node("r1", Role::Replica)],
+        shards: vec![shard(0, "n1"), shard(1, "n1")],
+    }
+}
+
+fn requests() -> Vec<(&'static str, RequestBody)> {
+    let kv = |level, dedup| {
+        RequestBody::Kv(Kv { shard: ShardId(3), ops: encode_ops(&ops()), level, dedup })
+    };
+    let session = SessionId { incarnation: Incarnation(1), index: 99 };
+    let members = vec![
+        (name("n1"), Role::Primary, "10.0.0.1:7101".to_owned()),
+        (name("r1"), Role::Replica, "10.0.0.4:7101".to_owned()),
+    ];
+    let scan = Scan {
+        shard: ShardId(11),
+        prefix: Bytes::from_static(b"cart:"),
+        after: Some(Bytes::from_static(b"cart:41")),
+        limit: 100,
+        keys_only: false,
+        level: ReadLevel::Local { max_staleness_ms: Some(500) },
+    };
+    vec![
+        ("hello", RequestBody::Hello),
+        ("map", RequestBody::Map),
+        ("kv", kv(ReadLevel::Linearizable, None)),
+        (
+            "kv-retried",
+            kv(
+                ReadLevel::Session { incarnation: Incarnation(1), index: 2048 },
+                Some(SessionSeq { session, sequence: 12 }),
+            ),
+        ),
+        ("scan", RequestBody::Scan(scan)),
+        ("open-session", RequestBody::OpenSession { shard: ShardId(5) }),
+        (
+            "init",
+            RequestBody::Command(Command::ClusterInit(Formation {
+                cluster: "shop".into(),
+                shards: 12,
+                members,
+            })),
+        ),
+        ("status", RequestBody::Command(Command::Status)),
+        ("info", RequestBody::Command(Command::Info)),
+        ("lag", RequestBody::Command(Command::ReplicaLag)),
+        ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
+    ]
+}
+
+fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
+    let hello = Hello { node: name("n1"), version: "0.1.0".into(), formed: true };
+    let kv = KvReply { results: encode_results(&results()), token: token(), age_ms: Some(12) };
+    let entries = vec![
+        (Bytes::from_static(b"a"), Some(Bytes::from_static(b"1"))),
+        (Bytes::from_static(b"b"), None),
+    ];
+    let scan = ScanReply {
+        entries,
+        token: token(),
+        next_after: Some(Bytes::from_static(b"b")),
+    };
+    let refused =
+        Error::new(Code::NotLeader, "n2 does not lead s3").hint(Some(name("n1"))).retry_after(50);
+    let digest = CopyDigest {
+        node: name("r1"),
+        shard: ShardId(1),
+        incarnation: Incarnation(1),
+        index: 77,
+        keys: 3,
+        sha256: "00".repeat(32),
+    };
+    let lag = CopyLag {
+        shard: ShardId(1),
+        node: name("r1"),
+        state: "learner".into(),
+        leader_index: 9,
+        matched: None,
+    };
+    vec![
+        ("hello", Ok(ReplyBody::Hello(hello))),
+        ("map", Ok(ReplyBody::Map(map()))),
+        ("kv", Ok(ReplyBody::Kv(kv))),
+        ("scan", Ok(ReplyBody::Scan(scan))),
+        ("session", Ok(ReplyBody::Session(SessionId { incarnation: Incarnation(1), index: 99 }))),
+        ("formed", Ok(ReplyBody::Command(Answer::Formed { map: map(), created: true }))),
+        ("lag", Ok(ReplyBody::Command(Answer::ReplicaLag(vec![lag])))),
+        ("digest", Ok(ReplyBody::Command(Answer::Digest(digest)))),
+        ("refused", Err(refused)),
+    ]
+}
+
+fn record() -> FormationRecord {
+    let member = |i: u64, role| FormationMember {
+        id: NodeId(i),
+        name: name(&format!("n{i}")),
+        role,
+        addr: format!("10.0.0.{i}:7101"),
+        disk: DiskId(u128::from(i) << 100),
+    };
+    FormationRecord {
+        id: 42 << 64,
+        cluster: "shop".into(),
+        shards: 12,
+        members: vec![member(1, Role::Primary), member(2, Role::Primary), member(3, Role::Replica)],
+    }
+}
+
+fn peer_frame() -> PeerFrame {
+    let group = GroupId::of(ShardId(3), Incarnation(1));
+    let position = LogPos { term: 2, leader: 17, index: 2048 };
+    let bodies = vec![
+        PeerBody::Append(Bytes::from_static(b"\x01entries")),
+        PeerBody::Vote(Bytes::from_static(b"\x01vote")),
+        PeerBody::PreVote(Bytes::from_static(b"\x01vote")),
+        PeerBody::TransferLeader(Bytes::from_static(b"\x01to")),
+        PeerBody::ReadIndex,
+        PeerBody::Answer(Bytes::from_static(b"\x01answer")),
+        PeerBody::ReadIndexAnswer(position),
+        PeerBody::Refused(Code::Moved),
+    ];
+    let message = |(call, body)| PeerMessage { group, from: 17, to: 18, call: call as u64, body };
+    PeerFrame {
+        clock_ms: 1_795_000_000_000,
+        messages: bodies.into_iter().enumerate().map(message).collect(),
+    }
+}
+
+fn peer_seeds() -> Vec<Seed> {
+    let header = SnapshotHeader {
+        group: GroupId::of(ShardId(3), Incarnation(1)),
+        from: 17,
+        to: 18,
+        vote: Bytes::from_static(b"\x01vote"),
+        meta: Bytes::from_static(b"\x01meta"),
+        data_bytes: 1 << 30,
+        crc32c: 0xdead_beef,
+    };
+    let description = NodeDescription {
+        name: name("n1"),
+        role: Role::Primary,
+        disk: DiskId(7),
+        formation: Some(42),
+    };
+    let refused =
+        NodeAnswer::Refused(Error::new(Code::AlreadyFormed, "n2 belongs to a cluster already"));
+    let target = "peer_frame";
+    vec![
+        seed(target, "frame", &peer_frame()),
+        seed(target, "frame-empty", &PeerFrame::default()),
+        seed(target, "snapshot", &header),
+        seed(target, "call-describe", &NodeCall::Describe),
+        seed(target, "call-join", &NodeCall::Join(record())),
+        seed(target, "answer-description", &NodeAnswer::Description(description)),
+        seed(target, "answer-joined", &NodeAnswer::Joined),
+        seed(target, "answer-refused", &refused),
+    ]
+}
+
+/// Real frames behind each other, with caps and chunk sizes as the target reads them.
+fn splitter_seeds() -> Vec<Seed> {
+    let frames: Vec<Vec<u8>> = requests()
+        .into_iter()
+        .take(3)
+        .map(|(_, body)| codec::encode(&Request { id: 1, deadline_ms: 0, body }))
+        .collect();
+    let stream: Vec<u8> =
+        frames.iter().flat_map(|f| [&frame::header(f.len())[..], f].concat()).collect();
+    let cases: [(&str, u8, &[u8]); 5] = [
+        ("bytes", 255, &[1]),
+        ("whole", 255, &[9]),
+        ("mixed", 255, &[3, 1, 250, 7]),
+        ("over-the-cap", 10, &[5]),
+        ("no-chunks", 255, &[]),
+    ];
+    let input = |cap: u8, chunks: &[u8]| [&[cap, chunks.len() as u8], chunks, &stream].concat();
+    cases.map(|(file, cap, chunks)| ("splitter", file.to_owned(), input(cap, chunks))).into()
+}
+
+fn seeds() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (file, body) in requests() {
+        let request = Request { id: 300, deadline_ms: 5_000, body };
+        seeds.push(seed("client_frame", &format!("request-{file}"), &request));
+    }
+    for (file, body) in replies() {
+        seeds.push(seed("client_frame", &format!("reply-{file}"), &Reply { id: 300, body }));
+    }
+    seeds.push(("client_frame", "ops".into(), encode_ops(&ops()).into()));
+    seeds.push(("client_frame", "results".into(), encode_results(&results()).into()));
+    seeds.extend(peer_seeds());
+    seeds.extend(splitter_seeds());
+    seeds
+}
+
+fn path_of((target, file, _): &Seed) -> PathBuf {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    corpus.join(target).join(format!("{file}.bin"))
+}
+
+#[test]
+fn committed_seeds_are_what_the_code_encodes() {
+    let write = std::env::var_os("PPDB_TEST_WRITE_SEEDS").is_some();
+    for seed in seeds() {
+        let path = path_of(&seed);
+        if write {
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(&path, &seed.2).expect("written");
+        }
+        let committed = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(committed, seed.2, "{}: the wire format has changed", path.display());
+    }
+}
