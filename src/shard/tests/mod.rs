@@ -2,6 +2,7 @@
 
 mod batcher;
 mod expiry;
+mod group;
 mod model;
 mod ops;
 mod reads;

@@ -16,7 +16,7 @@ fn outcomes(op: &Op) -> [String; 4] {
         if let Some(setup) = setup {
             copy.request(1_000, &[setup]);
         }
-        let result = copy.request(NOW_MS, &[op.clone()]).remove(0);
+        let result = copy.request(NOW_MS, std::slice::from_ref(op)).remove(0);
         copy.check_index();
         format!("{result:?} -> {}", copy.stored(key))
     })

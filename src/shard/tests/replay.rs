@@ -24,7 +24,7 @@ fn log(entries: u64) -> Vec<Bytes> {
         let items = match kind {
             0 => vec![Item::Tick],
             1 => vec![plain, Item::Digest],
-            2 | 3 | 4 => vec![Item::Open, plain],
+            2..=4 => vec![Item::Open, plain],
             5 => vec![],
             _ => vec![named, plain, named],
         };
