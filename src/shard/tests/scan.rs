@@ -45,7 +45,10 @@ fn limits() -> Limits {
 fn pages_end_by_limit_and_go_on_where_they_ended() {
     let copy = mostly_expired();
     let first = take(&copy, &scan("k", None, 3), &limits(), 1_000);
-    assert_eq!((keys(&first), first.next_after.clone()), (vec!["k00", "k01", "k02"], Some(bytes("k02"))));
+    assert_eq!(
+        (keys(&first), first.next_after.clone()),
+        (vec!["k00", "k01", "k02"], Some(bytes("k02")))
+    );
     // The page's own bound holds whatever is asked for, and zero asks for one.
     assert_eq!(take(&copy, &scan("k", None, 99), &limits(), 1_000).entries.len(), 4);
     assert_eq!(take(&copy, &scan("k", None, 0), &limits(), 1_000).entries.len(), 1);
