@@ -85,8 +85,12 @@ impl<N: Net> Inner<N> {
     pub(crate) fn adopt(&self, map: Map) -> Result<()> {
         let in_order = map.shards.iter().enumerate().all(|(i, s)| s.id.0 as usize == i);
         let states = || map.shards.iter().map(|_| ShardState::default()).collect();
-        if map.shards.is_empty() || !in_order {
-            return Err(Error::new(Code::Internal, "a map without shards, or not in their order"));
+        if map.shards.is_empty() {
+            let message = "the node belongs to no cluster yet; run `ppdb cluster init`";
+            return Err(Error::new(Code::NotFormed, message));
+        }
+        if !in_order {
+            return Err(Error::new(Code::Internal, "a map whose shards are not in their order"));
         }
         if self.shards.get_or_init(states).len() != map.shards.len() {
             let message = "a map with another number of shards: it is of another cluster";

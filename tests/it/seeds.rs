@@ -5,6 +5,8 @@
 //! has changed, which needs a version or a new variant.
 
 use bytes::Bytes;
+use ppdb::cluster::core::MetaCommand;
+use ppdb::storage::wal;
 use ppdb::types::*;
 use ppdb::wire::client::*;
 use ppdb::wire::command::*;
@@ -274,12 +276,99 @@ fn seeds() -> Vec<Seed> {
     seeds.push(("client_frame", "results".into(), encode_results(&results()).into()));
     seeds.extend(peer_seeds());
     seeds.extend(splitter_seeds());
+    seeds.extend(metadata_seeds());
     seeds
 }
 
 fn path_of((target, file, _): &Seed) -> PathBuf {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     corpus.join(target).join(format!("{file}.bin"))
+}
+
+/// A real log of three segments and an unfinished fourth, as the target reads it. Its salts are random, so
+/// the file is not compared; what recovery makes of it is.
+fn log_of_segments() -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = wal::Options { segment_bytes: 16 << 10, ..wal::Options::default() };
+    let log = wal::Wal::open(dir.path(), options).expect("a log");
+    let (a, b) = (log.group(GroupId::META), log.group(GroupId::of(ShardId(3), Incarnation(1))));
+    a.create(Bytes::from_static(b"meta"), Box::new(drop));
+    b.create(Bytes::from_static(b"copy 7"), Box::new(drop));
+    for i in 0..40u64 {
+        let (done, durable) = std::sync::mpsc::channel();
+        b.save_vote(Bytes::from(format!("vote {i}")), Box::new(drop));
+        b.append(i, vec![Bytes::from(vec![i as u8; 900])], Box::new(move |r| drop(done.send(r))));
+        durable.recv().expect("a callback").expect("durable");
+    }
+    a.append(0, vec![Bytes::from_static(b"form")], Box::new(drop));
+    b.save_committed(Bytes::from_static(b"39"));
+    b.truncate(38);
+    drop((a, b, log));
+    let mut files: Vec<_> = std::fs::read_dir(dir.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    let contents = files.iter().map(|path| std::fs::read(path).expect("a segment"));
+    let mut used: Vec<Vec<u8>> = contents.filter(|bytes| bytes.iter().any(|b| *b != 0)).collect();
+    for segment in &mut used {
+        let end = segment.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        segment.truncate(end.next_multiple_of(512));
+    }
+    let (_, others) = used.split_last().expect("a segment");
+    let lengths = others.iter().flat_map(|s| ((s.len() / 512) as u16).to_le_bytes());
+    [others.len() as u8].into_iter().chain(lengths).chain(used.concat()).collect()
+}
+
+/// The segments in such a file, numbered from 1.
+fn segments(data: &[u8]) -> Vec<(u64, &[u8])> {
+    let (lengths, mut rest) = data[1..].split_at(usize::from(data[0]) * 2);
+    let mut segments = Vec::new();
+    for length in lengths.chunks(2) {
+        let (segment, left) =
+            rest.split_at(usize::from(length[0]) * 512 + usize::from(length[1]) * 131_072);
+        segments.push(segment);
+        rest = left;
+    }
+    segments.push(rest);
+    (1..).zip(segments).collect()
+}
+
+#[test]
+fn a_log_of_an_earlier_build_is_recovered() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/wal_recovery");
+    let path = folder.join("four-segments.bin");
+    if std::env::var_os("PPDB_TEST_WRITE_SEEDS").is_some() && !path.exists() {
+        std::fs::create_dir_all(folder).expect("a folder");
+        std::fs::write(&path, log_of_segments()).expect("written");
+    }
+    let committed = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for (data, whose) in [(committed, "the committed log"), (log_of_segments(), "this build's log")]
+    {
+        let segments = segments(&data);
+        assert!(segments.len() > 2, "{whose}: {} segments", segments.len());
+        let found = wal::recover_bytes(&segments).unwrap_or_else(|e| panic!("{whose}: {e}"));
+        assert_eq!((found.groups, found.entries, found.cut), (2, 39, false), "{whose}: {found:?}");
+    }
+}
+
+/// Commands of a metadata log.
+fn metadata_seeds() -> Vec<Seed> {
+    let readdress =
+        |node, addr: &str| MetaCommand::Readdress { node: NodeId(node), addr: addr.into() };
+    let other = FormationRecord { id: 43, ..record() };
+    let log = vec![
+        readdress(1, "10.0.0.9:7101"),
+        MetaCommand::Form(record()),
+        readdress(2, "10.0.0.9:7102"),
+        readdress(9, "10.0.0.9:7103"),
+        MetaCommand::Form(other),
+        MetaCommand::Form(record()),
+    ];
+    // The second way in which the target reads its input: one member, and an address for it.
+    let choices = vec![0, 1, 1, 1, 0, 1, 1, 7, 3, 1, 1, 8];
+    let seed = seed("metadata_apply", "log", &log);
+    vec![seed, ("metadata_apply", "choices".into(), choices)]
 }
 
 #[test]

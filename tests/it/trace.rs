@@ -3,16 +3,19 @@
 //!
 //! The trace lies beside the repository where it is built; elsewhere a made-up one of the same shape is used.
 
-use crate::harness::{Cluster, Shape};
+use crate::harness::{Cluster, Shape, ppdb_within};
 use flate2::{Compression, write::GzEncoder};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Requests of the made-up trace.
 const REQUESTS: usize = 20_000;
+/// The real one writes 2.4 GB.
+const REPLAY_WITHIN: Duration = Duration::from_secs(240);
 
 /// The real trace, or a made-up one in `dir`.
 fn trace(dir: &Path) -> PathBuf {
@@ -52,7 +55,8 @@ async fn a_replayed_trace_reads_what_it_wrote() {
     let cluster = Cluster::start(Shape::default()).await;
     let path = trace(cluster.dir());
     let path = path.to_str().expect("a plain path");
-    let ran = cluster.ppdb(&["bench", "--trace", path]).expect(0);
+    let words = ["bench", "--trace", path, "-o", "json"].map(str::to_owned);
+    let ran = ppdb_within(REPLAY_WITHIN, words.into_iter().chain(cluster.flags())).expect(0);
     let report = ran.json();
     assert_eq!(field(&report, "errors"), Some(0), "{report}");
     assert_eq!(field(&report, "mismatches"), Some(0), "{report}");

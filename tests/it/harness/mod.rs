@@ -14,7 +14,7 @@ mod shell;
 pub use certs::Certs;
 pub use cluster::{Cluster, Shape};
 pub use node::{Node, Wrap};
-pub use program::{Ran, ppdb};
+pub use program::{Ran, ppdb, ppdb_within};
 pub use shell::Shell;
 
 use ppdb::client::{CallOptions, Client, OpAnswer};

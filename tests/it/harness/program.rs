@@ -37,11 +37,13 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs `ppdb ARGS`; longer than a minute fails the test.
 pub fn ppdb<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
-    run(program().args(args), Duration::from_secs(60))
+    ppdb_within(Duration::from_secs(60), args)
 }
 
-/// Runs a command to its end; one that takes longer than `timeout` is killed and fails the test.
-pub fn run(command: &mut Command, timeout: Duration) -> Ran {
+/// Runs `ppdb ARGS` to its end; if it takes longer than `timeout` it is killed and the test fails.
+pub fn ppdb_within<S: AsRef<OsStr>>(timeout: Duration, args: impl IntoIterator<Item = S>) -> Ran {
+    let mut command = program();
+    command.args(args);
     let started = Instant::now();
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let out = drain(child.stdout.take());

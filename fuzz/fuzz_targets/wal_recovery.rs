@@ -1,0 +1,51 @@
+//! Bytes that claim to be the segment files of a write-ahead log: recovery ends, never panics, decides the
+//! same each time, and claims no more records than the bytes can hold.
+//!
+//! Checksums are not compared in a build for fuzzing, or nothing but them would ever be tested.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ppdb::storage::wal::recover_bytes;
+
+/// Input: how many segments there are beside the last, the length of each of those in units of 512 bytes,
+/// then the content of all segments behind each other.
+fn segments(data: &[u8]) -> Option<Vec<(u64, &[u8])>> {
+    let (count, mut rest) = data.split_first()?;
+    let mut lengths = Vec::new();
+    for _ in 0..count % 4 {
+        let (length, left) = rest.split_first_chunk::<2>()?;
+        lengths.push(usize::from(u16::from_le_bytes(*length)) * 512);
+        rest = left;
+    }
+    let mut segments = Vec::new();
+    for length in lengths {
+        let (segment, left) = rest.split_at_checked(length)?;
+        segments.push(segment);
+        rest = left;
+    }
+    segments.push(rest);
+    Some((1..).zip(segments).collect())
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some(mut segments) = segments(data) else { return };
+    let found = recover_bytes(&segments);
+    match (&found, &recover_bytes(&segments)) {
+        (Ok(first), Ok(second)) => assert_eq!(first, second),
+        (Err(_), Err(_)) => {}
+        other => panic!("recovery is of two minds: {other:?}"),
+    }
+    let Ok(found) = found else { return };
+    let bytes: usize = segments.iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!(found.records <= bytes as u64, "{found:?} in {bytes} bytes");
+    // Zeros behind the end are what an allocated file looks like; they hold nothing.
+    if let Some((_, last)) = segments.last_mut() {
+        let longer = [last, &[0; 1024][..]].concat();
+        *last = &longer;
+        let again = recover_bytes(&segments).expect("zeros behind the end are no damage");
+        assert_eq!(
+            (again.groups, again.entries, again.records),
+            (found.groups, found.entries, found.records)
+        );
+    }
+});
