@@ -46,6 +46,17 @@ impl StateView {
         self.inner.read().state.clone()
     }
 
+    /// Every member, by the applied metadata, else by the formation.
+    pub fn members(&self) -> Vec<NodeId> {
+        let state = self.state();
+        match self.formation() {
+            Some(formation) if !state.is_formed() => {
+                formation.members.iter().map(|m| m.id).collect()
+            }
+            _ => state.members.keys().copied().collect(),
+        }
+    }
+
     /// Where a node listens: by the applied metadata, else by the formation.
     pub fn addr(&self, node: NodeId) -> Option<String> {
         let state = self.state();

@@ -25,6 +25,9 @@ const QUEUE_MAX: usize = 8_192;
 const FRAME_FILL_BYTES: usize = 4 << 20;
 /// Pause after a connection attempt that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How often each peer is told that this node is there, and what its clock says. Followers of a group do
+/// not talk to each other, so without it they would take each other for down.
+const BEACON_EVERY: Duration = Duration::from_millis(500);
 /// How long one connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -44,14 +47,29 @@ struct Inner {
 #[derive(Clone)]
 struct Peer {
     connection: Arc<tokio::sync::Mutex<Option<Connection>>>,
-    urgent: mpsc::Sender<PeerMessage>,
-    append: mpsc::Sender<PeerMessage>,
+    urgent: mpsc::Sender<Item>,
+    append: mpsc::Sender<Item>,
 }
+
+/// A message, or nothing but the news that this node is there.
+type Item = Option<PeerMessage>;
 
 impl PeerLinks {
     /// Links that run their tasks on `runtime`.
     pub fn new(endpoint: Endpoint, view: StateView, runtime: Handle) -> Self {
         Self { inner: Arc::new(Inner { endpoint, view, runtime, peers: Mutex::default() }) }
+    }
+
+    /// Tells every other member, again and again, that `me` is there.
+    pub async fn beacon(self, me: NodeId) {
+        let mut ticks = tokio::time::interval(BEACON_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for node in self.inner.view.members().into_iter().filter(|node| *node != me) {
+                let _ = self.peer(node).urgent.try_send(None);
+            }
+        }
     }
 
     fn peer(&self, node: NodeId) -> Peer {
@@ -114,7 +132,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self, mut queue: mpsc::Receiver<PeerMessage>) {
+    async fn run(self, mut queue: mpsc::Receiver<Item>) {
         let mut stream: Option<(FrameSender, FrameReceiver)> = None;
         let mut silent = false;
         while let Some(first) = queue.recv().await {
@@ -149,13 +167,18 @@ impl Writer {
 }
 
 /// Everything that waits, up to the bounds of a frame.
-fn collect(first: PeerMessage, queue: &mut mpsc::Receiver<PeerMessage>) -> PeerFrame {
-    let mut bytes = body_bytes(&first.body);
-    let mut messages = vec![first];
+fn collect(first: Item, queue: &mut mpsc::Receiver<Item>) -> PeerFrame {
+    let mut bytes = first.as_ref().map_or(0, |message| body_bytes(&message.body));
+    let mut messages: Vec<PeerMessage> = first.into_iter().collect();
     while messages.len() < limits::PEER_FRAME_MESSAGES_MAX && bytes < FRAME_FILL_BYTES {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += body_bytes(&next.body);
-        messages.push(next);
+        match queue.try_recv() {
+            Ok(Some(next)) => {
+                bytes += body_bytes(&next.body);
+                messages.push(next);
+            }
+            Ok(None) => {}
+            Err(_) => break,
+        }
     }
     PeerFrame { clock_ms: clock_ms(), messages }
 }
@@ -173,11 +196,11 @@ fn body_bytes(body: &PeerBody) -> usize {
 
 impl Links for PeerLinks {
     fn send_urgent(&self, to: NodeId, message: PeerMessage) {
-        let _ = self.peer(to).urgent.try_send(message);
+        let _ = self.peer(to).urgent.try_send(Some(message));
     }
 
     fn send_append(&self, to: NodeId, message: PeerMessage) {
-        let _ = self.peer(to).append.try_send(message);
+        let _ = self.peer(to).append.try_send(Some(message));
     }
 
     fn open_snapshot(

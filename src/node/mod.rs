@@ -179,6 +179,7 @@ impl Node {
         })?;
         self.view.set_formation(record.clone());
         let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
+        tokio::spawn(links.clone().beacon(id));
         let host = Host::new(self.wal.clone(), Arc::new(links), self.raft_options.clone());
         let agent = Arc::new(Agent {
             node: id,
