@@ -6,7 +6,7 @@
 use super::net::{Failure, Net};
 use super::retry::{Core, Kind, Next};
 use super::route::{Node, View, Want, want};
-use super::sessions::{Sessions, Ticket};
+use super::sessions::{Sessions, Turn};
 use super::split::{Chunk, check_atomic, split};
 use super::tokens::Seen;
 use super::{CallOptions, Level, OpAnswer};
@@ -222,11 +222,11 @@ impl<N: Net> Inner<N> {
     ) -> Result<(ReplyBody, Arc<Node>)> {
         let mut core = Core::new(Kind::Write, retry, deadline);
         loop {
-            let ticket = match retry {
-                true => Some(self.ticket(shard, state, deadline).await?),
+            let turn = match retry {
+                true => Some(self.turn(shard, state, deadline).await?),
                 false => None,
             };
-            let dedup = ticket.as_ref().map(Ticket::seq);
+            let dedup = turn.as_ref().map(Turn::seq);
             match self.drive(shard, &Want::Leader, &mut core, &kv(dedup)).await {
                 Ok(reply) => return Ok(reply),
                 Err(Stop::Report(error)) => return Err(error),
@@ -257,17 +257,12 @@ impl<N: Net> Inner<N> {
     }
 
     /// A sequence for one write; opens a session if none has room.
-    async fn ticket(
-        &self,
-        shard: ShardId,
-        state: &ShardState,
-        deadline: Instant,
-    ) -> Result<Ticket> {
+    async fn turn(&self, shard: ShardId, state: &ShardState, deadline: Instant) -> Result<Turn> {
         let sessions = &state.sessions;
         let full = || Error::new(Code::Overloaded, "too many writes of this client are in flight");
         loop {
-            if let Some(ticket) = sessions.take() {
-                return Ok(ticket);
+            if let Some(turn) = sessions.take() {
+                return Ok(turn);
             }
             if !sessions.may_open() {
                 self.within(deadline, sessions.room()).await.ok_or_else(full)?;
@@ -276,8 +271,8 @@ impl<N: Net> Inner<N> {
             let Some(_opening) = self.within(deadline, sessions.opening.lock()).await else {
                 return Err(Error::new(Code::DeadlineExceeded, "no session opened in time"));
             };
-            if let Some(ticket) = sessions.take() {
-                return Ok(ticket);
+            if let Some(turn) = sessions.take() {
+                return Ok(turn);
             }
             if !sessions.may_open() {
                 continue;

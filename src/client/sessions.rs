@@ -54,13 +54,13 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// A sequence that was never used, if a session has room for one.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Ticket> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Turn> {
         let mut windows = self.windows.lock();
         let seq = windows.iter_mut().find_map(Window::take)?;
         drop(windows);
         // Giving one back can make room for many, but wakes only one: the woken wake the next.
         self.given_back.notify_one();
-        Some(Ticket { sessions: self.clone(), seq })
+        Some(Turn { sessions: self.clone(), seq })
     }
 
     /// True if another session may be opened.
@@ -88,19 +88,19 @@ impl Sessions {
 /// A sequence in use. Repeats of a request share it; dropping it says that the request is over, after
 /// which its sequence is never sent again.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Turn {
     sessions: Arc<Sessions>,
     seq: SessionSeq,
 }
 
-impl Ticket {
+impl Turn {
     /// What the request carries.
     pub(crate) fn seq(&self) -> SessionSeq {
         self.seq
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Turn {
     fn drop(&mut self) {
         let mut windows = self.sessions.windows.lock();
         if let Some(window) = windows.iter_mut().find(|w| w.id == self.seq.session) {
@@ -133,14 +133,14 @@ mod tests {
         let mut seen = HashSet::new();
         let mut held = vec![];
         for i in 0..5_000 {
-            let Some(ticket) = sessions.take() else {
+            let Some(turn) = sessions.take() else {
                 held.clear();
                 continue;
             };
-            assert!(ticket.seq().sequence >= 1);
-            assert!(seen.insert(ticket.seq()), "{:?}", ticket.seq());
+            assert!(turn.seq().sequence >= 1);
+            assert!(seen.insert(turn.seq()), "{:?}", turn.seq());
             if i % 3 == 0 {
-                held.push(ticket);
+                held.push(turn);
             }
         }
         assert!(seen.len() > 4_000);
@@ -165,18 +165,18 @@ mod tests {
     fn sessions_of_a_shard_are_bounded_and_expired_ones_make_room() {
         let sessions = sessions(SESSIONS_PER_SHARD_MAX as u64);
         assert!(!sessions.may_open());
-        let ticket = sessions.take().unwrap();
-        sessions.expired(ticket.seq().session);
+        let turn = sessions.take().unwrap();
+        sessions.expired(turn.seq().session);
         assert!(sessions.may_open());
-        let seq = ticket.seq();
-        drop(ticket);
+        let seq = turn.seq();
+        drop(turn);
         assert_ne!(sessions.take().unwrap().seq().session, seq.session);
     }
 
     #[tokio::test]
     async fn those_who_wait_for_room_are_all_woken() {
         let sessions = sessions(1);
-        let held: Vec<Ticket> = std::iter::from_fn(|| sessions.take()).collect();
+        let held: Vec<Turn> = std::iter::from_fn(|| sessions.take()).collect();
         assert_eq!(held.len() as u64, SPAN_MAX);
         let waiting: Vec<_> = (0..20)
             .map(|_| {
@@ -184,7 +184,7 @@ mod tests {
                 tokio::spawn(async move {
                     loop {
                         match sessions.take() {
-                            Some(ticket) => return std::mem::forget(ticket),
+                            Some(turn) => return std::mem::forget(turn),
                             None => sessions.room().await,
                         }
                     }

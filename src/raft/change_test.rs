@@ -174,5 +174,8 @@ async fn leadership_goes_where_it_is_asked_to_without_a_failed_write() {
     cluster.put(to, 100..200).await;
     cluster.same(&[to, 1, 2, 3], 200).await;
     let follower = cluster.group(leader).transfer_leader(copy(leader)).await;
-    assert!(matches!(follower, Err(Error::NotLeader(Some(node))) if node == NodeId(to)), "{follower:?}");
+    assert!(
+        matches!(follower, Err(Error::NotLeader(Some(node))) if node == NodeId(to)),
+        "{follower:?}"
+    );
 }

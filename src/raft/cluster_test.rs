@@ -82,7 +82,9 @@ async fn a_follower_reads_what_was_answered_before() {
     for read in futures_util::future::join_all(reads).await {
         read.unwrap();
     }
-    assert!(matches!(follower.propose("a=b".into()).await, Err(Error::NotLeader(Some(n))) if n == NodeId(leader)));
+    assert!(
+        matches!(follower.propose("a=b".into()).await, Err(Error::NotLeader(Some(n))) if n == NodeId(leader))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -111,7 +113,9 @@ async fn who_is_cut_off_answers_no_reads_and_its_writes_are_not_lost_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lone_voter_leads_again_at_once_and_reads_only_after_an_entry_of_its_term() {
-    let mut cluster = Cluster::new(1, Options { election_min_ms: 5_000, election_max_ms: 6_000, ..quick() }).await;
+    let mut cluster =
+        Cluster::new(1, Options { election_min_ms: 5_000, election_max_ms: 6_000, ..quick() })
+            .await;
     cluster.form(&[1], &[1]).await;
     cluster.leader(&[1]).await;
     cluster.put(1, 0..200).await;

@@ -4,8 +4,8 @@
 //! Decoding is strict: whole buffer, consecutive entries. It does not judge who sent something.
 
 use super::types::{
-    AppendRequest, AppendResult, Entry, LeaderId, LogId, Member, Payload, RaftMembership, SnapshotMeta,
-    StoredMembership, TransferRequest, Vote, VoteRequest, VoteResponse, log_id, pos,
+    AppendRequest, AppendResult, Entry, LeaderId, LogId, Member, Payload, RaftMembership,
+    SnapshotMeta, StoredMembership, TransferRequest, Vote, VoteRequest, VoteResponse, log_id, pos,
 };
 use crate::types::{Code, LogPos, NodeId};
 use crate::wire::codec::{self, Error};
@@ -44,7 +44,11 @@ pub struct VoteRecord {
 
 impl From<&Vote> for VoteRecord {
     fn from(vote: &Vote) -> Self {
-        Self { term: vote.leader_id.term, leader: vote.leader_id.node_id, committed: vote.committed }
+        Self {
+            term: vote.leader_id.term,
+            leader: vote.leader_id.node_id,
+            committed: vote.committed,
+        }
     }
 }
 
@@ -343,7 +347,10 @@ pub struct MetaRecord {
 impl MetaRecord {
     /// As the library wants it.
     pub fn to_raft(&self) -> io::Result<SnapshotMeta> {
-        Ok(SnapshotMeta { last_log_id: Some(log_id(self.last)), last_membership: self.membership.to_raft()? })
+        Ok(SnapshotMeta {
+            last_log_id: Some(log_id(self.last)),
+            last_membership: self.membership.to_raft()?,
+        })
     }
 }
 

@@ -1,3 +1,5 @@
+//! Stored bytes of entries, votes and memberships: golden, and refusals of what is not one.
+
 use super::*;
 use openraft::errors::Infallible;
 
@@ -66,7 +68,10 @@ fn appends_come_back_and_holes_are_refused() {
         assert_eq!(is_heartbeat(&body), heartbeat);
         let back = decode_append(&body).unwrap();
         assert_eq!(back.entries, request.entries);
-        assert_eq!((back.vote, back.prev_log_id, back.leader_commit), (request.vote, request.prev_log_id, request.leader_commit));
+        assert_eq!(
+            (back.vote, back.prev_log_id, back.leader_commit),
+            (request.vote, request.prev_log_id, request.leader_commit)
+        );
     }
     request.entries.remove(0);
     assert!(decode_append(&encode_append(&request, false)).is_err());
@@ -95,10 +100,15 @@ fn removed_members_are_remembered_until_there_are_too_many() {
 
 #[test]
 fn small_messages_survive_the_round_trip() {
-    let mut request = VoteRequest::new(VoteRecord { term: 3, leader: 2, committed: false }.into(), None);
+    let mut request =
+        VoteRequest::new(VoteRecord { term: 3, leader: 2, committed: false }.into(), None);
     request.leadership_transfer = true;
     assert_eq!(VoteRequest::from(VoteCall::from(&request)), request);
-    let response = VoteResponse::new(Vote::from(VoteRecord { term: 3, leader: 2, committed: false }), Some(log_id(at(1, 1, 1))), true);
+    let response = VoteResponse::new(
+        Vote::from(VoteRecord { term: 3, leader: 2, committed: false }),
+        Some(log_id(at(1, 1, 1))),
+        true,
+    );
     assert_eq!(VoteResponse::from(VoteAnswer::from(&response)), response);
     let transfer = TransferRequest::new(request.vote, 5, Some(log_id(at(1, 2, 3))));
     assert_eq!(TransferRequest::from(TransferCall::from(&transfer)), transfer);

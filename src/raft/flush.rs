@@ -84,9 +84,18 @@ impl FlushState {
 }
 
 /// Whether the active overlay is to be frozen now.
-fn due(age: Option<Duration>, overlay_bytes: usize, full: bool, wanted: bool, options: &Options) -> bool {
+fn due(
+    age: Option<Duration>,
+    overlay_bytes: usize,
+    full: bool,
+    wanted: bool,
+    options: &Options,
+) -> bool {
     let Some(age) = age else { return wanted };
-    wanted || full || overlay_bytes >= options.flush_bytes || age >= Duration::from_millis(options.flush_ms)
+    wanted
+        || full
+        || overlay_bytes >= options.flush_bytes
+        || age >= Duration::from_millis(options.flush_ms)
 }
 
 /// The thread and what it looks after. Clones share it.

@@ -8,7 +8,9 @@ use crate::storage::Store;
 use crate::types::{GroupId, LogPos, NodeId};
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError};
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError,
+};
 use openraft::{ChangeMembers, Instant as _, Precondition, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -89,9 +91,13 @@ impl Group {
         self.raft()?;
         let barrier = read::barrier(&self.shared, &self.rounds);
         let late = || Error::NoQuorum("no quorum confirmed in time".into());
-        let reached = tokio::time::timeout_at(deadline.into(), barrier).await.map_err(|_| late())??;
+        let reached =
+            tokio::time::timeout_at(deadline.into(), barrier).await.map_err(|_| late())??;
         if !self.shared.wait_applied(reached.index, deadline).await {
-            return Err(Error::NoQuorum(format!("index {} was not applied in time", reached.index)));
+            return Err(Error::NoQuorum(format!(
+                "index {} was not applied in time",
+                reached.index
+            )));
         }
         self.shared.fresh_at(reached.asked);
         Ok(reached.index)
@@ -199,8 +205,10 @@ impl Group {
         retain: bool,
         expected: Option<LogPos>,
     ) -> Result<(), Error> {
-        let condition = Precondition::LastMembershipLogId { last_membership_log_id: expected.map(log_id) };
-        let Err(error) = self.raft()?.change_membership_if(change, retain, [condition]).await else {
+        let condition =
+            Precondition::LastMembershipLogId { last_membership_log_id: expected.map(log_id) };
+        let Err(error) = self.raft()?.change_membership_if(change, retain, [condition]).await
+        else {
             return Ok(());
         };
         // The second of two entries may fail where the first did not.
@@ -271,7 +279,9 @@ fn state(metrics: &Metrics, applied: Option<LogPos>) -> State {
 
 fn forward(to: ForwardToLeader<types::TypeConfig>) -> Error {
     match to.reason {
-        ForwardReason::LeaseExpired => Error::NoQuorum("no quorum has answered within the lease".into()),
+        ForwardReason::LeaseExpired => {
+            Error::NoQuorum("no quorum has answered within the lease".into())
+        }
         _ => Error::NotLeader(to.leader_node.map(|member| member.node)),
     }
 }

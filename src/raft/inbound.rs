@@ -116,7 +116,8 @@ async fn session(shared: &Shared, raft: &Raft, queue: &mut mpsc::Receiver<Arrive
 }
 
 fn leader_append(body: &Bytes, from: u64) -> Option<AppendRequest> {
-    let decoded = decode_append(body).inspect_err(|error| tracing::warn!(from, %error, "a bad append"));
+    let decoded =
+        decode_append(body).inspect_err(|error| tracing::warn!(from, %error, "a bad append"));
     decoded.ok().filter(|r| r.vote.committed && r.vote.leader_id.node_id == from)
 }
 
@@ -161,7 +162,9 @@ async fn heartbeat(raft: &Raft, body: &Bytes, from: u64) -> Result<AppendAnswer,
     let last = request.entries.last().map(|entry| pos(&entry.log_id)).or(prev);
     match raft.append_entries(request).await.map_err(|_| Code::NotReady)? {
         AppendEntriesResponse::Success => Ok(AppendAnswer::Matched(last)),
-        AppendEntriesResponse::PartialSuccess(id) => Ok(AppendAnswer::Matched(id.as_ref().map(pos))),
+        AppendEntriesResponse::PartialSuccess(id) => {
+            Ok(AppendAnswer::Matched(id.as_ref().map(pos)))
+        }
         AppendEntriesResponse::Conflict => prev.map(AppendAnswer::Conflict).ok_or(Code::Internal),
         AppendEntriesResponse::HigherVote(vote) => Ok(AppendAnswer::HigherVote((&vote).into())),
     }
@@ -173,7 +176,8 @@ async fn vote(raft: &Raft, body: &[u8], from: u64, only_asking: bool) -> Result<
         return Err(Code::BadRequest);
     }
     let request = VoteRequest::from(call);
-    let response = if only_asking { raft.pre_vote(request).await } else { raft.vote(request).await };
+    let response =
+        if only_asking { raft.pre_vote(request).await } else { raft.vote(request).await };
     response.map(|r| VoteAnswer::from(&r)).map_err(|_| Code::NotReady)
 }
 

@@ -47,7 +47,8 @@ impl LogStore {
         let mut last = purged;
         if !range.is_empty() {
             let newest = log.entries(range.end - 1..range.end, usize::MAX).map_err(stopped)?;
-            let newest = newest.first().ok_or_else(|| corrupt("log", "the last entry is missing"))?;
+            let newest =
+                newest.first().ok_or_else(|| corrupt("log", "the last entry is missing"))?;
             last = Some(decode_entry(newest)?.log_id);
         }
         let tail = Tail::new(TAIL_BYTES_MAX, range.end, last, purged, log.live_bytes());
@@ -143,7 +144,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.read_all(self.clip(range))
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         let range = self.clip(start..end);
         // Below the base: the library then sends an empty append and takes the snapshot path.
         if range.start != start { Ok(vec![]) } else { self.read(range, APPEND_BYTES_MAX) }
@@ -157,14 +162,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let parts = stream::try_unfold((self.clone(), self.clip(range)), |(log, mut range)| async move {
-            if range.is_empty() {
-                return Ok::<_, io::Error>(None);
-            }
-            let part = log.read(range.clone(), APPLY_BYTES_MAX)?;
-            range.start += part.len() as u64;
-            Ok(Some((stream::iter(part.into_iter().map(Ok)), (log, range))))
-        });
+        let parts =
+            stream::try_unfold((self.clone(), self.clip(range)), |(log, mut range)| async move {
+                if range.is_empty() {
+                    return Ok::<_, io::Error>(None);
+                }
+                let part = log.read(range.clone(), APPLY_BYTES_MAX)?;
+                range.start += part.len() as u64;
+                Ok(Some((stream::iter(part.into_iter().map(Ok)), (log, range))))
+            });
         Box::pin(futures_util::TryStreamExt::try_flatten(parts))
     }
 
@@ -200,7 +206,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.log.committed().map(|bytes| decode_pos(&bytes)).transpose()
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -212,7 +222,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         let encoded: Vec<bytes::Bytes> = entries.iter().map(encode_entry).collect();
         let sizes: Vec<usize> = encoded.iter().map(bytes::Bytes::len).collect();
-        let done = move |result: Result<(), wal::Error>| callback.io_completed(result.map_err(stopped));
+        let done =
+            move |result: Result<(), wal::Error>| callback.io_completed(result.map_err(stopped));
         self.log.append(first, encoded, Box::new(done));
         self.tail.lock().append(entries.into_iter().zip(sizes));
         Ok(())

@@ -7,7 +7,9 @@ use super::encoding::MembershipRecord;
 use super::holds::Hold;
 use super::shared::Shared;
 use super::snapshot::{self, SnapshotData};
-use super::types::{Entry, LogId, Replies, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id, pos};
+use super::types::{
+    Entry, LogId, Replies, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id, pos,
+};
 use super::{Effect, Logic};
 use crate::storage::{self, Applied};
 use crate::types::LogPos;
@@ -60,7 +62,8 @@ impl Machine {
         let logic = self.logic.get_mut();
         let loaded = self.shared.store.read(|view| logic.load(view)).and_then(|loaded| loaded);
         loaded.map_err(|e| stop("loading the state", e))?;
-        self.membership = MembershipRecord::decode(&applied.membership).map_err(|e| stop("membership", e))?;
+        self.membership =
+            MembershipRecord::decode(&applied.membership).map_err(|e| stop("membership", e))?;
         self.membership_bytes = applied.membership;
         self.applied = applied.pos;
         Ok(())
@@ -81,7 +84,8 @@ impl Machine {
         let effect = match &entry.payload {
             EntryPayload::Normal(payload) => {
                 let applied = self.logic.get_mut().apply(at, &payload.0, &mut writer);
-                applied.map_err(|e: storage::Error| stop(&format!("applying entry {}", at.index), e))?
+                applied
+                    .map_err(|e: storage::Error| stop(&format!("applying entry {}", at.index), e))?
             }
             EntryPayload::Blank | EntryPayload::Membership(_) => Effect::default(),
         };
@@ -171,7 +175,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Builder { meta: self.flushed_meta() }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
         let SnapshotData::Received(file) = data else {
             return Err(stop("installing a snapshot", "it was not received"));
         };

@@ -12,8 +12,8 @@ use super::rpc::{self, Callee};
 use super::shared::Shared;
 use super::snapshot::{self, SnapshotData};
 use super::types::{
-    AppendRequest, AppendResult, LogId, Member, RpcError, Snapshot, TransferRequest, TypeConfig, Vote,
-    VoteRequest, VoteResponse,
+    AppendRequest, AppendResult, LogId, Member, RpcError, Snapshot, TransferRequest, TypeConfig,
+    Vote, VoteRequest, VoteResponse,
 };
 use crate::types::Code;
 use crate::wire::codec;
@@ -134,8 +134,15 @@ impl Link {
         self.lane == Lane::Urgent
     }
 
-    async fn ask<T: DeserializeOwned>(&self, body: PeerBody, within: Duration) -> Result<T, RpcError> {
-        let call = self.peers().call(self.shared.raft_id, self.callee, Lane::Urgent, body).map_err(failed)?;
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        body: PeerBody,
+        within: Duration,
+    ) -> Result<T, RpcError> {
+        let call = self
+            .peers()
+            .call(self.shared.raft_id, self.callee, Lane::Urgent, body)
+            .map_err(failed)?;
         decode(call.answer(within).await.map_err(failed)?)
     }
 
@@ -176,7 +183,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let within = self.append_wait(&option);
-        let answer = Self::start_append(Arc::clone(&self.shared), self.callee, self.lane, rpc, within).await;
+        let answer =
+            Self::start_append(Arc::clone(&self.shared), self.callee, self.lane, rpc, within).await;
         answer.await.map(AppendEntriesResponse::from)
     }
 
@@ -193,7 +201,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
         let within = self.append_wait(&option);
         let (shared, callee, lane) = (Arc::clone(&self.shared), self.callee, self.lane);
         let answers = input
-            .then(move |request| Self::start_append(Arc::clone(&shared), callee, lane, request, within))
+            .then(move |request| {
+                Self::start_append(Arc::clone(&shared), callee, lane, request, within)
+            })
             .buffered(IN_FLIGHT_MAX);
         let until_over = answers.scan(false, |over, answer| {
             let go_on = !*over;
@@ -203,14 +213,26 @@ impl RaftNetworkV2<TypeConfig> for Link {
         Box::pin(async move { Ok(Box::pin(until_over) as BoxStream<'s, _>) })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest,
+        option: RPCOption,
+    ) -> Result<VoteResponse, RpcError> {
         let body = Bytes::from(codec::encode(&VoteCall::from(&rpc)));
-        self.ask::<VoteAnswer>(PeerBody::Vote(body), option.soft_ttl()).await.map(VoteResponse::from)
+        self.ask::<VoteAnswer>(PeerBody::Vote(body), option.soft_ttl())
+            .await
+            .map(VoteResponse::from)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest,
+        option: RPCOption,
+    ) -> Result<VoteResponse, RpcError> {
         let body = Bytes::from(codec::encode(&VoteCall::from(&rpc)));
-        self.ask::<VoteAnswer>(PeerBody::PreVote(body), option.soft_ttl()).await.map(VoteResponse::from)
+        self.ask::<VoteAnswer>(PeerBody::PreVote(body), option.soft_ttl())
+            .await
+            .map(VoteResponse::from)
     }
 
     async fn full_snapshot(
@@ -244,7 +266,10 @@ impl RaftNetworkV2<TypeConfig> for Link {
         Ok(match answer {
             TransferAnswer::Accepted => Ok(()),
             TransferAnswer::VoteChanged { expected, actual } => {
-                Err(TransferLeaderError::VoteChanged { expected: expected.into(), actual: actual.into() })
+                Err(TransferLeaderError::VoteChanged {
+                    expected: expected.into(),
+                    actual: actual.into(),
+                })
             }
             TransferAnswer::NotFlushed { expected, actual } => {
                 let [expected, actual] = [expected, actual].map(|p| p.map(super::types::log_id));

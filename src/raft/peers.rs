@@ -43,13 +43,21 @@ impl Peers {
     /// Sends a call.
     pub fn call(&self, me: u64, to: Callee, lane: Lane, body: PeerBody) -> Result<Call, Error> {
         let call = self.calls.begin(to)?;
-        self.send(to.node, lane, PeerMessage { group: to.group, from: me, to: to.copy, call: call.id, body });
+        self.send(
+            to.node,
+            lane,
+            PeerMessage { group: to.group, from: me, to: to.copy, call: call.id, body },
+        );
         Ok(call)
     }
 
     /// Answers a call.
     pub fn answer(&self, to: Callee, me: u64, call: u64, lane: Lane, body: PeerBody) {
-        self.send(to.node, lane, PeerMessage { group: to.group, from: me, to: to.copy, call, body });
+        self.send(
+            to.node,
+            lane,
+            PeerMessage { group: to.group, from: me, to: to.copy, call, body },
+        );
     }
 
     fn send(&self, node: NodeId, lane: Lane, message: PeerMessage) {

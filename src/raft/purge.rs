@@ -60,8 +60,10 @@ fn acknowledged(metrics: &Metrics) -> Option<Option<u64>> {
 /// has grown beyond what all groups together may keep, and this group's entries are the oldest in it.
 pub fn pressed(shared: &Shared) -> bool {
     let stats = shared.wal.stats();
-    let allowed = LOG_BYTES_FREE.max(shared.peers.options.log_keep_bytes.saturating_mul(2 * shared.flusher.groups()));
-    (stats.no_space || stats.disk_bytes > allowed) && shared.wal.oldest_pinning_group() == Some(shared.group)
+    let allowed = LOG_BYTES_FREE
+        .max(shared.peers.options.log_keep_bytes.saturating_mul(2 * shared.flusher.groups()));
+    (stats.no_space || stats.disk_bytes > allowed)
+        && shared.wal.oldest_pinning_group() == Some(shared.group)
 }
 
 /// Purges what may go, if that is anything and no purge is under way.
@@ -120,7 +122,10 @@ mod tests {
     #[test]
     fn never_beyond_what_is_durable_or_held() {
         assert_eq!(upto(&Ends { acknowledged: Some(Some(500)), ..ends() }), Some(100));
-        assert_eq!(upto(&Ends { acknowledged: Some(Some(500)), hold: Some(40), ..ends() }), Some(40));
+        assert_eq!(
+            upto(&Ends { acknowledged: Some(Some(500)), hold: Some(40), ..ends() }),
+            Some(40)
+        );
         assert_eq!(upto(&Ends { pressed: true, hold: Some(40), ..ends() }), Some(40));
         assert_eq!(upto(&Ends { keep_from: 500, ..ends() }), Some(100));
         assert_eq!(upto(&Ends { purged: Some(100), pressed: true, ..ends() }), None);
@@ -138,7 +143,10 @@ mod tests {
     fn others_keep_the_bytes_and_under_pressure_nothing_is_kept() {
         assert_eq!(upto(&Ends { acknowledged: None, ..ends() }), Some(79));
         assert_eq!(upto(&Ends { acknowledged: None, keep_from: 0, ..ends() }), None);
-        assert_eq!(upto(&Ends { acknowledged: None, keep_from: 0, pressed: true, ..ends() }), Some(100));
+        assert_eq!(
+            upto(&Ends { acknowledged: None, keep_from: 0, pressed: true, ..ends() }),
+            Some(100)
+        );
         assert_eq!(upto(&Ends { acknowledged: Some(None), pressed: true, ..ends() }), Some(100));
     }
 }

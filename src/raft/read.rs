@@ -92,7 +92,8 @@ async fn ask(shared: Arc<Shared>, rounds: Arc<Rounds>) {
 
 async fn ask_leader(shared: &Shared) -> Result<u64, Error> {
     let raft = shared.raft().ok_or_else(|| Error::Stopped("not started".into()))?;
-    let (leader, node) = known_leader(raft).ok_or_else(|| Error::NoQuorum("no leader is known".into()))?;
+    let (leader, node) =
+        known_leader(raft).ok_or_else(|| Error::NoQuorum("no leader is known".into()))?;
     if leader == shared.raft_id {
         return leader_index(raft).await.map(|pos| pos.index);
     }

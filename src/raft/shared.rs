@@ -90,7 +90,8 @@ impl Shared {
     pub fn stopped(&self) -> Option<String> {
         self.failure().or_else(|| {
             let metrics = self.raft()?.metrics();
-            let state = &openraft::async_runtime::WatchReceiver::borrow_watched(&metrics).running_state;
+            let state =
+                &openraft::async_runtime::WatchReceiver::borrow_watched(&metrics).running_state;
             state.as_ref().err().map(ToString::to_string)
         })
     }
@@ -170,7 +171,8 @@ impl Memberships {
     fn push(&mut self, record: MembershipRecord, flushed: Option<u64>) {
         self.records.push_back(record);
         let flushed = flushed.unwrap_or(0);
-        while self.records.get(1).and_then(|next| next.pos).is_some_and(|pos| pos.index <= flushed) {
+        while self.records.get(1).and_then(|next| next.pos).is_some_and(|pos| pos.index <= flushed)
+        {
             self.records.pop_front();
         }
     }

@@ -56,7 +56,9 @@ impl Drop for Staged {
         match std::fs::remove_file(&self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "a staged snapshot stays"),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "a staged snapshot stays")
+            }
         }
     }
 }
@@ -186,7 +188,8 @@ pub async fn send(
     let _slot = peers.snapshot_slot.acquire().await.map_err(|e| e.to_string())?;
     let copying = Arc::clone(shared);
     let outgoing = blocking(move || prepare(&copying)).await?;
-    if snapshot.meta.last_log_id.is_some_and(|announced| outgoing.meta.last.index < announced.index) {
+    if snapshot.meta.last_log_id.is_some_and(|announced| outgoing.meta.last.index < announced.index)
+    {
         return Err("the copy is older than what was announced".into());
     }
     let header = SnapshotHeader {
@@ -198,9 +201,11 @@ pub async fn send(
         data_bytes: outgoing.data_bytes,
         crc32c: outgoing.crc32c,
     };
-    let (sender, mut receiver) = within(HEADER_MAX, "opening", peers.links.open_snapshot(to.node)).await?;
+    let (sender, mut receiver) =
+        within(HEADER_MAX, "opening", peers.links.open_snapshot(to.node)).await?;
     let rate = peers.options.snapshot_bytes_per_s;
-    let answer = transmit(&sender, &mut receiver, &header, outgoing.file.path(), rate, install_max).await?;
+    let answer =
+        transmit(&sender, &mut receiver, &header, outgoing.file.path(), rate, install_max).await?;
     drop(hold);
     match answer {
         SnapshotAnswer::Done(vote) => Ok(vote.into()),
@@ -298,7 +303,9 @@ async fn try_receive(
     let vote: VoteRecord = codec::decode(&header.vote).map_err(|e| bad(e.to_string()))?;
     let meta: MetaRecord = codec::decode(&header.meta).map_err(|e| bad(e.to_string()))?;
     judge(header.from, vote, &meta, committed(shared)).map_err(bad)?;
-    if free_bytes(&shared.dir).is_some_and(|free| free < header.data_bytes.saturating_add(FREE_BYTES_MIN)) {
+    if free_bytes(&shared.dir)
+        .is_some_and(|free| free < header.data_bytes.saturating_add(FREE_BYTES_MIN))
+    {
         return Err((Code::NoSpace, format!("{} bytes do not fit", header.data_bytes)));
     }
     let file = store(&shared.dir, header, receiver).await?;
@@ -307,7 +314,8 @@ async fn try_receive(
     judge(header.from, vote, &meta, committed(shared)).map_err(bad)?;
     let raft = shared.raft().ok_or((Code::NotReady, "not started".to_owned()))?;
     let snapshot = Snapshot { meta: raft_meta, snapshot: SnapshotData::Received(file) };
-    let installed = tokio::time::timeout(INSTALL_MAX, raft.install_full_snapshot(vote.into(), snapshot)).await;
+    let installed =
+        tokio::time::timeout(INSTALL_MAX, raft.install_full_snapshot(vote.into(), snapshot)).await;
     match installed {
         Ok(Ok(response)) => Ok(response.vote),
         Ok(Err(error)) => Err((Code::Internal, error.to_string())),
@@ -323,7 +331,12 @@ fn committed(shared: &Shared) -> Option<LogPos> {
 }
 
 /// What the library would panic about: a snapshot that no leader of this lineage can have sent.
-fn judge(from: u64, vote: VoteRecord, meta: &MetaRecord, committed: Option<LogPos>) -> Result<(), String> {
+fn judge(
+    from: u64,
+    vote: VoteRecord,
+    meta: &MetaRecord,
+    committed: Option<LogPos>,
+) -> Result<(), String> {
     if !vote.committed || vote.leader != from {
         return Err("the sender does not claim to lead".into());
     }
@@ -360,8 +373,11 @@ async fn store(
     let (staged, mut file) = blocking(create).await.map_err(text)?;
     let (mut got, mut crc) = (0u64, 0u32);
     while got < header.data_bytes {
-        let chunk = within(STALL_MAX, "chunk", receiver.recv()).await.map_err(|e| (Code::Unreachable, e))?;
-        let chunk = chunk.ok_or((Code::Unreachable, format!("the stream ended after {got} bytes")))?;
+        let chunk = within(STALL_MAX, "chunk", receiver.recv())
+            .await
+            .map_err(|e| (Code::Unreachable, e))?;
+        let chunk =
+            chunk.ok_or((Code::Unreachable, format!("the stream ended after {got} bytes")))?;
         got += chunk.len() as u64;
         if got > header.data_bytes {
             return Err((Code::BadRequest, "more data than announced".into()));

@@ -1,3 +1,5 @@
+//! A snapshot over a slow stream: sent, cut short, damaged, meant for somebody else.
+
 use super::*;
 use tokio::sync::mpsc;
 

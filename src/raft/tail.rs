@@ -31,7 +31,15 @@ impl Tail {
     ) -> Self {
         let start = purged.map_or(0, |id| id.index + 1);
         let marks = VecDeque::from([(start, 0), (end, stored_bytes)]);
-        Self { entries: VecDeque::new(), bytes: 0, bytes_max, last, purged, marks, appended: stored_bytes }
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            last,
+            purged,
+            marks,
+            appended: stored_bytes,
+        }
     }
 
     /// The newest entry, or the base.

@@ -36,7 +36,12 @@ impl Logic for Puts {
         Ok(())
     }
 
-    fn apply(&mut self, _: LogPos, payload: &Bytes, writer: &mut Writer<'_>) -> Result<Effect, storage::Error> {
+    fn apply(
+        &mut self,
+        _: LogPos,
+        payload: &Bytes,
+        writer: &mut Writer<'_>,
+    ) -> Result<Effect, storage::Error> {
         if &payload[..] == b"digest" {
             return Ok(Effect { replies: vec![], digest: true });
         }
@@ -120,7 +125,11 @@ impl Link {
                     }
                     match wires.host(from, to) {
                         Some(host) => host.deliver(NodeId(from), message),
-                        None if matches!(message.body, PeerBody::Refused(_) | PeerBody::Answer(_)) => {
+                        None if matches!(
+                            message.body,
+                            PeerBody::Refused(_) | PeerBody::Answer(_)
+                        ) =>
+                        {
                             wires.stray.lock().push(message);
                         }
                         None => {}
@@ -146,11 +155,15 @@ impl Links for Link {
         &self,
         to: NodeId,
     ) -> BoxFuture<'static, Result<(FrameSender, FrameReceiver), String>> {
-        let addr = self.wires.host(self.from, to.0).and_then(|_| self.wires.addrs.lock().get(&to.0).copied());
+        let addr = self
+            .wires
+            .host(self.from, to.0)
+            .and_then(|_| self.wires.addrs.lock().get(&to.0).copied());
         let endpoint = self.endpoint.clone();
         Box::pin(async move {
             let addr = addr.ok_or("cut off")?;
-            let connection = endpoint.connect(&addr.to_string()).await.map_err(|e| e.to_string())?;
+            let connection =
+                endpoint.connect(&addr.to_string()).await.map_err(|e| e.to_string())?;
             let (sender, receiver) =
                 connection.open(StreamClass::Snapshot).await.map_err(|e| e.to_string())?;
             // Keeps the connection for the length of the stream.
@@ -197,7 +210,8 @@ impl Cluster {
             pki::issue(&ca, Subject::node(&name).unwrap(), IssueOptions::default()).unwrap();
             identities.insert(node, Identity::from_dir(&ca, &format!("node-{name}")).unwrap());
         }
-        let wal_options = wal::Options { segment_bytes: 4 << 20, segments_reserved: 1, ..Default::default() };
+        let wal_options =
+            wal::Options { segment_bytes: 4 << 20, segments_reserved: 1, ..Default::default() };
         let mut cluster = Self {
             folder,
             wires: Arc::default(),
@@ -230,7 +244,8 @@ impl Cluster {
 
     /// Starts a node, with the copies its log knows.
     pub async fn start(&mut self, node: u64) {
-        let endpoint = Endpoint::server("127.0.0.1:0".parse().unwrap(), &self.identities[&node]).unwrap();
+        let endpoint =
+            Endpoint::server("127.0.0.1:0".parse().unwrap(), &self.identities[&node]).unwrap();
         self.wires.addrs.lock().insert(node, endpoint.local_addr());
         let wal = open_wal(&self.dir(node).join("wal"), self.wal_options.clone()).await;
         let link = Link {
@@ -373,7 +388,9 @@ async fn open_wal(dir: &Path, options: wal::Options) -> Wal {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match Wal::open(dir, options.clone()) {
-            Err(wal::Error::Io { detail, .. }) if detail.contains("open") && Instant::now() < deadline => {
+            Err(wal::Error::Io { detail, .. })
+                if detail.contains("open") && Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             other => return other.unwrap(),

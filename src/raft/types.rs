@@ -76,7 +76,8 @@ pub fn pos(id: &LogId) -> LogPos {
 pub fn membership(stored: &StoredMembership) -> super::Membership {
     let inner = stored.membership();
     let voters: std::collections::BTreeSet<u64> = inner.voter_ids().collect();
-    let (mut of_voters, mut of_learners) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    let (mut of_voters, mut of_learners) =
+        (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
     for (id, member) in inner.nodes() {
         let group = if voters.contains(id) { &mut of_voters } else { &mut of_learners };
         group.insert(*id, member.node);

@@ -8,7 +8,9 @@ use crate::harness::{Cluster, Shape, Wrap, one, set, within};
 use std::time::{Duration, Instant};
 
 const DELAY: Duration = Duration::from_millis(300);
-const WRITES: usize = 8;
+const WRITES: usize = 5;
+/// Pause before each write, so that the log is idle: a batch also waits for the `fdatasync` of the one before.
+const IDLE: Duration = Duration::from_millis(1_000);
 
 /// How long each of a few writes, one after the other, took on a single primary under `strace`.
 async fn latencies(env: &[(&str, &str)]) -> Vec<Duration> {
@@ -39,6 +41,7 @@ async fn latencies(env: &[(&str, &str)]) -> Vec<Duration> {
     one(&client, set("strace:first", "1"), &options).await.expect("a write");
     let mut latencies = Vec::new();
     for i in 0..WRITES {
+        tokio::time::sleep(IDLE).await;
         let began = Instant::now();
         one(&client, set(format!("strace:{i}"), "1"), &options).await.expect("a write");
         latencies.push(began.elapsed());

@@ -44,8 +44,8 @@ impl GroupLog {
 
     /// Records that the copy is gone for ever: its records are dead. The group can be created again.
     pub fn remove(&self, done: Done) {
-        self.queue().submit(&self.group, 0, Some(done), |state, ticket| {
-            state.remove(ticket);
+        self.queue().submit(&self.group, 0, Some(done), |state, serial| {
+            state.remove(serial);
             Ok(Some(Change::Remove))
         });
     }
@@ -79,9 +79,9 @@ impl GroupLog {
         let mut fits = true;
         let bytes = entries.iter().map(|entry| entry.len() + 4).sum();
         let cache_bytes_max = self.handle.shared.limits.cache_bytes_per_group;
-        self.queue().submit(&self.group, bytes, done, |state, ticket| {
+        self.queue().submit(&self.group, bytes, done, |state, serial| {
             let slot = |entry: &Bytes| Slot {
-                ticket,
+                serial,
                 bytes: entry.len() as u32,
                 at: At::default(),
                 body: Some(entry.clone()),

@@ -17,7 +17,7 @@ use std::thread::ThreadId;
 pub(super) struct Op {
     pub group: Arc<Group>,
     /// Position in the order of all submissions.
-    pub ticket: u64,
+    pub serial: u64,
     pub change: Change,
     /// Bytes of its record.
     pub bytes: usize,
@@ -50,8 +50,8 @@ struct Inner {
     ops: VecDeque<Op>,
     /// Bytes of what waits, of the batch being written, and of submissions under way.
     bytes: usize,
-    /// The last ticket given out.
-    ticket: u64,
+    /// The last serial given out.
+    serial: u64,
     /// By group: what goes out with a later batch, and the submission it must not overtake. Recovery
     /// must never find "committed up to 9" in a log that ends at 8.
     lazy: BTreeMap<u64, (Arc<Group>, Bytes, u64)>,
@@ -118,15 +118,15 @@ impl Queue {
         if let Some(error) = &inner.stopped {
             return Err(error.clone());
         }
-        let ticket = inner.ticket + 1;
-        let Some(change) = edit(&mut state, ticket)? else { return Ok(()) };
+        let serial = inner.serial + 1;
+        let Some(change) = edit(&mut state, serial)? else { return Ok(()) };
         if matches!(change, Change::Remove) {
             inner.lazy.remove(&group.id.0);
         }
         let bytes = change.record_bytes();
-        inner.ticket = ticket;
+        inner.serial = serial;
         inner.bytes += bytes;
-        inner.ops.push_back(Op { group: group.clone(), ticket, change, bytes, done: done.take() });
+        inner.ops.push_back(Op { group: group.clone(), serial, change, bytes, done: done.take() });
         self.filled.notify_one();
         Ok(())
     }
@@ -136,7 +136,7 @@ impl Queue {
         let mut state = group.state.lock();
         let mut inner = self.inner.lock();
         state.committed = Some(committed.clone());
-        let after = inner.ticket;
+        let after = inner.serial;
         inner.lazy.insert(group.id.0, (group.clone(), committed, after));
     }
 
@@ -164,7 +164,7 @@ impl Queue {
             }
             ops.extend(inner.ops.pop_front());
         }
-        let last = ops.last().map_or(0, |op| op.ticket);
+        let last = ops.last().map_or(0, |op| op.serial);
         ops.extend(inner.take_lazy(last, room - bytes));
         Taken::Ops(ops)
     }
@@ -206,7 +206,7 @@ impl Inner {
                 return true;
             }
             room -= bytes;
-            ops.push(Op { group: group.clone(), ticket: *after, change, bytes, done: None });
+            ops.push(Op { group: group.clone(), serial: *after, change, bytes, done: None });
             false
         });
         self.bytes += ops.iter().map(|op| op.bytes).sum::<usize>();

@@ -190,7 +190,7 @@ fn replay(state: &mut State, segment: u64, at: usize, read: Read<'_>) -> Option<
         Read::Append { first, entries } => {
             let end = first.checked_add(entries.len() as u64)?;
             let slots = entries.map(|(offset, body)| Slot {
-                ticket: 0,
+                serial: 0,
                 bytes: body.len() as u32,
                 at: At {
                     segment,

@@ -19,7 +19,7 @@ pub(super) struct At {
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     /// The submission that brought it; 0 from recovery.
-    pub ticket: u64,
+    pub serial: u64,
     pub bytes: u32,
     pub at: At,
     /// Present while it is among the newest, and always while it is not written yet.
@@ -175,36 +175,36 @@ impl State {
         true
     }
 
-    /// Forgets everything; `ticket` is the submission that did.
-    pub fn remove(&mut self, ticket: u64) {
-        *self = State { born: ticket, ..State::default() };
+    /// Forgets everything; `serial` is the submission that did.
+    pub fn remove(&mut self, serial: u64) {
+        *self = State { born: serial, ..State::default() };
     }
 
-    /// Submission `ticket` wrote the entries from `first` on to these places. What was overwritten since
-    /// has a later ticket and is left alone.
-    pub fn locate(&mut self, ticket: u64, first: u64, places: &[At]) {
+    /// Submission `serial` wrote the entries from `first` on to these places. What was overwritten since
+    /// has a later serial and is left alone.
+    pub fn locate(&mut self, serial: u64, first: u64, places: &[At]) {
         for (index, place) in (first..).zip(places) {
             let Some(at) = index.checked_sub(self.start) else { continue };
-            if let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.ticket <= ticket)
+            if let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.serial <= serial)
             {
                 slot.at = *place;
             }
         }
     }
 
-    /// Everything up to submission `ticket` is durable.
-    pub fn advance(&mut self, ticket: u64) {
-        while self.slot(self.durable_end).is_some_and(|slot| slot.ticket <= ticket) {
+    /// Everything up to submission `serial` is durable.
+    pub fn advance(&mut self, serial: u64) {
+        while self.slot(self.durable_end).is_some_and(|slot| slot.serial <= serial) {
             self.durable_end += 1;
         }
     }
 
-    /// The purge up to `upto`, which was submission `ticket`, is durable.
-    pub fn purge_durable(&mut self, ticket: u64, upto: u64) {
-        if ticket > self.born {
+    /// The purge up to `upto`, which was submission `serial`, is durable.
+    pub fn purge_durable(&mut self, serial: u64, upto: u64) {
+        if serial > self.born {
             self.durable_end = self.durable_end.max(upto.saturating_add(1));
             // Entries behind it may have been durable before; the purged ones stood in the way.
-            self.advance(ticket);
+            self.advance(serial);
         }
     }
 
@@ -228,10 +228,10 @@ impl State {
 mod tests {
     use super::*;
 
-    fn slots(ticket: u64, count: usize) -> impl Iterator<Item = Slot> {
+    fn slots(serial: u64, count: usize) -> impl Iterator<Item = Slot> {
         let body = Some(Bytes::from_static(b"12345"));
         let at = At::default();
-        std::iter::repeat_n(Slot { ticket, bytes: 5, at, body }, count)
+        std::iter::repeat_n(Slot { serial, bytes: 5, at, body }, count)
     }
 
     fn places(segment: u64, count: usize) -> Vec<At> {

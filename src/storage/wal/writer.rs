@@ -217,14 +217,14 @@ impl Writer {
             let change = match &op.change {
                 Change::Append { first, entries } => {
                     let mut state = op.group.state.lock();
-                    state.locate(op.ticket, *first, places);
-                    state.advance(op.ticket);
+                    state.locate(op.serial, *first, places);
+                    state.advance(op.serial);
                     state.trim_cache(self.shared.limits.cache_bytes_per_group);
                     Move::Append { first: *first, end: first + entries.len() as u64 }
                 }
                 Change::Truncate { from } => Move::Truncate { from: *from },
                 Change::Purge { upto, .. } => {
-                    op.group.state.lock().purge_durable(op.ticket, *upto);
+                    op.group.state.lock().purge_durable(op.serial, *upto);
                     Move::Purge { upto: *upto }
                 }
                 Change::Remove => Move::Remove,
