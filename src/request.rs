@@ -12,8 +12,7 @@ use crate::wire::client::{
 };
 use crate::wire::codec;
 use bytes::Bytes;
-use std::future::Future;
-use std::pin::Pin;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ pub trait Commands: Send + Sync + 'static {
         who: crate::pki::Principal,
         command: crate::wire::command::Command,
         deadline: Instant,
-    ) -> Pin<Box<dyn Future<Output = Result<crate::wire::command::Answer>> + Send + '_>>;
+    ) -> BoxFuture<'_, Result<crate::wire::command::Answer>>;
 }
 
 /// What the data plane works with.

@@ -13,8 +13,7 @@ use crate::storage::wal::Wal;
 use crate::types::{Code, DiskId, Error, NodeName, Result, ShardId};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command, CopyDigest, Formation};
-use std::future::Future;
-use std::pin::Pin;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -22,11 +21,7 @@ use std::time::Instant;
 /// Forms a cluster; the node implements it.
 pub trait Former: Send + Sync + 'static {
     /// Returns the map, and whether the cluster was formed just now.
-    fn form(
-        &self,
-        formation: Formation,
-        deadline: Instant,
-    ) -> Pin<Box<dyn Future<Output = Result<(Map, bool)>> + Send + '_>>;
+    fn form(&self, formation: Formation, deadline: Instant) -> BoxFuture<'_, Result<(Map, bool)>>;
 }
 
 /// What the control plane works with.
@@ -59,7 +54,7 @@ impl Commands for Admin {
         who: Principal,
         command: Command,
         deadline: Instant,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer>> + Send + '_>> {
+    ) -> BoxFuture<'_, Result<Answer>> {
         Box::pin(self.handle(who, command, deadline))
     }
 }

@@ -14,8 +14,7 @@ use crate::wire::client::{Map, Role};
 use crate::wire::codec;
 use crate::wire::command::Formation;
 use crate::wire::peer::{FormationMember, FormationRecord, NodeAnswer, NodeCall, NodeDescription};
-use std::future::Future;
-use std::pin::Pin;
+use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -28,11 +27,7 @@ const COMPLETE_EVERY: Duration = Duration::from_millis(300);
 pub(super) struct NodeFormer(pub(super) Weak<Node>);
 
 impl Former for NodeFormer {
-    fn form(
-        &self,
-        formation: Formation,
-        deadline: Instant,
-    ) -> Pin<Box<dyn Future<Output = Result<(Map, bool)>> + Send + '_>> {
+    fn form(&self, formation: Formation, deadline: Instant) -> BoxFuture<'_, Result<(Map, bool)>> {
         Box::pin(async move {
             let node = self.0.upgrade();
             let node = node.ok_or_else(|| Error::new(Code::NotReady, "this node is stopping"))?;

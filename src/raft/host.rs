@@ -183,8 +183,10 @@ impl Host {
 
     /// Stops every group after flushing what is applied.
     pub async fn shutdown(&self) {
-        let groups: Vec<Opened> = self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
-        futures_util::future::join_all(groups.into_iter().map(|Opened { group, .. }| stop(group))).await;
+        let groups: Vec<Opened> =
+            self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
+        futures_util::future::join_all(groups.into_iter().map(|Opened { group, .. }| stop(group)))
+            .await;
         if let Ok((_, flusher)) = &self.inner.ready {
             flusher.stop();
         }
@@ -200,7 +202,8 @@ impl Host {
 
     /// Stops without the last flush: what is only in memory is lost, as when a process is killed.
     pub async fn abandon(&self) {
-        let groups: Vec<Opened> = self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
+        let groups: Vec<Opened> =
+            self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
         for opened in groups {
             if let Some(raft) = opened.group.shared().raft() {
                 raft.shutdown().await.unwrap();
@@ -218,7 +221,9 @@ async fn stop(group: Group) {
     if let Some(raft) = shared.raft() {
         match tokio::time::timeout(STOP_MAX, raft.shutdown()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(group = %shared.group, %error, "the group ended badly"),
+            Ok(Err(error)) => {
+                tracing::warn!(group = %shared.group, %error, "the group ended badly")
+            }
             Err(_) => tracing::warn!(group = %shared.group, "the group did not stop in time"),
         }
     }
@@ -243,14 +248,17 @@ impl Inner {
         let (peers, keep) = (Arc::clone(&self.peers), flusher.clone());
         let recover = move || {
             snapshot::sweep(&dir).map_err(|e| format!("staging folder: {e}"))?;
-            let store = Store::open(&dir, storage::Options::default()).map_err(|e| e.to_string())?;
+            let store =
+                Store::open(&dir, storage::Options::default()).map_err(|e| e.to_string())?;
             let log = LogStore::open(log).map_err(|e| e.to_string())?;
             let applied = store.applied();
             let [purged, last] = [log.purged(), log.last()].map(|id| id.as_ref().map(pos));
             fits(applied.pos, purged, last, snapshot::marked_install(&dir))?;
-            let membership = MembershipRecord::decode(&applied.membership).map_err(|e| e.to_string())?;
+            let membership =
+                MembershipRecord::decode(&applied.membership).map_err(|e| e.to_string())?;
             let spec = (group, raft_id, dir);
-            let shared = Arc::new(Shared::new(spec, store, (log.clone(), wal), peers, flusher, membership));
+            let shared =
+                Arc::new(Shared::new(spec, store, (log.clone(), wal), peers, flusher, membership));
             let machine = Machine::open(Arc::clone(&shared), logic).map_err(|e| e.to_string())?;
             Ok::<_, String>((shared, log, machine))
         };
@@ -259,7 +267,8 @@ impl Inner {
         // Before the library starts: entries it applies again may ask for a flush.
         keep.add(&shared);
         let network = Network { shared: Arc::clone(&shared) };
-        let raft = Raft::new(raft_id, config, network, log, machine).await.map_err(|e| e.to_string())?;
+        let raft =
+            Raft::new(raft_id, config, network, log, machine).await.map_err(|e| e.to_string())?;
         shared.started(raft.clone());
         elect_if_alone(&raft, raft_id).await;
         let opened = Opened {
@@ -280,7 +289,13 @@ impl Inner {
         let PeerMessage { group, from: copy, to, call, body } = message;
         let callee = Callee { group, copy, node: from };
         let Some(opened) = self.opened(from, group, copy, to) else {
-            return self.peers.answer(callee, to, call, Lane::Urgent, PeerBody::Refused(Code::Moved));
+            return self.peers.answer(
+                callee,
+                to,
+                call,
+                Lane::Urgent,
+                PeerBody::Refused(Code::Moved),
+            );
         };
         let shared = opened.group.shared();
         match body {

@@ -122,7 +122,7 @@ mod planted {
 
     #[test]
     fn a_stale_read_is_caught() {
-        let fresh = vec![event(0, 0, 10, SET_1), event(0, 20, 30, SET_2)];
+        let fresh = [event(0, 0, 10, SET_1), event(0, 20, 30, SET_2)];
         let read = |called, value| event(1, called, called + 5, Seen::Get(Some(value)));
         assert!(
             check(&[&fresh[..], &[read(22, 1)]].concat()).is_ok(),
