@@ -417,5 +417,5 @@ async fn without_a_map_it_is_asked_for_and_a_cluster_not_formed_is_said_at_once(
     let inner = Inner::new(Fake::new([]));
     *inner.net.map.lock() = Map::default();
     let error = one(&inner, vec![get(KEY_0)], &options()).await.unwrap_err();
-    assert_eq!(error.code, Code::Internal, "a formed node that sends an empty map");
+    assert_eq!(error.code, Code::NotFormed);
 }

@@ -199,8 +199,6 @@ pub fn quick() -> Options {
 impl Cluster {
     /// Nodes 1 to `nodes` without copies.
     pub async fn new(nodes: u64, options: Options) -> Self {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("certs");
         pki::init(&ca, "test").unwrap();

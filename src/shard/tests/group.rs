@@ -52,6 +52,18 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
+/// The log of a node that has just stopped is free once the last of its tasks has gone.
+async fn open_log(dir: &Path, options: &wal::Options) -> Wal {
+    let deadline = soon();
+    loop {
+        match Wal::open(dir, options.clone()) {
+            Ok(wal) => return wal,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 impl Node {
     /// Starts the node; creates the copy and the group the first time.
     async fn start(dir: &Path) -> Self {
@@ -59,7 +71,7 @@ impl Node {
         std::fs::create_dir_all(&wal_dir).unwrap();
         let options =
             wal::Options { segment_bytes: 4 << 20, segments_reserved: 1, ..Default::default() };
-        let wal = Wal::open(&wal_dir, options).unwrap();
+        let wal = open_log(&wal_dir, &options).await;
         let is_new = wal.groups().is_empty();
         if is_new {
             let (done, durable) = tokio::sync::oneshot::channel();

@@ -139,7 +139,8 @@ fn a_restarted_node_disowns_its_old_connections_at_once() {
         }
     });
     let since = Instant::now();
-    here.block_on(sender.send(Bytes::from(vec![1; 100]))).unwrap();
+    // It may be known already by now: the connection's own traffic asks too.
+    let _ = here.block_on(sender.send(Bytes::from(vec![1; 100])));
     let why = here.block_on(within(near.closed()));
     assert_eq!(why, Error::Lost("the other side was restarted".to_owned()));
     assert!(since.elapsed() < Options::default().idle_timeout / 2, "{:?}", since.elapsed());
