@@ -68,11 +68,15 @@ const FILL_BYTES: usize = 4 << 20;
 impl DiskFs {
     /// Opens the folder, creating it if it is missing, and locks it.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        if !dir.is_dir() {
-            std::fs::create_dir_all(dir)?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
+        let missing: Vec<&Path> = dir
+            .ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir())
+            .collect();
+        std::fs::create_dir_all(dir)?;
+        // The name of a new folder is durable once the folder above it is synced.
+        for parent in missing.iter().filter_map(|dir| dir.parent()) {
+            let here = parent.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
         }
         let lock = options().create(true).truncate(false).open(dir.join("lock"))?;
         match lock.try_lock() {

@@ -112,11 +112,11 @@ pub(super) fn name(id: u64) -> String {
     format!("{id:020}.wal")
 }
 
-/// The segment of a file name; none for other files.
+/// The segment of a file name; none for other files. Numbers that no log reaches are other files.
 pub(super) fn id(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
     let id = (digits.len() == 20).then(|| digits.parse().ok()).flatten()?;
-    (id > 0).then_some(id)
+    (1..=u64::MAX / 2).contains(&id).then_some(id)
 }
 
 #[cfg(test)]
@@ -169,9 +169,14 @@ mod tests {
     fn names_are_exact() {
         assert_eq!(name(7), "00000000000000000007.wal");
         assert_eq!(id(&name(7)), Some(7));
-        for other in
-            ["7.wal", "lock", "0000000000000000000x.wal", "00000000000000000007.wal~", &name(0)]
-        {
+        for other in [
+            "7.wal",
+            "lock",
+            "0000000000000000000x.wal",
+            "00000000000000000007.wal~",
+            &name(0),
+            &name(u64::MAX),
+        ] {
             assert_eq!(id(other), None, "{other}");
         }
     }

@@ -114,6 +114,9 @@ impl State {
             self.start = first;
         }
         self.extend(slots);
+        if self.slots.is_empty() {
+            self.start = self.base;
+        }
         Ok(())
     }
 
@@ -331,6 +334,8 @@ mod tests {
     #[test]
     fn replay_takes_a_later_start_and_notices_what_did_not_come_back() {
         let mut state = State::default();
+        state.replay(5, slots(0, 0)).unwrap();
+        assert_eq!(state.range(), 0..0, "an empty append is no start");
         state.replay(6, slots(0, 2)).unwrap();
         assert!(state.misses_entries());
         assert_eq!(state.replay(9, slots(0, 1)), Err(Hole { end: 8 }));

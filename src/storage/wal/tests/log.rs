@@ -1,7 +1,7 @@
 //! Stories about one log: what is written, read back, carried forward, deleted, refused.
 
 use super::super::recovery::recover_bytes;
-use super::super::sim::Fault;
+use super::super::sim::{Dice, Fault};
 use super::super::{Wal, segment};
 use super::*;
 use crate::types::GroupId;
@@ -366,6 +366,54 @@ fn a_missing_or_shortened_segment_is_damage() {
         let header = segment::Header { sequence_before: header.sequence_before + 1, ..header };
         all[2].1[..4096].copy_from_slice(&header.block());
     });
+}
+
+#[test]
+fn recovery_takes_any_bytes() {
+    let fs = SimFs::new(1);
+    let mut log = Driven::open(&fs, tiny()).unwrap();
+    let group = log.group(1);
+    group.create(bytes("c"), ignore());
+    for i in 0..12 {
+        group.append(i * 3, numbered(i..i + 3, 300), ignore());
+        group.save_vote(bytes("vote"), ignore());
+        log.drain();
+    }
+    group.truncate(30);
+    group.purge(20, bytes("p"));
+    group.remove(ignore());
+    log.drain();
+    let whole: Files =
+        (1..=3).filter_map(|id| Some((id, fs.content(&segment::name(id))?))).collect();
+    let mut dice = Dice(7);
+    let (mut sound, mut damaged) = (0, 0);
+    for _ in 0..20_000 {
+        let mut files = whole.clone();
+        for _ in 0..=dice.below(4) {
+            let at = dice.below(files.len() as u64) as usize;
+            let file = &mut files[at].1;
+            // Mostly where records are, often a field of eight bytes, often an extreme.
+            let offset = dice.below(file.len() as u64) as usize / 8 * 8;
+            let value = [0, 1, u64::MAX, dice.roll(), dice.below(5_000)][dice.below(5) as usize];
+            match dice.below(8) {
+                0 => file.truncate(offset),
+                1 => file.rotate_left(8),
+                _ if offset + 8 <= file.len() => {
+                    file[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+                }
+                _ => {}
+            }
+            if file.is_empty() {
+                break;
+            }
+        }
+        let borrowed: Vec<_> = files.iter().map(|(id, bytes)| (*id, &bytes[..])).collect();
+        match recover_bytes(&borrowed) {
+            Ok(_) => sound += 1,
+            Err(_) => damaged += 1,
+        }
+    }
+    assert!(sound > 50 && damaged > 50, "{sound} {damaged}");
 }
 
 #[test]
