@@ -81,7 +81,7 @@ impl Ca {
     pub(super) fn load(dir: &Path, now: OffsetDateTime) -> Result<Self> {
         let path = dir.join(CA_CERT_FILE);
         let der: CertificateDer<'static> = files::read_certificates(&path)?.swap_remove(0);
-        let info = CertInfo::of(&path, &der, now)?;
+        let info = CertInfo::of_ca(&path, &der, now)?;
         let key_path = dir.join(CA_KEY_FILE);
         let key = KeyPair::from_pem(&files::read_key_text(&key_path)?)
             .map_err(|error| bad(format!("`{}` is not a key: {error}", key_path.display())))?;

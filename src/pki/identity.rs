@@ -2,7 +2,7 @@
 
 use super::ca::CA_CERT_FILE;
 use super::files::{self, bad};
-use super::info::days_between;
+use super::info::{CertInfo, days_between};
 use super::principal::Principal;
 use crate::types::Result;
 use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
@@ -35,6 +35,8 @@ impl Identity {
     pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in files::read_certificates(ca)? {
+            // webpki would trust any certificate that is put here.
+            CertInfo::of_ca(ca, &certificate, OffsetDateTime::now_utc())?;
             roots
                 .add(certificate)
                 .map_err(|error| bad(format!("`{}` is not a CA: {error}", ca.display())))?;

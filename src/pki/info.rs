@@ -80,6 +80,15 @@ impl CertInfo {
         })
     }
 
+    /// The same for what must be the certificate of a PPDB CA.
+    pub(super) fn of_ca(file: &Path, der: &[u8], now: OffsetDateTime) -> Result<Self> {
+        let info = Self::of(file, der, now)?;
+        match info.kind {
+            CertKind::Ca => Ok(info),
+            _ => Err(bad(format!("`{}` is not the certificate of a CA", file.display()))),
+        }
+    }
+
     pub(super) fn has_public_key(&self, key: &[u8]) -> bool {
         self.public_key == key
     }

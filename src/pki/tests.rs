@@ -223,6 +223,8 @@ fn an_identity_is_read_only_from_files_that_fit() {
     assert!(mixed.message.contains("does not serve as the key"), "{mixed}");
     let ca_as_leaf = Identity::load(&n1.ca, &n1.ca, &dir.path().join(CA_KEY_FILE)).unwrap_err();
     assert!(ca_as_leaf.message.contains("exactly one URI name, and carries 0"), "{ca_as_leaf}");
+    let leaf_as_ca = Identity::load(&n2.cert, &n1.cert, &n1.key).unwrap_err();
+    assert!(leaf_as_ca.message.contains("is not the certificate of a CA"), "{leaf_as_ca}");
     let missing = Identity::from_dir(dir.path(), "node-n3").unwrap_err();
     assert!(missing.message.contains("node-n3.crt"), "{missing}");
 

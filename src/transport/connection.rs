@@ -34,6 +34,11 @@ struct Arriving {
     deadline: Instant,
 }
 
+/// An IPv4 address as such, where a socket of both versions shows it within IPv6.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
 impl Connection {
     pub(super) fn new(
         quinn: quinn::Connection,
@@ -51,8 +56,7 @@ impl Connection {
 
     /// Where it is.
     pub fn remote_addr(&self) -> SocketAddr {
-        let addr = self.0.quinn.remote_address();
-        SocketAddr::new(addr.ip().to_canonical(), addr.port())
+        canonical(self.0.quinn.remote_address())
     }
 
     /// Opens a stream of a class. Waits at most `Options::open_timeout` while the other side has as many

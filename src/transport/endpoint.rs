@@ -1,13 +1,13 @@
 //! A UDP socket that accepts and makes connections, each side knowing who the other is.
 
-use super::connection::Connection;
+use super::connection::{Connection, canonical};
+use super::newcomer::{self, Admission, principal_of};
 use super::options::Side;
 use super::{Error, Options, errors::code, socket, tls};
-use crate::pki::{Identity, Principal};
+use crate::pki::Identity;
 use crate::types::NodeName;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::TokioRuntime;
-use rustls::pki_types::CertificateDer;
 use std::{
     net::SocketAddr,
     sync::{
@@ -18,8 +18,6 @@ use std::{
 };
 use tokio::{sync::Mutex, task::JoinSet, time};
 
-/// What the accepting side says at the end of a handshake: its first byte is the version of this.
-const WELCOME: [u8; 1] = [1];
 /// Addresses of one host name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// Head start of an address over the next one of the same name. UDP gives no sign that nobody listens.
@@ -117,8 +115,8 @@ impl Endpoint {
     }
 
     /// The next connection whose handshake succeeded; none after `close`. Refused ones are logged.
-    /// Handshakes make progress side by side, but only while someone waits here. May be dropped and
-    /// called again without losing a connection.
+    /// Handshakes run side by side, and begin only while someone waits here. May be dropped and called
+    /// again without losing a connection.
     pub async fn accept(&self) -> Option<Connection> {
         let mut handshakes = self.0.handshakes.lock().await;
         loop {
@@ -134,16 +132,16 @@ impl Endpoint {
     }
 
     fn admit(&self, incoming: quinn::Incoming, handshakes: &mut JoinSet<Option<Connection>>) {
-        let options = &self.0.options;
         let (open, under_way) = (self.0.quinn.open_connections(), handshakes.len());
-        match admission(options, open, under_way, incoming.remote_address_validated()) {
+        let proven = incoming.remote_address_validated();
+        match Admission::decide(&self.0.options, open, under_way, proven) {
             Admission::Take => {
-                let identity = self.0.identity.clone();
-                handshakes.spawn(take(incoming, identity, options.clone()));
+                let (identity, options) = (self.0.identity.clone(), self.0.options.clone());
+                handshakes.spawn(newcomer::take(incoming, identity, options));
             }
             Admission::ProveAddress => drop(incoming.retry()),
             Admission::Refuse => {
-                let remote = incoming.remote_address();
+                let remote = canonical(incoming.remote_address());
                 tracing::warn!(%remote, open, under_way, "connection refused: too many");
                 incoming.refuse();
             }
@@ -229,7 +227,7 @@ impl Endpoint {
         let mut stream = quinn.accept_uni().await?;
         let mut welcome = [0];
         let read = stream.read(&mut welcome).await?;
-        if read != Some(1) || welcome != WELCOME {
+        if read != Some(1) || welcome != newcomer::WELCOME {
             let violation = Error::Protocol("the welcome is not one of version 1".to_owned());
             let (code, reason) = violation.to_close();
             quinn.close(code, reason.as_bytes());
@@ -258,84 +256,6 @@ impl Endpoint {
     }
 }
 
-/// The accepting side's handshake, to its end. Logs a refusal, because nobody else hears of it.
-async fn take(
-    incoming: quinn::Incoming,
-    identity: Identity,
-    options: Arc<Options>,
-) -> Option<Connection> {
-    let remote = incoming.remote_address();
-    let welcomed = async {
-        let quinn = incoming.await?;
-        let principal = principal_of(&quinn)?;
-        let mut stream = quinn.open_uni().await?;
-        stream.write_all(&WELCOME).await?;
-        let _ = stream.finish();
-        Ok(Connection::new(quinn, principal, options.clone()))
-    };
-    match time::timeout(options.handshake_timeout, welcomed).await {
-        Ok(Ok(connection)) => return Some(connection),
-        Ok(Err(reason @ (Error::Refused(_) | Error::Protocol(_)))) => {
-            let node = identity.principal().subject.name();
-            tracing::warn!(%remote, %reason, node, "connection refused");
-        }
-        Ok(Err(reason)) => tracing::debug!(%remote, %reason, "handshake given up"),
-        Err(_) => tracing::debug!(%remote, "handshake took too long"),
-    }
-    None
-}
-
-/// Who the other side is. The handshake verified it; this reads it once more for keeping.
-fn principal_of(quinn: &quinn::Connection) -> Result<Principal, Error> {
-    let identity = quinn.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer>>().ok());
-    let certificate = identity.as_ref().and_then(|chain| chain.first());
-    let certificate = certificate
-        .ok_or_else(|| Error::Refused("the other side showed no certificate".to_owned()))?;
-    Principal::of_certificate(certificate)
-        .map_err(|why| Error::Refused(format!("the certificate of the other side: {why}")))
-}
-
 fn unusable(error: std::io::Error) -> Error {
     Error::Setup(format!("the UDP socket is not usable: {error}"))
-}
-
-/// What happens to a newcomer.
-#[derive(Debug, PartialEq, Eq)]
-enum Admission {
-    Take,
-    /// It comes again with a token that only its true address receives.
-    ProveAddress,
-    Refuse,
-}
-
-fn admission(options: &Options, open: usize, under_way: usize, proven: bool) -> Admission {
-    if open >= options.connections_max || under_way >= options.handshakes_max {
-        Admission::Refuse
-    } else if under_way >= options.handshakes_max / 2 && !proven {
-        Admission::ProveAddress
-    } else {
-        Admission::Take
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn newcomers_prove_themselves_under_pressure_and_are_refused_past_the_bound() {
-        let options = Options { handshakes_max: 10, connections_max: 100, ..Default::default() };
-        for (open, under_way, proven, expected) in [
-            (0, 0, false, Admission::Take),
-            (99, 4, false, Admission::Take),
-            (99, 5, false, Admission::ProveAddress),
-            (99, 5, true, Admission::Take),
-            (99, 9, true, Admission::Take),
-            (99, 10, true, Admission::Refuse),
-            (100, 0, true, Admission::Refuse),
-        ] {
-            let got = admission(&options, open, under_way, proven);
-            assert_eq!(got, expected, "{open} {under_way} {proven}");
-        }
-    }
 }

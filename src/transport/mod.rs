@@ -12,6 +12,7 @@ mod congestion;
 mod connection;
 mod endpoint;
 mod errors;
+mod newcomer;
 mod options;
 mod receiver;
 mod refusal;

@@ -34,7 +34,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Bytes received on one stream that nobody has read yet; the other side's writes wait.
     pub stream_window_bytes: u32,
-    /// The same over all streams of a connection.
+    /// The same over all streams of a connection. Four streams that nobody reads use it up, and then hold
+    /// back the others.
     pub connection_window_bytes: u32,
     /// Bytes sent on a connection that the other side has not acknowledged; writes wait.
     pub send_window_bytes: u32,

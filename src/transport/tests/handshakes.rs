@@ -259,3 +259,16 @@ async fn past_the_bound_connections_are_refused() {
     within(accepted.recv()).await.unwrap();
     drop(first);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_must_prove_an_address_gets_in() {
+    let dir = ca("shop");
+    // Half of one is none: every newcomer is under pressure.
+    let options = Options { handshakes_max: 1, ..Default::default() };
+    let (_server, addr, mut accepted) = serve(&node(dir.path(), "n1"), options);
+    let client = Endpoint::client(&node(dir.path(), "n2")).unwrap();
+    for _ in 0..3 {
+        client.connect(&addr).await.unwrap();
+        within(accepted.recv()).await.unwrap();
+    }
+}
