@@ -22,7 +22,7 @@ struct State {
     held: BTreeMap<u64, (u64, Option<Instant>)>,
 }
 
-/// While it lives, and for a while after, the log after its index stays.
+/// While it lives the log after its index stays.
 pub struct Hold {
     id: u64,
     state: Arc<Mutex<State>>,
@@ -46,10 +46,20 @@ impl Holds {
     }
 }
 
+impl Hold {
+    /// The snapshot has arrived: the log stays for a while longer.
+    pub fn arrived(self, now: Instant) {
+        if let Some((_, until)) = self.state.lock().held.get_mut(&self.id) {
+            *until = Some(now + AFTER_SENT);
+        }
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some((_, until)) = self.state.lock().held.get_mut(&self.id) {
-            *until = Some(Instant::now() + AFTER_SENT);
+        let mut state = self.state.lock();
+        if state.held.get(&self.id).is_some_and(|(_, until)| until.is_none()) {
+            state.held.remove(&self.id);
         }
     }
 }
@@ -62,12 +72,15 @@ mod tests {
     fn the_lowest_hold_counts_until_it_is_over() {
         let (holds, now) = (Holds::default(), Instant::now());
         assert_eq!(holds.limit(now), None);
-        let (a, b) = (holds.hold(10), holds.hold(7));
+        let (a, b, c) = (holds.hold(10), holds.hold(7), holds.hold(5));
+        assert_eq!(holds.limit(now), Some(5));
+        // It never arrived: nobody will continue from there.
+        drop(c);
         assert_eq!(holds.limit(now), Some(7));
-        drop(b);
+        b.arrived(now);
         assert_eq!(holds.limit(now), Some(7));
-        assert_eq!(holds.limit(Instant::now() + AFTER_SENT), Some(10));
+        assert_eq!(holds.limit(now + AFTER_SENT), Some(10));
         drop(a);
-        assert_eq!(holds.limit(Instant::now() + AFTER_SENT), None);
+        assert_eq!(holds.limit(now), None);
     }
 }

@@ -22,16 +22,19 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// Calls other than appends that are served at a time, over all groups; further ones are refused.
 const SERVED_MAX: usize = 4_096;
 /// Longest wait for a group to stop.
-const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// How often a group is looked at for having failed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for the files of a group that has stopped to be released.
-const RELEASE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+const RELEASE_MAX: Duration = Duration::from_secs(2);
 /// Longest transfer of a snapshot, the wait for the installation included.
 const SNAPSHOT_MAX_MS: u64 = 30 * 60 * 1000;
 
@@ -236,7 +239,7 @@ async fn stop(group: Group) {
     drop(group);
     let deadline = tokio::time::Instant::now() + RELEASE_MAX;
     while left.strong_count() > 0 && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -271,6 +274,7 @@ impl Inner {
             Raft::new(raft_id, config, network, log, machine).await.map_err(|e| e.to_string())?;
         shared.started(raft.clone());
         elect_if_alone(&raft, raft_id).await;
+        self.peers.handle.spawn(notice_failure(Arc::downgrade(&shared)));
         let opened = Opened {
             group: Group::new(shared),
             inbox: Arc::default(),
@@ -282,7 +286,9 @@ impl Inner {
     fn opened(&self, from: NodeId, group: GroupId, copy: u64, to: u64) -> Option<Opened> {
         let opened = self.groups.read().get(&group).cloned()?;
         let shared = opened.group.shared();
-        (shared.raft_id == to && shared.listens_to(copy, from)).then_some(opened)
+        // A group that has failed looks unreachable.
+        let works = shared.failure().is_none();
+        (works && shared.raft_id == to && shared.listens_to(copy, from)).then_some(opened)
     }
 
     fn serve(&self, from: NodeId, message: PeerMessage) {
@@ -347,14 +353,31 @@ impl Inner {
     }
 }
 
+/// Notes when the library has ended on its own: its log or state machine failed. Ends with the group.
+async fn notice_failure(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let Some(raft) = shared.raft() else { return };
+        let ended = raft.metrics().borrow_watched().running_state.clone();
+        match ended {
+            Ok(()) => {}
+            // An orderly stop.
+            Err(openraft::errors::Fatal::Stopped) => return,
+            Err(error) => return shared.stop(error.to_string()),
+        }
+    }
+}
+
 /// A lone voter disturbs nobody and need not wait for anybody's lease: it stands for election at once.
 async fn elect_if_alone(raft: &Raft, raft_id: u64) {
-    let alone = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        membership.get_joint_config().len() == 1 && membership.voter_ids().eq([raft_id])
-    };
+    let me = raft_id;
+    // Asked of the core itself: what it publishes may not tell its state yet.
+    let alone = raft.with_raft_state(move |state| {
+        let membership = state.membership_state.effective().membership();
+        membership.get_joint_config().len() == 1 && membership.voter_ids().eq([me])
+    });
+    let alone = alone.await.unwrap_or(false);
     if alone && let Err(error) = raft.trigger().elect(false).await {
         tracing::warn!(%error, "the lone voter could not stand for election");
     }

@@ -23,17 +23,20 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for the other side to take a chunk or to send one.
 const STALL_MAX: Duration = Duration::from_secs(30);
-/// Longest wait for the header of a stream that was opened.
-const HEADER_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a stream to the other side.
+const OPEN_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for the header of a stream that was opened: meanwhile the sender copies its table.
+const HEADER_MAX: Duration = Duration::from_secs(300);
 /// Longest wait for a received snapshot to be installed.
 const INSTALL_MAX: Duration = Duration::from_secs(300);
+/// Wait after a refusal: the next attempt copies the whole table again.
+const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// Bytes that a received snapshot leaves free on the disk, for the log.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// What the library passes around as the data of a snapshot.
 pub enum SnapshotData {
-    /// The table as it will be when it is copied; until then, and for a while after, the log that follows
-    /// the announced position stays.
+    /// The table as it will be when it is copied; meanwhile the log that follows the announced position stays.
     Table { hold: Option<Hold> },
     /// A file that was received and checked.
     Received(Staged),
@@ -184,12 +187,36 @@ pub async fn send(
     let SnapshotData::Table { hold } = snapshot.snapshot else {
         return Err("only a table can be sent".into());
     };
+    let announced = snapshot.meta.last_log_id.as_ref().map(super::types::pos);
+    match copy_and_send(shared, to, vote, announced, install_max).await? {
+        SnapshotAnswer::Done(vote) => {
+            if let Some(hold) = hold {
+                hold.arrived(Instant::now());
+            }
+            Ok(vote.into())
+        }
+        SnapshotAnswer::Refused(code) => {
+            tokio::time::sleep(REFUSED_WAIT).await;
+            Err(format!("refused: {code}"))
+        }
+    }
+}
+
+async fn copy_and_send(
+    shared: &Arc<Shared>,
+    to: Callee,
+    vote: Vote,
+    announced: Option<LogPos>,
+    install_max: Duration,
+) -> Result<SnapshotAnswer, String> {
     let peers = &shared.peers;
     let _slot = peers.snapshot_slot.acquire().await.map_err(|e| e.to_string())?;
+    // Before the copy: a node that cannot be reached must not cost a copy at each attempt.
+    let opening = peers.links.open_snapshot(to.node);
+    let (sender, mut receiver) = within(OPEN_MAX, "opening", opening).await?;
     let copying = Arc::clone(shared);
     let outgoing = blocking(move || prepare(&copying)).await?;
-    if snapshot.meta.last_log_id.is_some_and(|announced| outgoing.meta.last.index < announced.index)
-    {
+    if announced.is_some_and(|announced| outgoing.meta.last.index < announced.index) {
         return Err("the copy is older than what was announced".into());
     }
     let header = SnapshotHeader {
@@ -201,16 +228,8 @@ pub async fn send(
         data_bytes: outgoing.data_bytes,
         crc32c: outgoing.crc32c,
     };
-    let (sender, mut receiver) =
-        within(HEADER_MAX, "opening", peers.links.open_snapshot(to.node)).await?;
     let rate = peers.options.snapshot_bytes_per_s;
-    let answer =
-        transmit(&sender, &mut receiver, &header, outgoing.file.path(), rate, install_max).await?;
-    drop(hold);
-    match answer {
-        SnapshotAnswer::Done(vote) => Ok(vote.into()),
-        SnapshotAnswer::Refused(code) => Err(format!("refused: {code}")),
-    }
+    transmit(&sender, &mut receiver, &header, outgoing.file.path(), rate, install_max).await
 }
 
 /// How long to wait so that `sent` bytes after `elapsed` do not exceed the rate; 0 is unlimited.
