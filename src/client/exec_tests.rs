@@ -190,6 +190,15 @@ async fn an_expired_session_is_replaced_if_nothing_was_sent_under_it() {
 }
 
 #[tokio::test]
+async fn a_shard_that_forgets_every_session_is_not_asked_for_ever() {
+    let mut inner = client(Strategy::Sharded, []);
+    inner.net.always = Some(Step::refused("n1", Code::SessionExpired, None));
+    let error = one(&inner, put(), &options()).await.unwrap_err();
+    assert_eq!((error.code, error.outcome()), (Code::NotReady, "fail"));
+    assert_eq!(inner.net.sent_kv().len(), 9);
+}
+
+#[tokio::test]
 async fn an_expired_session_after_a_lost_answer_is_reported() {
     let steps = [Step::lost("n1"), Step::refused("*", Code::SessionExpired, None)];
     let inner = client(Strategy::Sharded, steps);

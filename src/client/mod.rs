@@ -66,10 +66,11 @@
 //!
 //! # How it is built
 //!
-//! `exec` is the spine: split by shard, a request each, one loop that attempts. `retry` decides what
-//! follows a failure, `route` and `health` which node is asked, `sessions` and `tokens` what a request
-//! carries; they are plain code. `pool` and `conn` hold the connections, behind the seam `net`.
+//! `exec` is the spine: split by shard, a request each. `attempt` is the one loop that sends: `retry`
+//! decides what follows a failure, `route` and `health` which node is asked, `sessions` and `tokens` what
+//! a request carries; these are plain code. `pool` and `conn` hold the connections, behind the seam `net`.
 
+mod attempt;
 mod command;
 mod conn;
 mod cursor;

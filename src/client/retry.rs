@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Attempts without a pause between two back-offs: hints followed, other nodes tried.
 const HOPS_MAX: u32 = 3;
+/// Sessions tried for one write. A shard that forgets each at once is not worth more.
+const REOPENS_MAX: u32 = 8;
 /// First back-off; doubles up to the largest.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// Largest back-off, short enough to find a leader soon after its election.
@@ -69,6 +71,7 @@ pub(crate) struct Core {
     hops: u32,
     backoffs: u32,
     unanswered: u32,
+    reopens: u32,
 }
 
 impl Core {
@@ -84,6 +87,7 @@ impl Core {
             hops: 0,
             backoffs: 0,
             unanswered: 0,
+            reopens: 0,
         }
     }
 
@@ -165,7 +169,15 @@ impl Core {
             // applied just now. Whether it was applied earlier depends on whether it was sent earlier.
             Code::SessionExpired | Code::SequenceTooOld => {
                 let fresh = self.kind == Kind::Write && self.uncertain.is_none() && self.retry;
-                return if fresh { Next::Reopen } else { Next::Report(error) };
+                if !fresh {
+                    return Next::Report(error);
+                }
+                self.reopens += 1;
+                if self.reopens <= REOPENS_MAX {
+                    return Next::Reopen;
+                }
+                let message = "this shard forgets every session at once; nothing was applied";
+                return Next::Report(Error::new(Code::NotReady, message));
             }
             Code::TooStale | Code::NotYet if self.kind == Kind::PinnedRead => {
                 return Next::Report(error);
