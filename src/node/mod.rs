@@ -15,7 +15,10 @@ use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
 use crate::raft::{self, Group, Host};
 use crate::request::Plane;
-use crate::storage::wal::{self, Wal};
+use crate::storage::{
+    self,
+    wal::{self, Wal},
+};
 use crate::transport::Endpoint;
 use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result};
 use crate::wire::client::Role;
@@ -236,6 +239,11 @@ impl Node {
 /// The data folder and the log in it. Blocks.
 fn open_storage(settings: &ServeSettings) -> Result<(Disk, Wal)> {
     let disk = Disk::open(&settings.data_dir)?;
+    let copies = settings.data_dir.join("copies");
+    if copies.exists() {
+        storage::sweep_removed(&copies)
+            .map_err(|e| Error::new(Code::Corrupt, format!("{}: {e}", copies.display())))?;
+    }
     let options =
         wal::Options { segment_bytes: settings.wal_segment_bytes, ..wal::Options::default() };
     let wal = Wal::open(&settings.data_dir.join("wal"), options)

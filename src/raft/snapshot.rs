@@ -229,6 +229,8 @@ async fn copy_and_send(
         crc32c: outgoing.crc32c,
     };
     let rate = peers.options.snapshot_bytes_per_s;
+    let bytes = header.data_bytes;
+    tracing::info!(group = %shared.group, to = to.copy, bytes, "sending a snapshot");
     transmit(&sender, &mut receiver, &header, outgoing.file.path(), rate, install_max).await
 }
 
@@ -303,7 +305,11 @@ pub async fn receive(
     receiver: &mut impl FramesIn,
 ) -> SnapshotAnswer {
     match try_receive(shared, header, receiver).await {
-        Ok(vote) => SnapshotAnswer::Done(VoteRecord::from(&vote)),
+        Ok(vote) => {
+            let bytes = header.data_bytes;
+            tracing::info!(group = %shared.group, from = header.from, bytes, "snapshot installed");
+            SnapshotAnswer::Done(VoteRecord::from(&vote))
+        }
         Err((code, error)) => {
             tracing::warn!(group = %shared.group, from = header.from, error, "a snapshot was not taken");
             SnapshotAnswer::Refused(code)

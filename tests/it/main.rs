@@ -21,6 +21,8 @@ mod linearizability;
 mod scan;
 /// The committed fuzz seeds are what the code encodes.
 mod seeds;
+/// A whole shard sent to a replica, in bounded memory.
+mod snapshot;
 /// Bounded `local` reads while the owner stands still.
 mod staleness;
 /// No write is acknowledged before its `fdatasync` returned.

@@ -1,6 +1,6 @@
 //! Scans: by prefix, in key order over all shards, page by page, each key once.
 
-use crate::harness::{Cluster, Shape, set, within};
+use crate::harness::{Cluster, Shape, anonymous_kib, set, within};
 use bytes::Bytes;
 use ppdb::client::{CallOptions, Client, ScanOptions};
 use std::time::Duration;
@@ -74,13 +74,6 @@ async fn pages_come_in_key_order_and_hold_every_key_once() {
     assert!(client.scan(&foreign, &options).await.is_err());
 }
 
-/// Anonymous memory of a process, in KiB.
-fn anonymous_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("the kernel tells");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "some minutes: run it with `cargo test --test it -- --ignored a_million`"]
 async fn a_million_keys_are_scanned_in_bounded_memory() {
@@ -90,11 +83,11 @@ async fn a_million_keys_are_scanned_in_bounded_memory() {
     fill(&client, "million:", KEYS).await;
     let pids: Vec<u32> =
         cluster.nodes.iter().filter_map(|node| node.pid()).chain([std::process::id()]).collect();
-    let before: Vec<u64> = pids.iter().map(|pid| anonymous_kib(*pid)).collect();
+    let before: Vec<u64> = pids.iter().map(|pid| anonymous_kib(*pid).expect("a process")).collect();
     let options = within(Duration::from_secs(30));
     assert_eq!(scan_all(&client, "million:", 100, &options).await, KEYS);
     for (pid, before) in pids.iter().zip(before) {
-        let grown = anonymous_kib(*pid).saturating_sub(before);
+        let grown = anonymous_kib(*pid).expect("a process").saturating_sub(before);
         assert!(grown < 64 << 10, "process {pid} grew by {grown} KiB during the scan");
     }
 }

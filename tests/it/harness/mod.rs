@@ -46,6 +46,13 @@ pub fn get(key: impl Into<Vec<u8>>) -> Op {
     Op::Get { key: key.into().into() }
 }
 
+/// Anonymous memory of a process, in KiB; none once it is gone.
+pub fn anonymous_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Asks until `ready` says yes; fails with `what` and the last answer after `timeout`.
 pub async fn wait_until<T: std::fmt::Debug>(
     what: &str,
