@@ -73,6 +73,14 @@ impl Admin {
             Command::Status => self.status().map(Answer::Status),
             Command::Info => Ok(Answer::Info(self.info())),
             Command::ReplicaLag => self.replica_lag().map(Answer::ReplicaLag),
+            Command::Precheck { .. }
+            | Command::Strategy(_)
+            | Command::StrategyShow
+            | Command::StrategyHistory
+            | Command::Settings
+            | Command::Set { .. }
+            | Command::Report
+            | Command::Shard(_) => Err(Error::new(Code::UnknownCommand, "not yet")),
             Command::Digest { shard, at } => {
                 self.digest(shard, at, deadline).await.map(Answer::Digest)
             }

@@ -6,7 +6,7 @@ use super::args::admin::{Admin, Cluster, Member, Replica, Shard, Strategy as Str
 use super::session::{self, Call};
 use super::value::{Answered, Doc};
 use crate::client::Client;
-use crate::config::units::show_bytes;
+use crate::types::units::show_bytes;
 use crate::types::{Code, Error, NodeName, Result, limits};
 use crate::wire::client::{Map, Role, Strategy};
 use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, Status};

@@ -44,7 +44,11 @@ pub fn of_code(code: Code) -> u8 {
         | Code::DeadlineExceeded
         | Code::NotYet => UNKNOWN,
         Code::Corrupt | Code::Internal => OPERATOR,
-        Code::NotLeader
+        Code::OperationConflict
+        | Code::PrecheckFailed
+        | Code::Superseded
+        | Code::NotSafeNow
+        | Code::NotLeader
         | Code::Moved
         | Code::NotReady
         | Code::Overloaded

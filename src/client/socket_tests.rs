@@ -98,7 +98,13 @@ fn one_node(called: &str, addr: &str) -> Map {
         owner: name(called),
         copies: vec![name(called)],
     };
-    Map { epoch: 1, strategy: Strategy::Sharded, nodes: vec![node], shards: vec![shard] }
+    Map {
+        epoch: 1,
+        strategy: Strategy::Sharded,
+        read_default: Default::default(),
+        nodes: vec![node],
+        shards: vec![shard],
+    }
 }
 
 async fn serve(connection: Connection, map: Map, behaviour: Behaviour, requests: Arc<AtomicUsize>) {

@@ -47,6 +47,7 @@ pub(crate) fn map(epoch: u64, strategy: Strategy) -> Map {
     Map {
         epoch,
         strategy,
+        read_default: Default::default(),
         nodes: vec![
             node("n1", Role::Primary),
             node("n2", Role::Primary),

@@ -3,9 +3,11 @@
 //!
 //! Refusals are values, not errors: a command that does not fit leaves the state untouched.
 
-use super::placement;
+use super::journal::Event;
+use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
+use crate::wire::operation::Operation;
 use crate::wire::peer::FormationRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,12 @@ pub enum MetaCommand {
     Form(FormationRecord),
     /// A member listens somewhere else.
     Readdress { node: NodeId, addr: String },
+    /// Journals a new operation.
+    Begin { to: Strategy, by: String, commits_itself: bool, now_ms: u64 },
+    /// Moves the latest operation on, if it is that one at that step.
+    Advance { operation: u64, step: u64, event: Event, now_ms: u64 },
+    /// Sets a live setting.
+    Set { name: String, value: String },
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -47,6 +55,12 @@ pub struct ClusterState {
     pub next_copy: u64,
     /// Next node id; never goes back.
     pub next_node: u64,
+    /// The journal: operations by id, the latest last. At most `journal::OPERATIONS_MAX`.
+    pub operations: Vec<Operation>,
+    /// Next operation id; never goes back.
+    pub next_operation: u64,
+    /// Live settings that were set, by name.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A member of the cluster.
@@ -99,6 +113,13 @@ impl ClusterState {
         let result = match command {
             MetaCommand::Form(record) => self.form(record),
             MetaCommand::Readdress { node, addr } => self.readdress(*node, addr),
+            MetaCommand::Begin { to, by, commits_itself, now_ms } => {
+                self.begin(*to, by, *commits_itself, *now_ms)
+            }
+            MetaCommand::Advance { operation, step, event, now_ms } => {
+                self.advance(*operation, *step, event, *now_ms)
+            }
+            MetaCommand::Set { name, value } => self.set(name, value),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -138,6 +159,7 @@ impl ClusterState {
         self.cluster = record.cluster.clone();
         self.next_node = self.members.keys().last().map_or(1, |last| last.0.saturating_add(1));
         self.next_copy = 1;
+        self.next_operation = 1;
         self.shards = placement::owners(record.shards, &primaries, &[])
             .into_iter()
             .enumerate()
@@ -159,7 +181,7 @@ impl ClusterState {
     }
 
     /// Allocates a copy id for the member's registered disk.
-    fn create_copy(&mut self, node: NodeId, voter: bool) -> CopyPlacement {
+    pub(super) fn create_copy(&mut self, node: NodeId, voter: bool) -> CopyPlacement {
         let id = CopyId(self.next_copy);
         self.next_copy += 1;
         let disk = self.members.get(&node).map_or(DiskId(0), |member| member.disk);
@@ -174,6 +196,17 @@ impl ClusterState {
             .ok_or_else(|| Error::new(Code::NotFound, format!("there is no member {node}")))?;
         if member.addr != addr {
             member.addr = addr.to_owned();
+            self.epoch += 1;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        settings::check(name, value)?;
+        if !self.is_formed() {
+            return Err(Error::new(Code::NotFormed, "there is no cluster yet"));
+        }
+        if self.settings.insert(name.to_owned(), value.to_owned()).as_deref() != Some(value) {
             self.epoch += 1;
         }
         Ok(())
@@ -200,6 +233,7 @@ impl ClusterState {
         Map {
             epoch: self.epoch,
             strategy: self.strategy,
+            read_default: self.read_default(),
             nodes: self
                 .members
                 .values()
@@ -210,13 +244,23 @@ impl ClusterState {
                 .iter()
                 .filter_map(|s| {
                     let owner = name(s.owner)?;
-                    let mut copies: Vec<NodeName> =
-                        s.copies.iter().filter_map(|c| name(c.node)).collect();
+                    let mut copies: Vec<NodeName> = s
+                        .copies
+                        .iter()
+                        .filter(|c| self.serves(c))
+                        .filter_map(|c| name(c.node))
+                        .collect();
                     copies.sort_by_key(|n| *n != owner);
                     Some(MapShard { id: s.id, incarnation: s.incarnation, owner, copies })
                 })
                 .collect(),
         }
+    }
+
+    /// Whether clients may read from a copy: in both strategies a replica's, else one that shall vote.
+    pub fn serves(&self, copy: &CopyPlacement) -> bool {
+        let is_replica = || self.members.get(&copy.node).is_some_and(|m| m.role == Role::Replica);
+        copy.voter || is_replica()
     }
 
     /// What must hold after every command; the fuzzer and the tests call it.
@@ -245,6 +289,7 @@ impl ClusterState {
                 }
             }
         }
+        self.check_journal()?;
         match self.members.keys().last() {
             Some(last) if last.0 < self.next_node => Ok(()),
             _ => Err("node ids run ahead of their counter".into()),

@@ -1,19 +1,22 @@
 //! The metadata group: the only source of members, placement, strategy and epoch.
 //!
-//! `core` decides (pure), `placement` plans, `logic` applies it as a replicated state machine, `agent`
+//! `core` and `journal` decide (pure), `placement` plans, `settings` are what an operator changes live, `logic` applies it as a replicated state machine, `agent`
 //! makes this node's copies what the placement says. Data never passes here.
 
 pub mod agent;
 pub mod core;
 pub mod heard;
+pub mod journal;
 pub mod logic;
 pub mod placement;
 pub mod registry;
+pub mod settings;
 pub mod view;
 
 pub use agent::Agent;
 pub use core::{ClusterState, CopyPlacement, Member, MetaCommand, MetaReply, ShardPlacement};
 pub use heard::Heard;
+pub use journal::Event;
 pub use logic::MetaLogic;
 pub use registry::{LocalCopy, Registry};
 pub use view::StateView;

@@ -2,8 +2,9 @@
 //! settings with the origin of each come out.
 
 use super::setting::{SETTINGS, Setting};
-use super::{ServeSettings, file, units};
+use super::{ServeSettings, file};
 use crate::telemetry::LogFormat;
+use crate::types::units;
 use crate::types::{Code, Error, NodeName, Result};
 use crate::wire::client::Role;
 use std::fmt;

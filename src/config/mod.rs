@@ -7,7 +7,6 @@
 pub mod file;
 pub mod layer;
 pub mod setting;
-pub mod units;
 
 use crate::telemetry::LogFormat;
 use crate::types::NodeName;

@@ -3,8 +3,8 @@
 //! A setting is called `wal.segment_bytes` in the file, `PPDB_WAL_SEGMENT_BYTES` in the environment and
 //! `--wal-segment-bytes` as a flag.
 
-use super::units;
 use crate::types::NodeName;
+use crate::types::units;
 use std::net::SocketAddr;
 
 /// One setting.

@@ -90,7 +90,7 @@ impl Node {
                 false => match self.call(addr, name, NodeCall::Describe).await? {
                     NodeAnswer::Description(found) => found,
                     NodeAnswer::Refused(error) => return Err(error),
-                    NodeAnswer::Joined => return Err(unexpected(name)),
+                    NodeAnswer::Joined | NodeAnswer::Answer(_) => return Err(unexpected(name)),
                 },
             };
             check_member(name, *role, &found)?;
@@ -158,7 +158,7 @@ impl Node {
                     Ok(NodeAnswer::Refused(error)) | Err(error) => {
                         tracing::warn!(member = %member.name, %error, "member has not joined");
                     }
-                    Ok(NodeAnswer::Description(_)) => {}
+                    Ok(NodeAnswer::Description(_) | NodeAnswer::Answer(_)) => {}
                 }
             }
             let (agent, meta) = (self.agent(), self.metadata.read().clone());

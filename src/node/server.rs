@@ -120,6 +120,9 @@ impl Node {
         }
         match call {
             NodeCall::Describe => NodeAnswer::Description(self.describe()),
+            NodeCall::Command { .. } => {
+                NodeAnswer::Refused(Error::new(Code::UnknownCommand, "not yet"))
+            }
             NodeCall::Join(record) => match self.join(record).await {
                 Ok(()) => NodeAnswer::Joined,
                 Err(error) => NodeAnswer::Refused(error),

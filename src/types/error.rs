@@ -103,6 +103,14 @@ codes! {
     Corrupt => Stop,
     /// A broken invariant of the program itself.
     Internal => Stop,
+    /// The order does not fit what is under way: another operation runs, or this one is past that point.
+    OperationConflict => Fix,
+    /// A check says no; the message names it and the smallest fix.
+    PrecheckFailed => Fix,
+    /// An order of a coordinator that was replaced.
+    Superseded => Fix,
+    /// What the order rests on does not hold at this moment; the message says what is waited for.
+    NotSafeNow => Retry,
 }
 
 impl fmt::Display for Code {

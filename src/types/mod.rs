@@ -7,6 +7,7 @@ pub mod ids;
 pub mod limits;
 pub mod ops;
 pub mod slots;
+pub mod units;
 
 pub use error::{Class, Code, Error, Result};
 pub use ids::{CopyId, DiskId, GroupId, Incarnation, LogPos, NodeId, NodeName, ShardId, Token};

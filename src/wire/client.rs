@@ -115,6 +115,8 @@ pub struct Map {
     pub epoch: u64,
     /// `sharded` or `full`.
     pub strategy: Strategy,
+    /// Level of a read that names none.
+    pub read_default: ReadDefault,
     /// All members.
     pub nodes: Vec<MapNode>,
     /// All shards, by id.
@@ -130,6 +132,19 @@ pub enum Strategy {
     Sharded,
     /// Each shard on every primary, and on the replicas.
     Full,
+}
+
+/// Level of a read that names none: the live setting `reads.default`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadDefault {
+    /// Real-time order.
+    #[default]
+    Linearizable,
+    /// At least what this client has seen.
+    Session,
+    /// The nearest copy, however old.
+    Local,
 }
 
 /// What a member is for.

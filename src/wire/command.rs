@@ -4,6 +4,9 @@
 //! routes them; the commands here are carried out by the node that is asked, and need no routing.
 
 use super::client::{Map, Role, Strategy};
+use super::operation::{
+    NodeReport, Operation, Precheck, SettingView, ShardOrder, StrategyOrder, StrategyView,
+};
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +24,23 @@ pub enum Command {
     /// Digest of this node's copy of a shard, computed from its own stored bytes. Without `at` the leader
     /// proposes a digest entry and answers for it; with `at` any copy answers for the entry at that index.
     Digest { shard: ShardId, at: Option<u64> },
+    /// Whether a change of strategy may start now. Changes nothing. Any node passes it to the coordinator.
+    Precheck { to: Strategy },
+    /// An order about the strategy; answered when it is journaled, not when it is done. Any node passes it
+    /// to the coordinator.
+    Strategy(StrategyOrder),
+    /// The latest operation and how far it is. Any node passes it to the coordinator.
+    StrategyShow,
+    /// All operations that the journal remembers, oldest first.
+    StrategyHistory,
+    /// The live settings.
+    Settings,
+    /// Sets a live setting. Any node passes it to the coordinator.
+    Set { name: String, value: String },
+    /// What the node asked knows of itself; only nodes may ask.
+    Report,
+    /// An order to the leader of a shard; only nodes may give it.
+    Shard(ShardOrder),
 }
 
 /// Who shall form a cluster.
@@ -47,6 +67,20 @@ pub enum Answer {
     ReplicaLag(Vec<CopyLag>),
     /// To `Digest`.
     Digest(CopyDigest),
+    /// To `Precheck`.
+    Precheck(Precheck),
+    /// To `Strategy`: the operation, as journaled.
+    Operation(Operation),
+    /// To `StrategyShow`.
+    StrategyView(StrategyView),
+    /// To `StrategyHistory`.
+    History(Vec<Operation>),
+    /// To `Settings` and `Set`.
+    Settings(Vec<SettingView>),
+    /// To `Report`.
+    Report(NodeReport),
+    /// To `Shard`: it was carried out.
+    Ordered,
 }
 
 /// The whole cluster as one node sees it.

@@ -7,4 +7,5 @@ pub mod client;
 pub mod codec;
 pub mod command;
 pub mod frame;
+pub mod operation;
 pub mod peer;

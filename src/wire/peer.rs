@@ -82,6 +82,8 @@ pub enum NodeCall {
     Describe,
     /// Join this formation; refused by a node that belongs to another one.
     Join(FormationRecord),
+    /// Carry out this command; `by` asked the calling node for it.
+    Command { by: String, command: super::command::Command, deadline_ms: u32 },
 }
 
 /// Replies to `NodeCall`.
@@ -93,6 +95,8 @@ pub enum NodeAnswer {
     Joined,
     /// The call was refused.
     Refused(Error),
+    /// To `Command`.
+    Answer(super::command::Answer),
 }
 
 /// What a node says of itself.

@@ -88,6 +88,7 @@ fn map() -> Map {
     Map {
         epoch: 7,
         strategy: Strategy::Sharded,
+        read_default: Default::default(),
         nodes: vec![node("n1", Role::Primary), node("r1", Role::Replica)],
         shards: vec![shard(0, "n1"), shard(1, "n1")],
     }

@@ -1,8 +1,8 @@
 //! Commands on keys, as typed. Keys and values are bytes: on the command line whatever the system
 //! passes, in a shell line what stands between the quotes.
 
-use crate::config::units;
 use crate::types::limits;
+use crate::types::units;
 use clap::Subcommand;
 use std::ffi::OsString;
 

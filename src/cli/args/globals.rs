@@ -4,7 +4,7 @@
 //! defaults of a shell session), and the flags of one line.
 
 use crate::client::Level;
-use crate::config::units;
+use crate::types::units;
 use crate::types::{Code, Error, NodeName, Result, Token};
 use clap::{Args, Parser, ValueEnum};
 use std::ffi::OsString;

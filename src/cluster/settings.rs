@@ -1,0 +1,152 @@
+//! Live settings: what an operator changes while the cluster runs, the same on every node.
+//!
+//! The table of names, defaults and bounds. Values are stored as text in the metadata; this file reads them.
+
+use super::core::ClusterState;
+use crate::types::{Code, Error, Result, units};
+use crate::wire::client::ReadDefault;
+use crate::wire::operation::SettingView;
+use std::time::Duration;
+
+/// A live setting.
+pub struct LiveSetting {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds if nobody sets it.
+    pub default: &'static str,
+    /// What it does, with unit and bounds.
+    pub doc: &'static str,
+    check: fn(&str) -> std::result::Result<(), String>,
+}
+
+/// All live settings, by name.
+pub const LIVE_SETTINGS: [LiveSetting; 4] = [
+    LiveSetting {
+        name: "copy.bytes_per_s",
+        default: "0",
+        doc: "rate at which a node sends copies of shards, such as 64MiB; 0 is unlimited, else 64KiB or more",
+        check: |text| match units::bytes(text)? {
+            1..=0xffff => Err("0 is unlimited; else 64KiB or more".into()),
+            _ => Ok(()),
+        },
+    },
+    LiveSetting {
+        name: "reads.default",
+        default: "linearizable",
+        doc: "level of a read that names none: linearizable, session or local",
+        check: |text| read_default(text).map(drop),
+    },
+    LiveSetting {
+        name: "switch.cool_down",
+        default: "10m",
+        doc: "rest between two switches in the same direction, 0s to 24h; never for abort, revert or the way back",
+        check: |text| within(text, Duration::ZERO, Duration::from_secs(24 * 3600)),
+    },
+    LiveSetting {
+        name: "switch.revert_window",
+        default: "24h",
+        doc: "how long after a switch `revert` stays possible, 1m to 30d; then it is finalized",
+        check: |text| within(text, Duration::from_secs(60), Duration::from_secs(30 * 24 * 3600)),
+    },
+];
+
+fn within(text: &str, min: Duration, max: Duration) -> std::result::Result<(), String> {
+    match units::duration(text)? {
+        time if (min..=max).contains(&time) => Ok(()),
+        _ => Err(format!("`{text}` does not lie between {min:?} and {max:?}")),
+    }
+}
+
+fn read_default(text: &str) -> std::result::Result<ReadDefault, String> {
+    match text {
+        "linearizable" => Ok(ReadDefault::Linearizable),
+        "session" => Ok(ReadDefault::Session),
+        "local" => Ok(ReadDefault::Local),
+        other => Err(format!("`{other}` is no read level: linearizable, session or local")),
+    }
+}
+
+/// Refuses a name that does not exist and a value out of bounds.
+pub fn check(name: &str, value: &str) -> Result<()> {
+    let bad = |message: String| Error::new(Code::BadConfig, message);
+    let Some(setting) = LIVE_SETTINGS.iter().find(|s| s.name == name) else {
+        let names: Vec<&str> = LIVE_SETTINGS.iter().map(|s| s.name).collect();
+        let message = format!("there is no live setting `{name}`; there are: {}", names.join(", "));
+        return Err(bad(message));
+    };
+    (setting.check)(value).map_err(|why| bad(format!("{name}: {why}")))
+}
+
+impl ClusterState {
+    /// The value of a live setting, set or not.
+    fn setting(&self, name: &str) -> &str {
+        let default = || LIVE_SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
+        self.settings.get(name).map_or_else(default, String::as_str)
+    }
+
+    /// All live settings with their values.
+    pub fn settings_view(&self) -> Vec<SettingView> {
+        let view = |s: &LiveSetting| SettingView {
+            name: s.name.to_owned(),
+            value: self.setting(s.name).to_owned(),
+            default: s.default.to_owned(),
+            doc: s.doc.to_owned(),
+        };
+        LIVE_SETTINGS.iter().map(view).collect()
+    }
+
+    /// Rate of copies in bytes a second; 0 is unlimited.
+    pub fn copy_bytes_per_s(&self) -> u64 {
+        units::bytes(self.setting("copy.bytes_per_s")).unwrap_or_default()
+    }
+
+    /// Level of a read that names none.
+    pub fn read_default(&self) -> ReadDefault {
+        read_default(self.setting("reads.default")).unwrap_or_default()
+    }
+
+    /// Rest between two switches in the same direction.
+    pub fn cool_down(&self) -> Duration {
+        units::duration(self.setting("switch.cool_down")).unwrap_or_default()
+    }
+
+    /// How long after a switch the way back stays open.
+    pub fn revert_window(&self) -> Duration {
+        units::duration(self.setting("switch.revert_window")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_bounds_and_what_is_not_is_refused() {
+        for setting in &LIVE_SETTINGS {
+            check(setting.name, setting.default).unwrap();
+        }
+        for (name, value) in [
+            ("reads.default", "stale"),
+            ("reads.defaults", "local"),
+            ("switch.cool_down", "25h"),
+            ("switch.cool_down", "-1s"),
+            ("switch.revert_window", "0s"),
+            ("copy.bytes_per_s", "1kB"),
+        ] {
+            assert_eq!(check(name, value).unwrap_err().code, Code::BadConfig, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_holds() {
+        let mut state = ClusterState::default();
+        assert_eq!(state.cool_down(), Duration::from_secs(600));
+        state.settings.insert("switch.cool_down".into(), "0s".into());
+        state.settings.insert("reads.default".into(), "local".into());
+        state.settings.insert("copy.bytes_per_s".into(), "8MiB".into());
+        assert_eq!(state.cool_down(), Duration::ZERO);
+        assert_eq!(state.read_default(), ReadDefault::Local);
+        assert_eq!(state.copy_bytes_per_s(), 8 << 20);
+        assert_eq!(state.revert_window(), Duration::from_secs(24 * 3600));
+    }
+}
