@@ -16,6 +16,7 @@ pub mod shard;
 pub mod cluster;
 pub mod admission;
 pub mod request;
+pub mod strategy;
 pub mod admin;
 pub mod telemetry;
 pub mod config;

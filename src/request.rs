@@ -4,7 +4,7 @@
 //! batcher or read at its level, 6 reply with token. Each step may refuse; none goes back.
 
 use crate::admission::Budget;
-use crate::cluster::{LocalCopy, Registry, StateView};
+use crate::cluster::{ClusterState, LocalCopy, Registry, StateView};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
@@ -152,16 +152,33 @@ impl Plane {
 
     /// Linearizable reads are answered by the leader, and in full replication by any primary.
     fn check_level(&self, copy: &LocalCopy, shard: ShardId, level: ReadLevel) -> Result<()> {
-        if level != ReadLevel::Linearizable || copy.shard.group().state().is_leader {
+        if level == ReadLevel::Linearizable && copy.shard.group().state().is_leader {
             return Ok(());
         }
         let state = self.view.state();
+        if level != ReadLevel::Linearizable {
+            return self.check_serves(&state, copy, shard);
+        }
         let votes = state
             .shard(shard)
             .is_some_and(|s| s.copies.iter().any(|c| c.id == copy.copy && c.voter));
         match state.strategy == Strategy::Full && votes {
             true => Ok(()),
             false => Err(self.not_leader(shard, copy.shard.group().state().leader.map(|(_, n)| n))),
+        }
+    }
+
+    /// A copy that is being made, or kept for the way back, answers nobody.
+    fn check_serves(&self, state: &ClusterState, copy: &LocalCopy, shard: ShardId) -> Result<()> {
+        let placed = state.shard(shard);
+        let mine = placed.and_then(|s| s.copies.iter().find(|c| c.id == copy.copy));
+        match mine.is_some_and(|c| state.serves(c)) {
+            true => Ok(()),
+            false => {
+                let message = format!("{} does not serve {shard}", self.name);
+                let owner = placed.and_then(|s| state.name(s.owner));
+                Err(Error::new(Code::Moved, message).hint(owner))
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! The spine of the control plane: one command from its arrival to its answer.
 //!
-//! 1 who may, 2 carry out, 3 answer. Reads the cluster's state and this node's copies; changes nothing by
-//! itself: forming a cluster is handed to the node.
+//! 1 who may, 2 carry out here or pass on to the coordinator, 3 answer. Reads the cluster's state and this
+//! node's copies; changes nothing by itself: forming a cluster is handed to the node, the strategy to the
+//! coordinator, a change of a shard's members to the shard.
 
+mod report;
 mod status;
 
 use crate::cluster::{Heard, Registry, StateView};
@@ -10,9 +12,11 @@ use crate::pki::{Principal, Subject};
 use crate::request::Commands;
 use crate::shard;
 use crate::storage::wal::Wal;
+use crate::strategy::{Calls, Coordinator};
 use crate::types::{Code, DiskId, Error, NodeName, Result, ShardId};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command, CopyDigest, Formation};
+use crate::wire::operation::ShardOrder;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +26,28 @@ use std::time::Instant;
 pub trait Former: Send + Sync + 'static {
     /// Returns the map, and whether the cluster was formed just now.
     fn form(&self, formation: Formation, deadline: Instant) -> BoxFuture<'_, Result<(Map, bool)>>;
+}
+
+/// Who asked for a command.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// As logs and the journal show it.
+    pub name: String,
+    /// The connection is a node's: it may ask for what only nodes may.
+    pub is_node: bool,
+    /// Another node passed it on, and it is not passed on again.
+    pub passed_on: bool,
+}
+
+/// What runs once the node belongs to a cluster.
+#[derive(Clone)]
+pub struct Control {
+    /// The metadata group.
+    pub metadata: crate::raft::Group,
+    /// The coordinator; it acts while this node leads that group.
+    pub coordinator: Coordinator,
+    /// The way to other nodes.
+    pub calls: Arc<dyn Calls>,
 }
 
 /// What the control plane works with.
@@ -38,8 +64,10 @@ pub struct Admin {
     pub registry: Registry,
     /// Which peers are heard.
     pub heard: Heard,
-    /// The metadata group, once it is open.
-    pub metadata: Arc<parking_lot::RwLock<Option<crate::raft::Group>>>,
+    /// Set once the metadata group is open.
+    pub control: Arc<parking_lot::RwLock<Option<Control>>>,
+    /// The data folder, whose disk is measured.
+    pub data_dir: std::path::PathBuf,
     /// The log, for its counters.
     pub wal: Wal,
     /// Forms clusters.
@@ -55,35 +83,117 @@ impl Commands for Admin {
         command: Command,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Answer>> {
-        Box::pin(self.handle(who, command, deadline))
+        let asker = Asker {
+            name: subject(&who),
+            is_node: matches!(who.subject, Subject::Node(_)),
+            passed_on: false,
+        };
+        Box::pin(self.handle(asker, command, deadline))
     }
 }
 
 impl Admin {
-    async fn handle(&self, who: Principal, command: Command, deadline: Instant) -> Result<Answer> {
+    /// Carries out one command.
+    pub async fn handle(
+        &self,
+        asker: Asker,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Answer> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Error::new(Code::NotReady, format!("{} is stopping", self.name)));
         }
         match command {
             Command::ClusterInit(formation) => {
-                tracing::info!(by = %subject(&who), cluster = %formation.cluster, "cluster init");
+                tracing::info!(by = asker.name, cluster = %formation.cluster, "cluster init");
                 let (map, created) = self.former.form(formation, deadline).await?;
                 Ok(Answer::Formed { map, created })
             }
             Command::Status => self.status().map(Answer::Status),
             Command::Info => Ok(Answer::Info(self.info())),
             Command::ReplicaLag => self.replica_lag().map(Answer::ReplicaLag),
+            Command::StrategyHistory => {
+                self.formed()?;
+                Ok(Answer::History(self.view.state().operations.clone()))
+            }
+            Command::Settings => {
+                self.formed()?;
+                Ok(Answer::Settings(self.view.state().settings_view()))
+            }
+            Command::Report | Command::Shard(_) if !asker.is_node => {
+                Err(Error::new(Code::Denied, "only nodes of the cluster may ask for this"))
+            }
+            Command::Report => self.report().map(Answer::Report),
+            Command::Shard(order) => self.order(order, deadline).await.map(|()| Answer::Ordered),
             Command::Precheck { .. }
             | Command::Strategy(_)
             | Command::StrategyShow
-            | Command::StrategyHistory
-            | Command::Settings
-            | Command::Set { .. }
-            | Command::Report
-            | Command::Shard(_) => Err(Error::new(Code::UnknownCommand, "not yet")),
+            | Command::Set { .. } => self.coordinate(asker, command, deadline).await,
             Command::Digest { shard, at } => {
                 self.digest(shard, at, deadline).await.map(Answer::Digest)
             }
+        }
+    }
+
+    fn formed(&self) -> Result<Control> {
+        let control = self.control.read().clone().filter(|_| self.view.state().is_formed());
+        control.ok_or_else(|| {
+            Error::new(Code::NotFormed, "this node belongs to no cluster; run `ppdb cluster init`")
+        })
+    }
+
+    /// Carries out what only the coordinator can, here or on the node that leads the metadata group.
+    async fn coordinate(
+        &self,
+        asker: Asker,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Answer> {
+        let Control { metadata, coordinator, calls } = self.formed()?;
+        let leader = metadata.state().leader.map(|(_, node)| node);
+        if let Some(node) = leader
+            && !metadata.state().is_leader
+            && !asker.passed_on
+        {
+            let left = deadline.saturating_duration_since(Instant::now());
+            return calls.call(node, &asker.name, command, left).await;
+        }
+        match command {
+            Command::Precheck { to } => coordinator.precheck(to).await.map(Answer::Precheck),
+            Command::Strategy(order) => {
+                tracing::info!(by = asker.name, ?order, "strategy");
+                coordinator.order(&asker.name, order).await.map(Answer::Operation)
+            }
+            Command::StrategyShow => coordinator.show().map(Answer::StrategyView),
+            Command::Set { name, value } => {
+                tracing::info!(by = asker.name, name, value, "setting");
+                coordinator.set(name, value).await.map(Answer::Settings)
+            }
+            _ => Err(Error::new(Code::Internal, "not a command of the coordinator")),
+        }
+    }
+
+    /// An order of the coordinator to a shard that this node leads.
+    async fn order(&self, order: ShardOrder, deadline: Instant) -> Result<()> {
+        let shard = order.shard;
+        let copy = self.registry.get(shard).filter(|c| c.incarnation == order.incarnation);
+        let copy = copy.ok_or_else(|| {
+            Error::new(Code::NotFound, format!("{} holds no copy of {shard}", self.name))
+        })?;
+        copy.shard
+            .order(order.fence, order.change, deadline)
+            .await
+            .map_err(|e| self.public(shard, e))
+    }
+
+    fn public(&self, shard: ShardId, error: shard::Error) -> Error {
+        match error {
+            shard::Error::NotLeader(leader) => {
+                let hint = leader.and_then(|node| self.view.name(node));
+                Error::new(Code::NotLeader, format!("{} does not lead {shard}", self.name))
+                    .hint(hint)
+            }
+            shard::Error::Public(error) => error,
         }
     }
 
@@ -98,14 +208,11 @@ impl Admin {
         })?;
         let index = match at {
             Some(index) => index,
-            None => copy.shard.propose_digest(deadline).await.map_err(|e| match e {
-                shard::Error::NotLeader(leader) => {
-                    let hint = leader.and_then(|node| self.view.name(node));
-                    Error::new(Code::NotLeader, format!("{} does not lead {shard}", self.name))
-                        .hint(hint)
-                }
-                shard::Error::Public(error) => error,
-            })?,
+            None => copy
+                .shard
+                .propose_digest(deadline)
+                .await
+                .map_err(|error| self.public(shard, error))?,
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let found = copy.shard.group().digest(index, left).await.ok_or_else(|| {

@@ -31,8 +31,12 @@ impl Admin {
             .collect();
         let shards_leaderless = self.leaderless();
         let messages = messages(&nodes, &shards_leaderless);
-        let metadata_leader =
-            self.metadata.read().as_ref().and_then(|g| g.state().leader).map(|(_, node)| node);
+        let metadata_leader = self
+            .control
+            .read()
+            .as_ref()
+            .and_then(|c| c.metadata.state().leader)
+            .map(|(_, node)| node);
         let primaries_up = nodes.iter().filter(|n| n.role == Role::Primary && n.up).count();
         let primaries = nodes.iter().filter(|n| n.role == Role::Primary).count();
         let may_fail_without_loss = match state.strategy {

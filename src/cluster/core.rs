@@ -20,7 +20,7 @@ pub enum MetaCommand {
     /// A member listens somewhere else.
     Readdress { node: NodeId, addr: String },
     /// Journals a new operation.
-    Begin { to: Strategy, by: String, commits_itself: bool, now_ms: u64 },
+    Begin { to: Strategy, by: String, commit_asked: bool, now_ms: u64 },
     /// Moves the latest operation on, if it is that one at that step.
     Advance { operation: u64, step: u64, event: Event, now_ms: u64 },
     /// Sets a live setting.
@@ -113,8 +113,8 @@ impl ClusterState {
         let result = match command {
             MetaCommand::Form(record) => self.form(record),
             MetaCommand::Readdress { node, addr } => self.readdress(*node, addr),
-            MetaCommand::Begin { to, by, commits_itself, now_ms } => {
-                self.begin(*to, by, *commits_itself, *now_ms)
+            MetaCommand::Begin { to, by, commit_asked, now_ms } => {
+                self.begin(*to, by, *commit_asked, *now_ms)
             }
             MetaCommand::Advance { operation, step, event, now_ms } => {
                 self.advance(*operation, *step, event, *now_ms)

@@ -30,6 +30,8 @@ pub enum Event {
     Doubted { copies: Vec<CopyId> },
     /// All copies are verified.
     Prepared,
+    /// The user asks for the commit.
+    CommitAsked,
     /// The commit point.
     Commit,
     /// Every shard's group is what the placement says.
@@ -99,7 +101,7 @@ impl ClusterState {
         &mut self,
         to: Strategy,
         by: &str,
-        commits_itself: bool,
+        commit_asked: bool,
         now_ms: u64,
     ) -> Result<(), Error> {
         self.may_begin(to, now_ms)?;
@@ -120,7 +122,7 @@ impl ClusterState {
             from: self.strategy,
             to,
             by: shortened(by),
-            commits_itself,
+            commit_asked,
             reason: None,
             checkpoint: None,
             verified: vec![],
@@ -163,6 +165,11 @@ impl ClusterState {
                 self.all_verified()?;
                 self.enter(Phase::Prepared);
                 self.times(|times| times.prepared_ms = Some(now_ms));
+            }
+            (Event::CommitAsked, Phase::Prepared) => {
+                if let Some(op) = self.operations.last_mut() {
+                    op.commit_asked = true;
+                }
             }
             (Event::Commit, Phase::Prepared) => {
                 self.all_verified()?;
@@ -436,7 +443,7 @@ fn aborts(phase: Phase) -> bool {
 
 fn misfit(event: &Event) -> &'static str {
     match event {
-        Event::Commit => "only what is prepared is committed",
+        Event::Commit | Event::CommitAsked => "only what is prepared is committed",
         Event::Abort { .. } => {
             "only before the commit point it is aborted; `strategy revert` goes back"
         }

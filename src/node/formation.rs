@@ -161,7 +161,8 @@ impl Node {
                     Ok(NodeAnswer::Description(_) | NodeAnswer::Answer(_)) => {}
                 }
             }
-            let (agent, meta) = (self.agent(), self.metadata.read().clone());
+            let (agent, meta) =
+                (self.agent(), self.control.read().as_ref().map(|c| c.metadata.clone()));
             if let (Some(agent), Some(meta)) = (agent, meta)
                 && joined.len() == record.members.len()
             {

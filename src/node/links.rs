@@ -7,9 +7,9 @@ use crate::cluster::StateView;
 use crate::cluster::heard::clock_ms;
 use crate::raft::Links;
 use crate::transport::{Connection, Endpoint, FrameReceiver, FrameSender, StreamClass};
-use crate::types::{NodeId, limits};
+use crate::types::{Code, Error, NodeId, Result, limits};
 use crate::wire::codec;
-use crate::wire::peer::{PeerBody, PeerFrame, PeerMessage};
+use crate::wire::peer::{NodeAnswer, NodeCall, PeerBody, PeerFrame, PeerMessage};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -72,6 +72,40 @@ impl PeerLinks {
         }
     }
 
+    /// One call, on a stream of its own of the connection that is there.
+    pub async fn call(
+        &self,
+        node: NodeId,
+        call: NodeCall,
+        timeout: Duration,
+    ) -> Result<NodeAnswer> {
+        let name =
+            || self.inner.view.name(node).map_or_else(|| node.to_string(), |n| n.to_string());
+        let unreachable = |why: String| Error::new(Code::Unreachable, format!("{}: {why}", name()));
+        let peer = self.peer(node);
+        // Once it is sent it may have been carried out.
+        let sent = std::sync::atomic::AtomicBool::new(false);
+        let talk = async {
+            let connection = self.connect(node, &peer.connection).await.map_err(unreachable)?;
+            let stream = connection.open(StreamClass::Node).await;
+            let (sender, mut receiver) = stream.map_err(|e| unreachable(e.to_string()))?;
+            sent.store(true, std::sync::atomic::Ordering::Relaxed);
+            let lost = |why: String| Error::new(Code::Unknown, format!("{}: {why}", name()));
+            let asked = sender.send(codec::encode(&call).into()).await;
+            asked.map_err(|e| lost(e.to_string()))?;
+            let answer = receiver.recv().await.map_err(|e| lost(e.to_string()))?;
+            let answer = answer.ok_or_else(|| lost("it hung up".into()))?;
+            codec::decode(&answer).map_err(|e| Error::new(Code::BadVersion, e.to_string()))
+        };
+        match tokio::time::timeout(timeout, talk).await {
+            Ok(result) => result,
+            Err(_) if sent.load(std::sync::atomic::Ordering::Relaxed) => {
+                Err(Error::new(Code::Unknown, format!("{} did not answer in time", name())))
+            }
+            Err(_) => Err(unreachable("not reached in time".into())),
+        }
+    }
+
     fn peer(&self, node: NodeId) -> Peer {
         let mut peers = self.inner.peers.lock();
         peers.entry(node).or_insert_with(|| self.start(node)).clone()
@@ -98,7 +132,7 @@ impl PeerLinks {
         &self,
         node: NodeId,
         slot: &tokio::sync::Mutex<Option<Connection>>,
-    ) -> Result<Connection, String> {
+    ) -> std::result::Result<Connection, String> {
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.as_ref().filter(|c| !c.is_closed()) {
             return Ok(connection.clone());
@@ -160,7 +194,7 @@ impl Writer {
         }
     }
 
-    async fn open(&self) -> Result<(FrameSender, FrameReceiver), String> {
+    async fn open(&self) -> std::result::Result<(FrameSender, FrameReceiver), String> {
         let connection = self.links.connect(self.node, &self.connection).await?;
         connection.open(self.class).await.map_err(|e| e.to_string())
     }
@@ -206,7 +240,7 @@ impl Links for PeerLinks {
     fn open_snapshot(
         &self,
         to: NodeId,
-    ) -> BoxFuture<'static, Result<(FrameSender, FrameReceiver), String>> {
+    ) -> BoxFuture<'static, std::result::Result<(FrameSender, FrameReceiver), String>> {
         let (links, peer) = (self.clone(), self.peer(to));
         async move {
             let connection = links.connect(to, &peer.connection).await?;

@@ -3,22 +3,24 @@
 //! Two runtimes: one drives the network and consensus, the other carries out requests. What the parts do
 //! is in their modules; here they are started in order and stopped in reverse.
 
+mod calls;
 mod disk;
 mod formation;
 mod links;
 mod server;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Control};
 use crate::admission::{self, Budget};
 use crate::cluster::{Agent, Heard, Registry, StateView};
 use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
-use crate::raft::{self, Group, Host};
+use crate::raft::{self, Host};
 use crate::request::Plane;
 use crate::storage::{
     self,
     wal::{self, Wal},
 };
+use crate::strategy::{Calls, Coordinator};
 use crate::transport::Endpoint;
 use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result};
 use crate::wire::client::Role;
@@ -53,7 +55,8 @@ pub(crate) struct Node {
     /// The runtime that carries out requests.
     requests: Handle,
     raft_options: raft::Options,
-    metadata: Arc<RwLock<Option<Group>>>,
+    admin: Arc<Admin>,
+    control: Arc<RwLock<Option<Control>>>,
     started: RwLock<Option<Started>>,
     forming: tokio::sync::Mutex<()>,
     stopping: Arc<AtomicBool>,
@@ -129,27 +132,28 @@ impl Node {
         let endpoint = Endpoint::server(settings.listen, &identity)
             .map_err(|e| Error::new(Code::BadConfig, e.to_string()))?;
         let (view, registry, heard) = (StateView::default(), Registry::default(), Heard::default());
-        let metadata = Arc::new(RwLock::new(None));
+        let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
         Ok(Arc::new_cyclic(|me: &Weak<Node>| {
-            let admin = Admin {
+            let admin = Arc::new(Admin {
                 name: settings.name.clone(),
                 disk: disk.id(),
                 started: Instant::now(),
                 view: view.clone(),
                 registry: registry.clone(),
                 heard: heard.clone(),
-                metadata: metadata.clone(),
+                control: control.clone(),
+                data_dir: disk.dir().to_owned(),
                 wal: wal.clone(),
                 former: Arc::new(formation::NodeFormer(me.clone())),
                 stopping: stopping.clone(),
-            };
+            });
             let plane = Plane {
                 name: settings.name.clone(),
                 view: view.clone(),
                 registry: registry.clone(),
                 budget: Budget::new(admission::Options::default()),
-                commands: Arc::new(admin),
+                commands: admin.clone(),
             };
             Node {
                 name: settings.name.clone(),
@@ -165,7 +169,8 @@ impl Node {
                 plane,
                 requests,
                 raft_options: raft_options(&settings),
-                metadata,
+                admin,
+                control,
                 started: RwLock::new(None),
                 forming: tokio::sync::Mutex::new(()),
                 stopping,
@@ -183,7 +188,7 @@ impl Node {
         self.view.set_formation(record.clone());
         let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
         tokio::spawn(links.clone().beacon(id));
-        let host = Host::new(self.wal.clone(), Arc::new(links), self.raft_options.clone());
+        let host = Host::new(self.wal.clone(), Arc::new(links.clone()), self.raft_options.clone());
         let agent = Arc::new(Agent {
             node: id,
             disk: self.disk_id,
@@ -195,7 +200,11 @@ impl Node {
             clock: Arc::new(self.heard.clone()),
         });
         let meta = agent.open_metadata().await?;
-        *self.metadata.write() = Some(meta.clone());
+        let calls: Arc<dyn Calls> =
+            Arc::new(calls::NodeCalls { me: id, links, node: Arc::downgrade(self) });
+        let coordinator = Coordinator::new(self.view.clone(), meta.clone(), calls.clone());
+        tokio::spawn(coordinator.clone().run());
+        *self.control.write() = Some(Control { metadata: meta.clone(), coordinator, calls });
         *self.started.write() = Some(Started { host, agent: agent.clone() });
         let (fatal, stopping) = (self.fatal.clone(), self.stopping.clone());
         tokio::spawn(async move {

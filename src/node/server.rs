@@ -105,7 +105,7 @@ impl Node {
     ) {
         while let Some(bytes) = next_frame(&mut receiver, &who).await {
             let answer = match codec::decode::<NodeCall>(&bytes) {
-                Ok(call) => self.answer_node_call(call).await,
+                Ok(call) => self.answer_node_call(&who, call).await,
                 Err(error) => NodeAnswer::Refused(Error::new(Code::BadRequest, error.to_string())),
             };
             if sender.send(codec::encode(&answer).into()).await.is_err() {
@@ -114,14 +114,22 @@ impl Node {
         }
     }
 
-    async fn answer_node_call(self: &Arc<Self>, call: NodeCall) -> NodeAnswer {
+    async fn answer_node_call(self: &Arc<Self>, who: &Principal, call: NodeCall) -> NodeAnswer {
         if self.stopping.load(Ordering::Acquire) {
             return NodeAnswer::Refused(Error::new(Code::NotReady, "this node is stopping"));
         }
         match call {
             NodeCall::Describe => NodeAnswer::Description(self.describe()),
-            NodeCall::Command { .. } => {
-                NodeAnswer::Refused(Error::new(Code::UnknownCommand, "not yet"))
+            NodeCall::Command { by, command, deadline_ms } => {
+                if self.peer_id(who).is_none() {
+                    let message = "only members of the cluster may ask for this";
+                    return NodeAnswer::Refused(Error::new(Code::Denied, message));
+                }
+                let timeout = std::time::Duration::from_millis(deadline_ms.into());
+                match self.clone().carry_out(by, command, timeout).await {
+                    Ok(answer) => NodeAnswer::Answer(answer),
+                    Err(error) => NodeAnswer::Refused(error),
+                }
             }
             NodeCall::Join(record) => match self.join(record).await {
                 Ok(()) => NodeAnswer::Joined,

@@ -31,6 +31,8 @@ use crate::types::LogPos;
 
 /// Longest key that can be stored, in bytes; LMDB takes no longer ones. The empty key is no key.
 pub const STORED_KEY_BYTES_MAX: usize = 511;
+/// Largest size a table may grow to: address space, not memory.
+pub const TABLE_BYTES_MAX: u64 = 64 << 30;
 /// Bytes in the active overlay at which a flush is due.
 pub const OVERLAY_BYTES_FLUSH: usize = 8 << 20;
 /// Records in the active overlay at which a flush is due. A record may dirty a page of its own in LMDB,
@@ -132,6 +134,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { map_bytes: 64 << 30 }
+        Self { map_bytes: TABLE_BYTES_MAX as usize }
     }
 }

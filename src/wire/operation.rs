@@ -86,8 +86,8 @@ pub struct Operation {
     pub to: Strategy,
     /// Who asked for it.
     pub by: String,
-    /// The commit follows the preparation by itself (`strategy switch`).
-    pub commits_itself: bool,
+    /// The user has asked for the commit; it follows as soon as it is safe.
+    pub commit_asked: bool,
     /// Why it was aborted or reverted.
     pub reason: Option<String>,
     /// The origin, once recorded.

@@ -1,0 +1,70 @@
+//! Commands from node to node: the coordinator's questions and orders, and what is passed on to it.
+//!
+//! A call to this very node takes the short way. Nothing is decided here.
+
+use super::Node;
+use super::links::PeerLinks;
+use crate::admin::Asker;
+use crate::strategy::Calls;
+use crate::types::{Code, Error, NodeId, Result};
+use crate::wire::command::{Answer, Command};
+use crate::wire::peer::{NodeAnswer, NodeCall};
+use futures_util::future::BoxFuture;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// The way to all nodes.
+pub(super) struct NodeCalls {
+    pub(super) me: NodeId,
+    pub(super) links: PeerLinks,
+    pub(super) node: Weak<Node>,
+}
+
+impl Calls for NodeCalls {
+    fn call(
+        &self,
+        node: NodeId,
+        by: &str,
+        command: Command,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Answer>> {
+        let by = by.to_owned();
+        if node == self.me {
+            let here = self.node.upgrade();
+            return Box::pin(async move {
+                let here = here.ok_or_else(stopping)?;
+                here.carry_out(by, command, timeout).await
+            });
+        }
+        let links = self.links.clone();
+        Box::pin(async move {
+            let deadline_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+            let call = NodeCall::Command { by, command, deadline_ms };
+            match links.call(node, call, timeout).await? {
+                NodeAnswer::Answer(answer) => Ok(answer),
+                NodeAnswer::Refused(error) => Err(error),
+                NodeAnswer::Description(_) | NodeAnswer::Joined => {
+                    Err(Error::new(Code::Internal, "the node answered another question"))
+                }
+            }
+        })
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(Code::NotReady, "this node is stopping")
+}
+
+impl Node {
+    /// Carries out a command that a node asked for.
+    pub(super) async fn carry_out(
+        self: Arc<Self>,
+        by: String,
+        command: Command,
+        timeout: Duration,
+    ) -> Result<Answer> {
+        let asker = Asker { name: by, is_node: true, passed_on: true };
+        let deadline = Instant::now() + timeout.min(crate::types::limits::DEADLINE_MAX);
+        self.admin.handle(asker, command, deadline).await
+    }
+}

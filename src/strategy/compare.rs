@@ -1,0 +1,106 @@
+//! The digest gate: one digest entry in a shard's log, and every copy's digest at exactly that entry, each
+//! computed by its holder from its own stored bytes.
+
+use super::driver::{COORDINATOR, Calls};
+use crate::types::{Code, CopyId, Error, NodeId, ShardId};
+use crate::wire::command::{Answer, Command, CopyDigest};
+use std::time::{Duration, Instant};
+
+/// Longest time for one comparison. A copy that was restarted in the middle lost its digest and will never
+/// have it: then another one is asked for.
+const COMPARE_MAX: Duration = Duration::from_secs(60);
+/// Longest wait in one call; a digest that is not there yet is asked for again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two questions for the same digest.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How long a node may be silent in the middle of a comparison.
+const SILENT_MAX: Duration = Duration::from_secs(20);
+
+/// Why copies are not proven equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing can be said now: a node did not answer, the leader changed.
+    Later(String),
+    /// A copy differs, or its stored bytes are damaged.
+    Unequal(String),
+}
+
+/// Compares; answers the copies that are equal, the reference among them, and the log index.
+pub async fn run(
+    calls: &dyn Calls,
+    shard: ShardId,
+    leader: NodeId,
+    (reference, copies): (CopyId, Vec<(CopyId, NodeId)>),
+) -> Result<(Vec<CopyId>, u64), Failure> {
+    let until = Instant::now() + COMPARE_MAX;
+    // Proposing twice is harmless: it is another entry.
+    let first =
+        calls.call(leader, COORDINATOR, Command::Digest { shard, at: None }, CALL_TIMEOUT).await;
+    let first = match first.and_then(digest) {
+        Ok(first) => first,
+        Err(error) => return Err(of_error(shard, leader, &error)),
+    };
+    let mut equal = vec![reference];
+    for (copy, node) in copies {
+        let found = wait(calls, shard, node, first.index, until).await?;
+        if (&found.sha256, found.keys) != (&first.sha256, first.keys) {
+            let (here, there) = (first.keys, found.keys);
+            return Err(Failure::Unequal(format!(
+                "{copy} on {} differs from {reference} on {} at log index {}: {there} keys, not {here}, or other values",
+                found.node, first.node, first.index
+            )));
+        }
+        equal.push(copy);
+    }
+    Ok((equal, first.index))
+}
+
+/// Asks until the digest at that index is there.
+async fn wait(
+    calls: &dyn Calls,
+    shard: ShardId,
+    node: NodeId,
+    index: u64,
+    until: Instant,
+) -> Result<CopyDigest, Failure> {
+    let mut heard = Instant::now();
+    loop {
+        let command = Command::Digest { shard, at: Some(index) };
+        let error =
+            match calls.call(node, COORDINATOR, command, CALL_TIMEOUT).await.and_then(digest) {
+                Ok(found) if found.index == index => return Ok(found),
+                Ok(found) => {
+                    let why = format!("{} answered for log index {}", found.node, found.index);
+                    return Err(Failure::Later(why));
+                }
+                Err(error) => error,
+            };
+        let failure = of_error(shard, node, &error);
+        if error.code == Code::NotYet {
+            heard = Instant::now();
+        } else if matches!(failure, Failure::Unequal(_)) || heard.elapsed() > SILENT_MAX {
+            return Err(failure);
+        }
+        if Instant::now() >= until {
+            return Err(Failure::Later(format!("{shard} was not compared within {COMPARE_MAX:?}")));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+fn digest(answer: Answer) -> Result<CopyDigest, Error> {
+    match answer {
+        Answer::Digest(digest) => Ok(digest),
+        _ => Err(Error::new(Code::Internal, "the node answered another question")),
+    }
+}
+
+/// Damage found while reading is a difference; everything else says nothing about the copy.
+fn of_error(shard: ShardId, node: NodeId, error: &Error) -> Failure {
+    match error.code {
+        Code::Corrupt => {
+            Failure::Unequal(format!("the stored bytes of {shard} on {node} are damaged: {error}"))
+        }
+        _ => Failure::Later(format!("{shard} on {node}: {error}")),
+    }
+}
