@@ -166,7 +166,7 @@ impl ClusterState {
                 self.enter(Phase::Prepared);
                 self.times(|times| times.prepared_ms = Some(now_ms));
             }
-            (Event::CommitAsked, Phase::Prepared) => {
+            (Event::CommitAsked, Phase::Prepared) if !op.commit_asked => {
                 if let Some(op) = self.operations.last_mut() {
                     op.commit_asked = true;
                 }
@@ -443,7 +443,7 @@ fn aborts(phase: Phase) -> bool {
 
 fn misfit(event: &Event) -> &'static str {
     match event {
-        Event::Commit | Event::CommitAsked => "only what is prepared is committed",
+        Event::Commit | Event::CommitAsked => "only what is prepared is committed, and only once",
         Event::Abort { .. } => {
             "only before the commit point it is aborted; `strategy revert` goes back"
         }

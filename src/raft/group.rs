@@ -54,6 +54,9 @@ impl Group {
     }
 
     /// Why the group has stopped here; none while it works.
+    pub fn installed_index(&self) -> u64 {
+        0
+    }
     pub fn stopped(&self) -> Option<String> {
         self.shared.stopped()
     }

@@ -172,6 +172,17 @@ impl Shard {
         }
     }
 
+    pub async fn order(
+        &self,
+        _f: (u64, u64),
+        _c: crate::wire::operation::ShardChange,
+        _d: Instant,
+    ) -> Result<(), Error> {
+        unimplemented!()
+    }
+    pub fn lead(&self) -> Option<crate::wire::operation::Lead> {
+        None
+    }
     async fn submit(&self, request: Request, deadline: Instant) -> Result<(u64, Reply), Error> {
         let (pos, reply) = self.inner.batcher.submit(request, deadline).await?;
         Ok((pos.index, reply))

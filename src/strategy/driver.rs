@@ -369,6 +369,9 @@ impl Coordinator {
         for _ in 0..ORDER_TRIES {
             let state = self.state();
             let Some(op) = state.operation() else { return Err(refused) };
+            if event == Event::CommitAsked && op.commit_asked && !op.phase.is_over() {
+                return Ok(());
+            }
             let (operation, step, now_ms) = (op.id, op.step, clock_ms());
             let command = MetaCommand::Advance { operation, step, event: event.clone(), now_ms };
             match self.propose(command).await {
