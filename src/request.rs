@@ -152,7 +152,7 @@ impl Plane {
 
     /// Linearizable reads are answered by the leader, and in full replication by any primary.
     fn check_level(&self, copy: &LocalCopy, shard: ShardId, level: ReadLevel) -> Result<()> {
-        if level == ReadLevel::Linearizable && copy.shard.group().state().is_leader {
+        if level == ReadLevel::Linearizable && copy.shard.group().is_leader() {
             return Ok(());
         }
         let state = self.view.state();
@@ -164,7 +164,7 @@ impl Plane {
             .is_some_and(|s| s.copies.iter().any(|c| c.id == copy.copy && c.voter));
         match state.strategy == Strategy::Full && votes {
             true => Ok(()),
-            false => Err(self.not_leader(shard, copy.shard.group().state().leader.map(|(_, n)| n))),
+            false => Err(self.not_leader(shard, copy.shard.group().leader().map(|(_, n)| n))),
         }
     }
 

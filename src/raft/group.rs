@@ -2,7 +2,7 @@
 
 use super::read::{self, Rounds};
 use super::shared::Shared;
-use super::types::{self, Member, Metrics, Payload, Raft, Replies, WriteError, log_id, pos};
+use super::types::{self, Member, Payload, Raft, Replies, WriteError, log_id, pos};
 use super::{DigestResult, Error, Membership, State, failure};
 use crate::storage::Store;
 use crate::types::{GroupId, LogPos, NodeId};
@@ -11,7 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError,
 };
-use openraft::{ChangeMembers, Instant as _, Precondition, ServerState};
+use openraft::{ChangeMembers, Precondition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,10 +37,6 @@ impl Group {
             (None, Some(raft)) => Ok(raft),
             (reason, _) => Err(Error::Stopped(reason.unwrap_or_else(|| "not started".into()))),
         }
-    }
-
-    fn metrics(&self) -> Option<Metrics> {
-        self.shared.raft().map(|raft| raft.metrics().borrow_watched().clone())
     }
 
     /// The group.
@@ -143,22 +139,28 @@ impl Group {
         }
     }
 
-    /// What this copy knows now.
+    /// What this copy knows now. Where only the leader matters, `is_leader` and `leader` are cheaper.
     pub fn state(&self) -> State {
-        let applied = self.shared.store.applied().pos;
-        match self.metrics() {
-            Some(metrics) => state(&metrics, applied),
-            None => State {
-                leader: None,
-                is_leader: false,
-                role: "stopped",
-                term: 0,
-                last_index: None,
-                applied,
-                matched: BTreeMap::new(),
-                quorum_ack_ms: None,
-            },
+        let applied = self.shared.store.applied_pos();
+        match self.shared.raft() {
+            Some(raft) => State::of(&raft.metrics().borrow_watched(), applied),
+            None => State::stopped(applied),
         }
+    }
+
+    /// True while this copy leads, as far as it knows. Copies nothing: cheap enough for every request.
+    pub fn is_leader(&self) -> bool {
+        self.shared.raft().is_some_and(Raft::is_leader)
+    }
+
+    /// Raft id of the leader known, with its node. As cheap as `is_leader`.
+    pub fn leader(&self) -> Option<(u64, NodeId)> {
+        self.shared.raft().and_then(read::known_leader)
+    }
+
+    /// Last entry in the log of this copy. As cheap as `is_leader`.
+    pub fn last_index(&self) -> Option<u64> {
+        self.shared.raft().and_then(|raft| raft.metrics().borrow_watched().last_log_index)
     }
 
     /// Adds a learner, if the membership is still the one at `expected`.
@@ -248,35 +250,6 @@ impl Group {
     /// Writes what is applied to the table; false if that did not happen within 30 s.
     pub async fn flush(&self) -> bool {
         self.shared.flusher.flush_all(&self.shared).await
-    }
-}
-
-fn state(metrics: &Metrics, applied: Option<LogPos>) -> State {
-    let members = metrics.membership_config.membership();
-    let node_of = |id: u64| members.get_node(&id).map(|member| (id, member.node));
-    let is_leader = metrics.state == ServerState::Leader;
-    let lone = members.voter_ids().eq([metrics.id]);
-    let acknowledged = metrics.last_quorum_acked.as_ref().map(|at| {
-        let at: openraft::TokioInstant = at.into_inner();
-        u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
-    });
-    let matched = metrics.replication.iter().flatten();
-    State {
-        leader: metrics.current_leader.and_then(node_of),
-        is_leader,
-        role: match metrics.state {
-            ServerState::Leader => "leader",
-            ServerState::Follower => "follower",
-            ServerState::Candidate => "candidate",
-            ServerState::Learner => "learner",
-            ServerState::Shutdown => "stopped",
-        },
-        term: metrics.current_term,
-        last_index: metrics.last_log_index,
-        applied,
-        matched: matched.map(|(id, at)| (*id, at.as_ref().map(|at| at.index))).collect(),
-        // A lone voter is its own quorum at any moment.
-        quorum_ack_ms: if is_leader && lone { Some(0) } else { acknowledged.filter(|_| is_leader) },
     }
 }
 

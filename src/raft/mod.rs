@@ -19,6 +19,7 @@ mod read;
 mod rpc;
 mod shared;
 mod snapshot;
+mod state;
 mod tail;
 mod types;
 
@@ -27,10 +28,11 @@ mod change_test;
 #[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use group::Group;
 pub use host::Host;
+pub use state::State;
 
 use crate::storage::{self, View, Writer};
 use crate::types::{Code, GroupId, LogPos, NodeId};
@@ -159,27 +161,6 @@ pub struct Membership {
     pub voters: BTreeMap<u64, NodeId>,
     /// Learners by raft id, with their nodes.
     pub learners: BTreeMap<u64, NodeId>,
-}
-
-/// What a copy knows of its group.
-#[derive(Clone, Debug)]
-pub struct State {
-    /// Raft id of the leader known, with its node.
-    pub leader: Option<(u64, NodeId)>,
-    /// True if that is this copy.
-    pub is_leader: bool,
-    /// `leader`, `follower`, `candidate` or `learner`.
-    pub role: &'static str,
-    /// Term.
-    pub term: u64,
-    /// Last entry in the log.
-    pub last_index: Option<u64>,
-    /// Last entry applied.
-    pub applied: Option<LogPos>,
-    /// On the leader: what each member acknowledged, by raft id.
-    pub matched: BTreeMap<u64, Option<u64>>,
-    /// On the leader: milliseconds since a quorum acknowledged it.
-    pub quorum_ack_ms: Option<u64>,
 }
 
 /// A digest asked for by an entry.

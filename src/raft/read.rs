@@ -8,7 +8,7 @@ use super::peers::Lane;
 use super::rpc::Callee;
 use super::shared::Shared;
 use super::types::{Raft, pos};
-use super::{Error, failure};
+use super::{Error, failure, state};
 use crate::types::{Code, LogPos, NodeId};
 use crate::wire::peer::PeerBody;
 use openraft::ReadPolicy;
@@ -110,11 +110,7 @@ async fn ask_leader(shared: &Shared) -> Result<u64, Error> {
 
 /// The leader this copy knows, with its node.
 pub fn known_leader(raft: &Raft) -> Option<(u64, NodeId)> {
-    let metrics = raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let leader = metrics.current_leader?;
-    let member = metrics.membership_config.membership().get_node(&leader)?;
-    Some((leader, member.node))
+    state::leader(&raft.metrics().borrow_watched())
 }
 
 /// On the leader: confirms the quorum with a round that begins now, and tells what must be applied.

@@ -181,6 +181,7 @@ pub struct Cluster {
     endpoints: HashMap<u64, Endpoint>,
     pub options: Options,
     wal_options: wal::Options,
+    logic: fn() -> Box<dyn Logic>,
 }
 
 /// Small and quick: what happens once a minute in production happens all the time here.
@@ -197,8 +198,13 @@ pub fn quick() -> Options {
 }
 
 impl Cluster {
-    /// Nodes 1 to `nodes` without copies.
+    /// Nodes 1 to `nodes` without copies, whose entries are `Puts`.
     pub async fn new(nodes: u64, options: Options) -> Self {
+        Self::with_logic(nodes, options, || Box::<Puts>::default()).await
+    }
+
+    /// The same with entries of another meaning.
+    pub async fn with_logic(nodes: u64, options: Options, logic: fn() -> Box<dyn Logic>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("certs");
         pki::init(&ca, "test").unwrap();
@@ -217,6 +223,7 @@ impl Cluster {
             endpoints: HashMap::new(),
             options,
             wal_options,
+            logic,
         };
         for node in 1..=nodes {
             cluster.start(node).await;
@@ -267,7 +274,7 @@ impl Cluster {
         let dir = self.copy_dir(node, raft_id);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let logic = Box::<Puts>::default();
+            let logic = (self.logic)();
             let spec = GroupSpec { group: GROUP, raft_id, dir: dir.clone(), logic };
             match self.host(node).open(spec).await {
                 // The environment of the copy that was stopped is still going away.

@@ -35,6 +35,14 @@ pub enum Item<'a> {
     Tick,
     /// Every copy flushes exactly here and computes its digest.
     Digest,
+    /// Orders of a lower (operation, turn) are refused from here on. Refused itself (`Superseded`) if a higher
+    /// one was applied before.
+    Fence {
+        /// Number of the operation.
+        operation: u64,
+        /// The step at which its direction was chosen last.
+        turn: u64,
+    },
 }
 
 impl<'a> Entry<'a> {
@@ -54,7 +62,7 @@ impl Item<'_> {
     fn bytes(&self) -> usize {
         match self {
             Item::Ops { ops, .. } => ops.len(),
-            Item::Open | Item::Tick | Item::Digest => 0,
+            Item::Open | Item::Tick | Item::Digest | Item::Fence { .. } => 0,
         }
     }
 }
@@ -127,15 +135,17 @@ mod tests {
                     Item::Open,
                     Item::Tick,
                     Item::Digest,
+                    Item::Fence { operation: 300, turn: 7 },
                 ],
             },
             &[
                 1, // version
                 0xe8, 7, // stamp
-                5, // items
+                6, // items
                 0, 0, 5, 1, 1, 0, 1, b'k', // ops without a name
                 0, 1, 2, 0xac, 2, 5, 5, 1, 1, 0, 1, b'k', // ops with one
                 1, 2, 3, // open, tick, digest
+                4, 0xac, 2, 7, // fence
             ],
         );
         check_golden(Entry { stamp_ms: 0, items: vec![] }, &[1, 0, 0]);
@@ -150,8 +160,9 @@ mod tests {
         }
         assert!(Entry::decode(&[&bytes[..], &[0]].concat()).is_err());
         assert_eq!(Entry::decode(&[2, 0, 0]), Err(codec::Error::Version(2)));
-        // A fifth kind of item is not known.
-        assert!(Entry::decode(&[1, 0, 1, 4]).is_err());
+        // A sixth kind of item is not known.
+        assert!(Entry::decode(&[1, 0, 1, 5, 0, 0]).is_err());
+        assert!(Entry::decode(&[1, 0, 1, 5]).is_err());
     }
 
     #[test]

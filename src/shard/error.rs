@@ -65,6 +65,31 @@ pub(super) fn uncertain(detail: &str) -> Error {
     )
 }
 
+/// The error of a change of the members. What rests on an earlier state of them may be asked again.
+pub(super) fn of_change(error: raft::Error) -> Error {
+    match error {
+        raft::Error::NotLeader(leader) => Error::NotLeader(leader),
+        raft::Error::NoQuorum(detail) => no_quorum(detail),
+        raft::Error::Uncertain => {
+            uncertain_change("the leader changed, or no quorum answered in time")
+        }
+        raft::Error::Conflict(detail) => {
+            Error::new(Code::NotSafeNow, format!("the members have changed meanwhile: {detail}"))
+        }
+        raft::Error::Stopped(detail) => {
+            Error::new(Code::NotReady, format!("the shard has stopped here: {detail}"))
+        }
+    }
+}
+
+/// An order whose answer was lost.
+pub(super) fn uncertain_change(detail: &str) -> Error {
+    Error::new(
+        Code::Unknown,
+        format!("the change was proposed and its outcome is not known: {detail}"),
+    )
+}
+
 fn no_quorum(detail: String) -> Error {
     Error::new(Code::NotReady, format!("no quorum of the shard answers: {detail}"))
 }
@@ -78,6 +103,7 @@ pub(super) fn refused(code: Code) -> Error {
         Code::SequenceTooOld => "the sequence lies below the window of remembered results",
         Code::Unknown => "an earlier try was applied, once; its results were too large to be kept",
         Code::BadRequest => "sequences of a session start at 1",
+        Code::Superseded => "an order of a later operation or turn was seen before it was applied",
         _ => "refused while it was applied",
     };
     Error::new(code, message)
@@ -119,6 +145,20 @@ mod tests {
             raft::Error::Stopped(String::new()),
         ] {
             assert_eq!(class(of_read(error)), Some(Class::Retry));
+        }
+    }
+
+    #[test]
+    fn a_failed_change_is_uncertain_only_if_it_was_proposed() {
+        let leader = Some(NodeId(3));
+        assert_eq!(of_change(raft::Error::NotLeader(leader)), Error::NotLeader(leader));
+        assert_eq!(class(of_change(raft::Error::Uncertain)), Some(Class::Uncertain));
+        for error in [
+            raft::Error::NoQuorum(String::new()),
+            raft::Error::Conflict(String::new()),
+            raft::Error::Stopped(String::new()),
+        ] {
+            assert_eq!(class(of_change(error)), Some(Class::Retry));
         }
     }
 

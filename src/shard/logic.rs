@@ -5,6 +5,7 @@
 
 use super::entry::{Entry, Item, Reply};
 use super::expiry::{Expiry, REMOVALS_MAX, TICK_REMOVALS_MAX};
+use super::fence::Fence;
 use super::keys::Keys;
 use super::records::{STATE_KEY, State};
 use super::sessions::{Limits, Moment, Sessions, Verdict};
@@ -73,6 +74,13 @@ impl Logic {
                 Ok(Reply::Done.encode())
             }
             Item::Tick | Item::Digest => Ok(Reply::Done.encode()),
+            Item::Fence { operation, turn } => {
+                let fence = Fence { operation: *operation, turn: *turn };
+                Ok(match fence.raise(writer)? {
+                    true => Reply::Done.encode(),
+                    false => Reply::Refused(Code::Superseded).encode(),
+                })
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! One replicated shard: what its entries mean, batching of writes, reads at every level, expiry,
-//! sessions, digests.
+//! sessions, digests, and what its leader does with an order to change its members.
 //!
 //! Knows its group and store. Does not know the map, other shards or how requests arrive.
 //!
@@ -7,18 +7,25 @@
 //! applies the entry on every copy. A read: `reads` makes sure that the copy may answer at the level asked
 //! for, then `keys` or `scan` read one instant of the store.
 //!
+//! An order of the coordinator: `lead` lets one at a time pass the fence, `change` holds the rules, and the
+//! group changes its members only if they are still the ones that were read.
+//!
 //! A request is atomic: its operations are in one entry, so no reader sees some of them without the
 //! others, and no fault separates them. It is not a transaction with roll-back: an operation that answers
 //! `Failed` has no effect, and the others of the same request are applied all the same.
 
 mod batcher;
+mod change;
 pub mod clock;
 mod entry;
 mod error;
 mod expiry;
+mod fence;
 mod freshness;
 mod keys;
+mod lead;
 mod logic;
+mod pace;
 mod queue;
 mod reads;
 mod records;
@@ -42,6 +49,9 @@ use batcher::Batcher;
 use bytes::Bytes;
 use entry::Reply;
 use freshness::Freshness;
+use lead::Orders;
+use pace::Pace;
+use parking_lot::Mutex;
 use queue::Request;
 use reads::Reader;
 use records::State;
@@ -69,6 +79,8 @@ struct Inner {
     group: raft::Group,
     batcher: Batcher,
     freshness: Arc<Freshness>,
+    pace: Arc<Mutex<Pace>>,
+    orders: Orders,
     _tasks: [Task; 2],
 }
 
@@ -82,10 +94,13 @@ impl Shard {
     ) -> Self {
         let batcher = Batcher::start(group.clone(), clock.clone(), queue::Limits::default());
         let freshness = Arc::new(Freshness::default());
-        let ticker = Task::spawn(ticker::run(group.clone(), clock, batcher.clone()));
+        let pace = Arc::<Mutex<Pace>>::default();
+        let ticker = Task::spawn(ticker::run(group.clone(), clock, batcher.clone(), pace.clone()));
         let pings = Task::spawn(freshness.clone().run(group.clone()));
         let _tasks = [ticker, pings];
-        Self { inner: Arc::new(Inner { shard, incarnation, group, batcher, freshness, _tasks }) }
+        let orders = Orders::default();
+        let inner = Inner { shard, incarnation, group, batcher, freshness, pace, orders, _tasks };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The group below.
@@ -172,17 +187,6 @@ impl Shard {
         }
     }
 
-    pub async fn order(
-        &self,
-        _f: (u64, u64),
-        _c: crate::wire::operation::ShardChange,
-        _d: Instant,
-    ) -> Result<(), Error> {
-        unimplemented!()
-    }
-    pub fn lead(&self) -> Option<crate::wire::operation::Lead> {
-        None
-    }
     async fn submit(&self, request: Request, deadline: Instant) -> Result<(u64, Reply), Error> {
         let (pos, reply) = self.inner.batcher.submit(request, deadline).await?;
         Ok((pos.index, reply))

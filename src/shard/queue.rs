@@ -37,6 +37,13 @@ pub enum Request {
     Tick,
     /// Asks every copy for its digest.
     Digest,
+    /// Refuses orders of a lower one from here on.
+    Fence {
+        /// Number of the operation.
+        operation: u64,
+        /// The step at which its direction was chosen last.
+        turn: u64,
+    },
 }
 
 impl Request {
@@ -47,20 +54,23 @@ impl Request {
             Request::Open => Item::Open,
             Request::Tick => Item::Tick,
             Request::Digest => Item::Digest,
+            Request::Fence { operation, turn } => {
+                Item::Fence { operation: *operation, turn: *turn }
+            }
         }
     }
 
     fn count(&self) -> usize {
         match self {
             Request::Ops { count, .. } => *count,
-            Request::Open | Request::Tick | Request::Digest => 1,
+            Request::Open | Request::Tick | Request::Digest | Request::Fence { .. } => 1,
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Request::Ops { ops, .. } => ops.len(),
-            Request::Open | Request::Tick | Request::Digest => 0,
+            Request::Open | Request::Tick | Request::Digest | Request::Fence { .. } => 0,
         }
     }
 }

@@ -1,12 +1,15 @@
-//! The leader's ticker: proposes a `Tick` when a key is due and nothing else moves shard time on.
+//! The leader's ticker: proposes a `Tick` when a key is due and nothing else moves shard time on, and
+//! samples how far the log has got.
 //!
-//! A thin driver; when to tick is decided in `expiry::next_tick`.
+//! A thin driver; when to tick is decided in `expiry::next_tick`, what a sample means in `pace`.
 
 use super::batcher::Batcher;
 use super::clock::Clock;
 use super::expiry::{self, TICK_POLL, TICK_SPACING, Tick, next_tick};
+use super::pace::Pace;
 use super::queue::Request;
 use crate::raft::Group;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +17,10 @@ use std::time::{Duration, Instant};
 const DAMAGE_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs until it is aborted.
-pub async fn run(group: Group, clock: Arc<dyn Clock>, batcher: Batcher) {
+pub async fn run(group: Group, clock: Arc<dyn Clock>, batcher: Batcher, pace: Arc<Mutex<Pace>>) {
     let mut ticked_at: Option<Instant> = None;
     loop {
-        let wait = match look(&group, &*clock, ticked_at) {
+        let wait = match look(&group, &*clock, ticked_at, &pace) {
             Tick::Sleep(wait) => wait,
             Tick::Propose => {
                 let now = Instant::now();
@@ -31,10 +34,12 @@ pub async fn run(group: Group, clock: Arc<dyn Clock>, batcher: Batcher) {
     }
 }
 
-fn look(group: &Group, clock: &dyn Clock, ticked_at: Option<Instant>) -> Tick {
-    if !group.state().is_leader {
+fn look(group: &Group, clock: &dyn Clock, ticked_at: Option<Instant>, pace: &Mutex<Pace>) -> Tick {
+    if !group.is_leader() {
+        pace.lock().clear();
         return Tick::Sleep(TICK_POLL);
     }
+    pace.lock().note(Instant::now(), group.last_index().unwrap_or(0));
     match group.store().read(expiry::first_due_ms).and_then(|first_ms| first_ms) {
         Ok(first_ms) => next_tick(first_ms, clock.stamp_ms(), ticked_at.map(|at| at.elapsed())),
         Err(error) => {

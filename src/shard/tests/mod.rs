@@ -1,10 +1,13 @@
 //! Tests of the logic over the in-memory store, and what they share: one copy of a shard without a group.
 
 mod batcher;
+mod change;
 mod expiry;
+mod fence;
 mod group;
 mod model;
 mod ops;
+mod order;
 mod reads;
 mod replay;
 mod scan;

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// A log of everything: plain and named requests with retries, sessions, ticks, digests, stamps that go
-/// back, keys and sessions that expire.
+/// A log of everything: plain and named requests with retries, sessions, ticks, digests, fences, stamps that
+/// go back, keys and sessions that expire.
 fn log(entries: u64) -> Vec<Bytes> {
     let mut runner = TestRunner::deterministic();
     let strategy = (prop::collection::vec(super::model::op(), 1..6), 0..40u64, 0..10u64, 0..8u64);
@@ -25,7 +25,8 @@ fn log(entries: u64) -> Vec<Bytes> {
             0 => vec![Item::Tick],
             1 => vec![plain, Item::Digest],
             2..=4 => vec![Item::Open, plain],
-            5 => vec![],
+            5 if sequence == 0 => vec![],
+            5 => vec![Item::Fence { operation: index / 500, turn: advance_ms }, plain],
             _ => vec![named, plain, named],
         };
         payloads.push(Entry { stamp_ms, items }.encode());
@@ -54,6 +55,7 @@ fn replayed_logs_give_the_same_replies_and_digests() {
     // The log must exercise what could differ.
     let count = |wanted: &Reply| replies.iter().flatten().filter(|reply| *reply == wanted).count();
     assert!(count(&Reply::Refused(Code::SessionExpired)) > 10);
+    assert!(count(&Reply::Refused(Code::Superseded)) > 10);
     assert!(
         count(&Reply::Refused(Code::SequenceTooOld)) + count(&Reply::Refused(Code::BadRequest)) > 0
     );
@@ -80,12 +82,14 @@ fn the_digest_sees_data_time_and_sessions() {
     };
     let session = SessionId { incarnation: INCARNATION, index: 1 };
     let named = |sequence| Some(SessionSeq { session, sequence });
-    let changes: [&dyn Fn(&mut Copy); 5] = [
+    let changes: [&dyn Fn(&mut Copy); 7] = [
         &|copy| drop(copy.request(1_000, &[set("k", "v")])),
         &|copy| drop(copy.request(1_000, &[set("k", "w")])),
         &|copy| drop(copy.request(1_001, &[set("k", "v")])),
         &|copy| drop(copy.apply_named(1_000, named(1), &[set("k", "v")])),
         &|copy| drop(copy.apply_named(1_000, named(2), &[set("k", "v")])),
+        &|copy| drop(copy.apply(1_000, vec![Item::Fence { operation: 1, turn: 1 }])),
+        &|copy| drop(copy.apply(1_000, vec![Item::Fence { operation: 1, turn: 2 }])),
     ];
     let digests: Vec<_> = changes.iter().map(|change| digest_of(change)).collect();
     for (i, digest) in digests.iter().enumerate() {
