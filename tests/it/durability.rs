@@ -18,17 +18,18 @@ const KILLS_OF_ALL: u32 = 10;
 
 /// What writers know of their keys. Each key is written once, by one writer, so an outcome is about a key.
 #[derive(Debug, Default)]
-struct Ledger {
+pub struct Ledger {
     /// Acknowledged.
-    acked: BTreeMap<String, String>,
+    pub acked: BTreeMap<String, String>,
     /// Reported as failed: must not be there, ever.
-    failed: BTreeSet<String>,
+    pub failed: BTreeSet<String>,
     /// Highest value of each counter that was acknowledged, and that was tried.
     counters: BTreeMap<String, (u64, u64)>,
 }
 
 impl Ledger {
-    fn add(&mut self, other: Ledger) {
+    /// Takes over what another ledger knows.
+    pub fn add(&mut self, other: Ledger) {
         self.acked.extend(other.acked);
         self.failed.extend(other.failed);
         for (key, (acked, tried)) in other.counters {
@@ -39,14 +40,15 @@ impl Ledger {
 }
 
 /// Write load from `WRITERS` tasks, until it is told to stop.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
     writers: JoinSet<Ledger>,
 }
 
 impl Load {
-    fn start(client: &Client, round: &str) -> Self {
+    /// Starts the writers; `round` keeps their keys apart from those of other loads.
+    pub fn start(client: &Client, round: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let mut writers = JoinSet::new();
@@ -62,7 +64,7 @@ impl Load {
     }
 
     /// Lets `more` writes be acknowledged.
-    async fn until(&self, more: u64) {
+    pub async fn until(&self, more: u64) {
         let (target, end) = (self.acked() + more, Instant::now() + Duration::from_secs(30));
         while self.acked() < target {
             assert!(Instant::now() < end, "only {} of {target} writes went through", self.acked());
@@ -70,7 +72,8 @@ impl Load {
         }
     }
 
-    async fn end(self) -> Ledger {
+    /// Stops the writers; what they know.
+    pub async fn end(self) -> Ledger {
         self.stop.store(true, Ordering::Relaxed);
         let mut ledger = Ledger::default();
         self.writers.join_all().await.into_iter().for_each(|part| ledger.add(part));
@@ -114,7 +117,7 @@ async fn write(
 }
 
 /// Reads everything back and compares.
-async fn verify(client: &Client, ledger: &Ledger, options: &CallOptions, what: &str) {
+pub async fn verify(client: &Client, ledger: &Ledger, options: &CallOptions, what: &str) {
     let keys: Vec<&String> =
         ledger.acked.keys().chain(&ledger.failed).chain(ledger.counters.keys()).collect();
     for keys in keys.chunks(500) {

@@ -27,6 +27,8 @@ mod snapshot;
 mod staleness;
 /// No write is acknowledged before its `fdatasync` returned.
 mod strace;
+/// From `sharded` to `full` and back.
+mod switch;
 /// Rules of the repository.
 mod tidy;
 /// A real trace, replayed and verified.

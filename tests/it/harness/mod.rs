@@ -10,6 +10,7 @@ mod net;
 mod node;
 mod program;
 mod shell;
+mod strategy;
 
 pub use certs::Certs;
 pub use cluster::{Cluster, Shape};
