@@ -28,9 +28,9 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the log keeps about a copy: it exists, for this disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct CopyRecord {
-    raft_id: u64,
-    disk: DiskId,
+pub(super) struct CopyRecord {
+    pub(super) raft_id: u64,
+    pub(super) disk: DiskId,
 }
 
 /// What the agent works with.
@@ -65,11 +65,19 @@ impl Agent {
     /// Runs until a copy cannot be opened; returns why. Everything else is tried again.
     pub async fn run(self: Arc<Self>, meta: Group) -> Error {
         let mut changed = self.view.watch();
-        let mut confirmed = false;
+        let (mut confirmed, mut swept) = (false, false);
         loop {
+            // A copy that is gone makes room for the next one of its shard first.
+            if confirmed && (!swept || self.holds_unlisted()) {
+                if let Err(error) = self.drop_unlisted().await {
+                    return error;
+                }
+                swept = true;
+            }
             if let Err(error) = self.open_copies().await {
                 return error;
             }
+            self.host.set_copy_rate(self.view.state().copy_bytes_per_s());
             confirmed = confirmed || self.confirm(&meta).await;
             if confirmed {
                 self.lift_fences();

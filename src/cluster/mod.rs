@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod core;
+mod dropping;
 pub mod heard;
 pub mod journal;
 pub mod logic;

@@ -61,6 +61,12 @@ impl Registry {
         self.copies.read().iter().map(|(id, copy)| (*id, copy.clone())).collect()
     }
 
+    /// Takes a copy out, if it is still that one: no request reaches it any more.
+    pub fn remove(&self, shard: ShardId, copy: CopyId) -> Option<Arc<LocalCopy>> {
+        let mut copies = self.copies.write();
+        copies.get(&shard).is_some_and(|held| held.copy == copy).then(|| copies.remove(&shard))?
+    }
+
     /// Adds a copy that was opened.
     pub fn insert(&self, shard: ShardId, copy: LocalCopy) -> Arc<LocalCopy> {
         let copy = Arc::new(copy);

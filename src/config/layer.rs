@@ -183,7 +183,6 @@ impl Resolved {
             raft_heartbeat: units::duration(text("raft.heartbeat")?).map_err(bad)?,
             raft_election_min: units::duration(text("raft.election_min")?).map_err(bad)?,
             raft_election_max: units::duration(text("raft.election_max")?).map_err(bad)?,
-            snapshot_bytes_per_s: units::bytes(text("snapshot.bytes_per_s")?).map_err(bad)?,
         };
         if settings.raft_election_min <= settings.raft_heartbeat * 2 {
             return Err(bad("raft.election_min has to be more than two heartbeats".into()));

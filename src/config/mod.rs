@@ -49,6 +49,4 @@ pub struct ServeSettings {
     pub raft_election_min: Duration,
     /// Longest wait before an election; more than the shortest.
     pub raft_election_max: Duration,
-    /// Bytes a second at which a snapshot is sent; 0 is unlimited.
-    pub snapshot_bytes_per_s: u64,
 }

@@ -139,14 +139,6 @@ pub const SETTINGS: &[Setting] = &[
         path: false,
         check: millis,
     },
-    Setting {
-        name: "snapshot.bytes_per_s",
-        flag: "snapshot-bytes-per-s",
-        default: Some("0"),
-        doc: "rate at which a snapshot is sent, 0 is unlimited",
-        path: false,
-        check: |text| units::bytes(text).map(drop),
-    },
 ];
 
 impl Setting {

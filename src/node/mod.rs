@@ -265,7 +265,6 @@ fn raft_options(settings: &ServeSettings) -> raft::Options {
         heartbeat_ms: settings.raft_heartbeat.as_millis() as u64,
         election_min_ms: settings.raft_election_min.as_millis() as u64,
         election_max_ms: settings.raft_election_max.as_millis() as u64,
-        snapshot_bytes_per_s: settings.snapshot_bytes_per_s,
         ..raft::Options::default()
     }
 }

@@ -50,9 +50,11 @@ impl Group {
     }
 
     /// Why the group has stopped here; none while it works.
+    /// Log index at which the last snapshot was installed in this copy, over restarts; 0 if none ever was.
     pub fn installed_index(&self) -> u64 {
-        0
+        self.shared.installed()
     }
+
     pub fn stopped(&self) -> Option<String> {
         self.shared.stopped()
     }

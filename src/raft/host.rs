@@ -158,6 +158,11 @@ impl Host {
         }
     }
 
+    /// Bytes a second at which snapshots are sent from here, those under way included; 0 is unlimited.
+    pub fn set_copy_rate(&self, bytes_per_s: u64) {
+        self.inner.peers.set_copy_rate(bytes_per_s);
+    }
+
     /// Hands over a message that arrived from a node. Never blocks; work is spawned.
     pub fn deliver(&self, from: NodeId, message: PeerMessage) {
         match &message.body {

@@ -190,6 +190,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let shared = Arc::clone(&self.shared);
         let install = move || {
             snapshot::mark_install(&shared.dir, wanted)?;
+            shared.set_installed(wanted.map_or(0, |pos| pos.index));
             let installed = shared.flush.exclusively(|| shared.store.install(file.path()));
             installed.map_err(|e| stop("installing a snapshot", e))
         };

@@ -104,8 +104,6 @@ pub struct Options {
     pub flush_ms: u64,
     /// Bytes of log kept for followers that are behind, for each group; beyond it they get a snapshot.
     pub log_keep_bytes: u64,
-    /// Bytes a second at which snapshots are sent; 0 is unlimited.
-    pub snapshot_bytes_per_s: u64,
 }
 
 impl Default for Options {
@@ -117,7 +115,6 @@ impl Default for Options {
             flush_bytes: 8 << 20,
             flush_ms: 10_000,
             log_keep_bytes: 32 << 20,
-            snapshot_bytes_per_s: 0,
         }
     }
 }

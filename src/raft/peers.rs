@@ -8,6 +8,7 @@ use crate::wire::peer::{PeerBody, PeerMessage};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -24,6 +25,8 @@ pub struct Peers {
     pub handle: Handle,
     /// One snapshot is copied and sent at a time.
     pub snapshot_slot: Semaphore,
+    /// Bytes a second at which a snapshot is sent; 0 is unlimited.
+    copy_bytes_per_s: AtomicU64,
     windows: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
 }
 
@@ -37,7 +40,18 @@ pub enum Lane {
 impl Peers {
     pub fn new(links: Arc<dyn Links>, options: Options, handle: Handle) -> Self {
         let (calls, windows) = (Calls::new(), Mutex::default());
-        Self { links, calls, options, handle, snapshot_slot: Semaphore::new(1), windows }
+        let (snapshot_slot, copy_bytes_per_s) = (Semaphore::new(1), AtomicU64::new(0));
+        Self { links, calls, options, handle, snapshot_slot, copy_bytes_per_s, windows }
+    }
+
+    /// Changes the rate of snapshots, that under way included.
+    pub fn set_copy_rate(&self, bytes_per_s: u64) {
+        self.copy_bytes_per_s.store(bytes_per_s, Ordering::Relaxed);
+    }
+
+    /// Bytes a second at which a snapshot is sent; 0 is unlimited.
+    pub fn copy_rate(&self) -> u64 {
+        self.copy_bytes_per_s.load(Ordering::Relaxed)
     }
 
     /// Sends a call.

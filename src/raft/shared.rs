@@ -7,12 +7,14 @@ use super::flush::{FlushState, Flusher};
 use super::holds::Holds;
 use super::log_store::LogStore;
 use super::peers::Peers;
+use super::snapshot;
 use super::types::Raft;
 use crate::storage::{Store, wal::Wal};
 use crate::types::{GroupId, LogPos, NodeId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -36,6 +38,7 @@ pub struct Shared {
     pub holds: Holds,
     memberships: Mutex<Memberships>,
     fresh: Mutex<Option<Instant>>,
+    installed: AtomicU64,
     stopped: Mutex<Option<String>>,
     raft: OnceLock<Raft>,
 }
@@ -51,6 +54,7 @@ impl Shared {
     ) -> Self {
         let (group, raft_id, dir) = spec;
         let pos = store.applied().pos;
+        let installed = snapshot::marked_install(&dir).map_or(0, |pos| pos.index);
         Self {
             group,
             raft_id,
@@ -66,9 +70,20 @@ impl Shared {
             holds: Holds::default(),
             memberships: Mutex::new(Memberships::starting_with(membership)),
             fresh: Mutex::default(),
+            installed: AtomicU64::new(installed),
             stopped: Mutex::default(),
             raft: OnceLock::new(),
         }
+    }
+
+    /// Log index at which the last snapshot was installed here, or was about to be; 0 if none ever was.
+    pub fn installed(&self) -> u64 {
+        self.installed.load(Ordering::Acquire)
+    }
+
+    /// Notes it, after it was noted durably and before the table is replaced.
+    pub fn set_installed(&self, index: u64) {
+        self.installed.store(index, Ordering::Release);
     }
 
     /// The library's handle, once the group runs.

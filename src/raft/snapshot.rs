@@ -31,6 +31,9 @@ const HEADER_MAX: Duration = Duration::from_secs(300);
 const INSTALL_MAX: Duration = Duration::from_secs(300);
 /// Wait after a refusal: the next attempt copies the whole table again.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// Longest pause between two chunks: the receiver must not take a slow copy for a dead sender, and a new
+/// rate must be felt soon.
+const TAKES_MAX: Duration = Duration::from_secs(5);
 /// Bytes that a received snapshot leaves free on the disk, for the log.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 
@@ -228,18 +231,18 @@ async fn copy_and_send(
         data_bytes: outgoing.data_bytes,
         crc32c: outgoing.crc32c,
     };
-    let rate = peers.options.snapshot_bytes_per_s;
     let bytes = header.data_bytes;
     tracing::info!(group = %shared.group, to = to.copy, bytes, "sending a snapshot");
+    let rate = || peers.copy_rate();
     transmit(&sender, &mut receiver, &header, outgoing.file.path(), rate, install_max).await
 }
 
-/// How long to wait so that `sent` bytes after `elapsed` do not exceed the rate; 0 is unlimited.
-fn pause(sent: u64, elapsed: Duration, bytes_per_s: u64) -> Duration {
-    if bytes_per_s == 0 {
-        return Duration::ZERO;
+/// How long so many bytes take at that rate, at most `TAKES_MAX`; 0 is unlimited.
+fn takes(bytes: u64, bytes_per_s: u64) -> Duration {
+    match bytes_per_s {
+        0 => Duration::ZERO,
+        rate => Duration::from_secs_f64(bytes as f64 / rate as f64).min(TAKES_MAX),
     }
-    Duration::from_secs_f64(sent as f64 / bytes_per_s as f64).saturating_sub(elapsed)
 }
 
 async fn transmit(
@@ -247,13 +250,13 @@ async fn transmit(
     receiver: &mut impl FramesIn,
     header: &SnapshotHeader,
     path: &Path,
-    bytes_per_s: u64,
+    bytes_per_s: impl Fn() -> u64,
     install_max: Duration,
 ) -> Result<SnapshotAnswer, String> {
     within(STALL_MAX, "header", sender.send(codec::encode(header).into())).await?;
     let path = path.to_owned();
     let mut file = blocking(move || File::open(path).map_err(|e| e.to_string())).await?;
-    let (started, mut sent) = (Instant::now(), 0);
+    let (mut due, mut sent) = (Instant::now(), 0);
     // One future for the whole stream: a receiver that refuses says so at once and reads no further.
     let mut early = std::pin::pin!(receiver.recv());
     while sent < header.data_bytes {
@@ -268,13 +271,16 @@ async fn transmit(
         if chunk.is_empty() {
             return Err("the staged file became shorter".into());
         }
-        sent += chunk.len() as u64;
+        let length = chunk.len() as u64;
+        sent += length;
         let taken = within(STALL_MAX, "chunk", sender.send(chunk.into()));
         tokio::select! {
             taken = taken => taken?,
             answer = &mut early => return answer.and_then(decode_answer),
         }
-        tokio::time::sleep(pause(sent, started.elapsed(), bytes_per_s)).await;
+        // Never earlier than now: time that was lost is not made up for by a burst.
+        due = (due + takes(length, bytes_per_s())).max(Instant::now());
+        tokio::time::sleep_until(due.into()).await;
     }
     within(install_max, "answer", early).await.and_then(decode_answer)
 }

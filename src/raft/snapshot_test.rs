@@ -62,7 +62,7 @@ async fn a_file_leaves_in_chunks_behind_its_header() {
         answer(&back, &SnapshotAnswer::Refused(Code::NoSpace)).await;
         (got, data, longest)
     });
-    let told = transmit(&out, &mut answers, &expected, &path, 0, STALL_MAX).await.unwrap();
+    let told = transmit(&out, &mut answers, &expected, &path, || 0, STALL_MAX).await.unwrap();
     assert_eq!(told, SnapshotAnswer::Refused(Code::NoSpace));
     let (got, received, longest) = receiver.await.unwrap();
     assert_eq!((got, received, longest), (expected, data, limits::SNAPSHOT_CHUNK_BYTES));
@@ -82,7 +82,8 @@ async fn a_refusal_ends_the_sending_early() {
         std::future::pending::<()>().await;
         drop(there);
     });
-    let told = transmit(&out, &mut answers, &header_of(&data), &path, 0, STALL_MAX).await.unwrap();
+    let told =
+        transmit(&out, &mut answers, &header_of(&data), &path, || 0, STALL_MAX).await.unwrap();
     assert_eq!(told, SnapshotAnswer::Refused(Code::Moved));
     receiver.abort();
 }
@@ -94,16 +95,43 @@ async fn a_stream_that_ends_without_an_answer_is_an_error() {
     let (out, there) = pipe();
     let (back, mut answers) = pipe();
     drop((back, there));
-    assert!(transmit(&out, &mut answers, &header_of(b"data"), &path, 0, STALL_MAX).await.is_err());
+    assert!(
+        transmit(&out, &mut answers, &header_of(b"data"), &path, || 0, STALL_MAX).await.is_err()
+    );
 }
 
 #[test]
-fn the_rate_is_kept_over_the_whole_transfer() {
-    let second = Duration::from_secs(1);
-    assert_eq!(pause(1 << 30, Duration::ZERO, 0), Duration::ZERO);
-    assert_eq!(pause(1_000, Duration::ZERO, 1_000), second);
-    assert_eq!(pause(3_000, second, 1_000), 2 * second);
-    assert_eq!(pause(1_000, 5 * second, 1_000), Duration::ZERO);
+fn a_chunk_takes_its_time_at_the_rate() {
+    assert_eq!(takes(1 << 30, 0), Duration::ZERO);
+    assert_eq!(takes(1_000, 2_000), Duration::from_millis(500));
+    assert_eq!(takes(1 << 30, 1), TAKES_MAX);
+}
+
+#[tokio::test]
+async fn a_rate_that_changes_is_felt_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let data = vec![7; 4 * limits::SNAPSHOT_CHUNK_BYTES];
+    std::fs::write(&path, &data).unwrap();
+    let (out, there) = pipe();
+    let (_back, mut answers) = pipe();
+    let header = header_of(&data);
+    // One chunk in a second, then as fast as it goes: without the change this takes 4 s.
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    let rate = || match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => limits::SNAPSHOT_CHUNK_BYTES as u64,
+        _ => 0,
+    };
+    let started = Instant::now();
+    let reading = tokio::spawn(async move {
+        let mut there = there;
+        while there.recv().await.is_ok_and(|frame| frame.is_some()) {}
+    });
+    let sent = transmit(&out, &mut answers, &header, &path, rate, Duration::from_millis(10)).await;
+    assert!(sent.is_err(), "nobody answers");
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+    reading.abort();
 }
 
 #[test]

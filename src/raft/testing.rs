@@ -193,7 +193,6 @@ pub fn quick() -> Options {
         flush_bytes: 64 << 10,
         flush_ms: 300,
         log_keep_bytes: 1 << 20,
-        snapshot_bytes_per_s: 0,
     }
 }
 

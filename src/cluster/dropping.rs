@@ -1,0 +1,128 @@
+//! Drops the copies that the metadata no longer lists for this node and disk: closed, forgotten by the log,
+//! deleted. A crash anywhere in between is finished by the next start.
+//!
+//! Only after a quorum has confirmed the metadata in this process: what an old state does not list may have
+//! been placed since. What a confirmed state does not list is gone for ever, because copy ids are never
+//! used again.
+
+use super::agent::{Agent, CopyRecord};
+use super::core::ClusterState;
+use crate::types::{Code, CopyId, Error, GroupId, Result};
+use crate::wire::codec;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Folders of copies are named by their id.
+const FOLDER_PREFIX: char = 'c';
+
+impl Agent {
+    /// Drops every copy here that is not placed here.
+    pub(super) async fn drop_unlisted(&self) -> Result<()> {
+        let state = self.view.state();
+        let listed = self.listed(&state);
+        for (shard, copy) in self.registry.all() {
+            if listed.contains(&copy.copy) {
+                continue;
+            }
+            tracing::info!(%shard, copy = %copy.copy, "dropping a copy that is no longer placed here");
+            self.registry.remove(shard, copy.copy);
+            let group = copy.shard.group().id();
+            drop(copy);
+            self.host.close(group).await;
+            self.forget(group).await?;
+        }
+        for (group, body) in self.wal.groups() {
+            if group == GroupId::META || self.host.group(group).is_some() {
+                continue;
+            }
+            let record: Option<CopyRecord> = codec::decode(&body).ok();
+            if record.is_some_and(|record| !listed.contains(&CopyId(record.raft_id))) {
+                self.forget(group).await?;
+            }
+        }
+        let folders = self.data_dir.join("copies");
+        let unlisted = move || remove_folders(&folders, &listed);
+        match tokio::task::spawn_blocking(unlisted).await {
+            Ok(Ok(())) => Ok(()),
+            // The space is not given back yet; nothing else depends on it.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the folder of a dropped copy stays");
+                Ok(())
+            }
+            Err(error) => Err(Error::new(Code::Internal, error.to_string())),
+        }
+    }
+
+    /// Whether there may be anything to drop; cheap, for every round.
+    pub(super) fn holds_unlisted(&self) -> bool {
+        let state = self.view.state();
+        let listed = self.listed(&state);
+        self.registry.all().iter().any(|(_, copy)| !listed.contains(&copy.copy))
+    }
+
+    fn listed(&self, state: &ClusterState) -> BTreeSet<CopyId> {
+        let placed = state.shards.iter().flat_map(|s| &s.copies);
+        placed.filter(|c| c.node == self.node && c.disk == self.disk).map(|c| c.id).collect()
+    }
+
+    /// The log forgets the group before its folder goes: a folder without a record is known to be dead,
+    /// a record without its folder would look like a disk that lost data.
+    async fn forget(&self, group: GroupId) -> Result<()> {
+        let (done, durable) = tokio::sync::oneshot::channel();
+        self.wal.group(group).remove(Box::new(move |result| {
+            let _ = done.send(result);
+        }));
+        match durable.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::new(Code::Corrupt, error.to_string())),
+            Err(_) => Err(Error::new(Code::Corrupt, "the log has stopped")),
+        }
+    }
+}
+
+/// Removes the folders of copies that are not listed. Other names are left alone.
+fn remove_folders(folders: &Path, listed: &BTreeSet<CopyId>) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folders) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let mut dead: Vec<PathBuf> = vec![];
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|n| n.strip_prefix(FOLDER_PREFIX)?.parse().ok());
+        if id.is_some_and(|id| !listed.contains(&CopyId(id))) {
+            dead.push(entry.path());
+        }
+    }
+    dead.iter().try_for_each(std::fs::remove_dir_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_copies_that_are_not_listed_go() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["c1", "c2", "c30", "other", "c", "cx"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("data"), b"x").unwrap();
+        }
+        let listed = BTreeSet::from([CopyId(2)]);
+        remove_folders(dir.path(), &listed).unwrap();
+        remove_folders(dir.path(), &listed).unwrap();
+        let mut left: Vec<String> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["c", "c2", "cx", "other"]);
+        remove_folders(&dir.path().join("absent"), &listed).unwrap();
+    }
+
+    #[test]
+    fn folders_are_named_as_they_are_looked_for() {
+        assert_eq!(CopyId(7).to_string(), format!("{FOLDER_PREFIX}7"));
+    }
+}
