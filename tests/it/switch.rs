@@ -2,9 +2,9 @@
 //! answers, one may die, and what the way back needed is gone afterwards.
 
 use crate::durability::{Ledger, Load, verify};
-use crate::harness::{Cluster, Shape, within};
+use crate::harness::{Cluster, Shape, get, info, one, wait_until, within};
 use ppdb::client::{CallOptions, Client, Level};
-use ppdb::types::NodeName;
+use ppdb::types::{Code, NodeName};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::operation::{Phase, StrategyOrder};
 use std::time::Duration;
@@ -61,4 +61,56 @@ async fn to_full_and_back_under_load() {
     verify(&client, &ledger, &within(MINUTE), "after the way back").await;
     verify_at(&client, &ledger, &["r1"]).await;
     cluster.assert_copies_equal(&client).await;
+    wait_tidy(&cluster, &client).await;
+}
+
+/// Between `prepare` and `commit` nothing changes for clients, and `abort` leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_prepared_can_be_aborted_and_prepared_again() {
+    let cluster = Cluster::start(Shape::default()).await;
+    let client = cluster.client().await;
+    let load = Load::start(&client, "prepare");
+    load.until(100).await;
+    for _ in 0..2 {
+        let prepare = StrategyOrder::Prepare { to: Strategy::Full };
+        cluster.order(&client, prepare.clone()).await.expect("it begins");
+        let second = cluster.order(&client, prepare).await.expect_err("one at a time");
+        assert_eq!(second.code, Code::OperationConflict, "{second}");
+        let view = cluster.wait_phase(&client, &[Phase::Prepared], MINUTE).await;
+        assert_eq!(view.strategy, Strategy::Sharded);
+        // The copies that are held warm answer nobody yet.
+        let owner = cluster.owner(&client, b"x").await;
+        let other = ["n1", "n2"].into_iter().find(|n| *n != owner.as_str()).expect("another");
+        let local = CallOptions {
+            timeout: Duration::from_secs(2),
+            ..at(other, Level::Local { max_staleness_ms: None })
+        };
+        assert!(one(&client, get("x"), &local).await.is_err(), "{other} answered for {owner}");
+        let abort = StrategyOrder::Abort { reason: "not today".into() };
+        cluster.order(&client, abort).await.expect("it can be aborted");
+        let view = cluster.wait_phase(&client, &[Phase::Aborted], MINUTE).await;
+        let operation = view.operation.expect("an operation");
+        assert_eq!(operation.reason.as_deref(), Some("not today"));
+        wait_tidy(&cluster, &client).await;
+    }
+    let late = StrategyOrder::Revert { reason: String::new() };
+    let late = cluster.order(&client, late).await.expect_err("there is nothing to revert");
+    assert_eq!(late.code, Code::OperationConflict, "{late}");
+    let ledger = load.end().await;
+    assert!(ledger.failed.is_empty());
+    verify(&client, &ledger, &within(MINUTE), "after two aborts").await;
+}
+
+/// Waits until every node holds what `sharded` gives it, in memory and on the disk, and nothing more.
+async fn wait_tidy(cluster: &Cluster, client: &Client) {
+    let map = client.refresh().await.expect("a map");
+    for node in &cluster.nodes {
+        let held = map.shards.iter().filter(|shard| shard.copies.contains(&node.name)).count();
+        let count = async || {
+            let folders = std::fs::read_dir(node.data_dir().join("copies")).expect("a folder");
+            let info = info(client, &node.name).await.map(|info| info.copies.len()).unwrap_or(0);
+            (folders.count(), info)
+        };
+        wait_until("tidy node", MINUTE, count, |found| *found == (held, held)).await;
+    }
 }

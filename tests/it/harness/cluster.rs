@@ -235,7 +235,8 @@ impl Cluster {
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn info(client: &Client, node: &NodeName) -> Result<Info> {
+/// What a node says of itself.
+pub async fn info(client: &Client, node: &NodeName) -> Result<Info> {
     match client.command(Command::Info, Some(node), COMMAND_TIMEOUT).await? {
         (Answer::Info(info), _) => Ok(info),
         (other, _) => Err(unexpected(&other)),

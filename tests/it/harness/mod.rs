@@ -13,7 +13,7 @@ mod shell;
 mod strategy;
 
 pub use certs::Certs;
-pub use cluster::{Cluster, Shape};
+pub use cluster::{Cluster, Shape, info};
 pub use node::{Node, Wrap};
 pub use program::{Ran, ppdb, ppdb_within};
 pub use shell::Shell;
