@@ -132,7 +132,7 @@ impl Agent {
         for placed in &state.shards {
             let mine = placed.copies.iter().find(|c| c.node == self.node && c.disk == self.disk);
             let Some(copy) = mine else { continue };
-            if self.registry.get(placed.id).is_none() {
+            if self.registry.get(placed.id).is_none() && !self.holds_earlier(placed, *copy) {
                 self.open_copy(placed, *copy).await?;
             }
         }

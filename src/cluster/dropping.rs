@@ -6,7 +6,7 @@
 //! used again.
 
 use super::agent::{Agent, CopyRecord};
-use super::core::ClusterState;
+use super::core::{ClusterState, CopyPlacement, ShardPlacement};
 use crate::types::{Code, CopyId, Error, GroupId, Result};
 use crate::wire::codec;
 use std::collections::BTreeSet;
@@ -58,6 +58,14 @@ impl Agent {
         let state = self.view.state();
         let listed = self.listed(&state);
         self.registry.all().iter().any(|(_, copy)| !listed.contains(&copy.copy))
+    }
+
+    /// Whether an earlier copy of that shard is still recorded here: it makes room first.
+    pub(super) fn holds_earlier(&self, placed: &ShardPlacement, copy: CopyPlacement) -> bool {
+        let group = GroupId::of(placed.id, placed.incarnation);
+        let recorded = self.wal.groups().into_iter().find(|(id, _)| *id == group);
+        let record = recorded.and_then(|(_, body)| codec::decode::<CopyRecord>(&body).ok());
+        record.is_some_and(|r| r.disk == self.disk && CopyId(r.raft_id) < copy.id)
     }
 
     fn listed(&self, state: &ClusterState) -> BTreeSet<CopyId> {

@@ -49,12 +49,17 @@ pub struct Load {
 impl Load {
     /// Starts the writers; `round` keeps their keys apart from those of other loads.
     pub fn start(client: &Client, round: &str) -> Self {
+        Self::patient(client, round, Duration::from_millis(1_500))
+    }
+
+    /// The same with a deadline for each write.
+    pub fn patient(client: &Client, round: &str, timeout: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
             let (client, stop, acked) = (client.clone(), stop.clone(), acked.clone());
-            writers.spawn(write(client, round.to_owned(), writer, stop, acked));
+            writers.spawn(write((client, timeout), round.to_owned(), writer, stop, acked));
         }
         Self { stop, acked, writers }
     }
@@ -83,13 +88,13 @@ impl Load {
 
 /// One writer: keys of its own, and one counter that only grows.
 async fn write(
-    client: Client,
+    (client, timeout): (Client, Duration),
     round: String,
     writer: u64,
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
 ) -> Ledger {
-    let options = within(Duration::from_millis(1_500));
+    let options = within(timeout);
     let mut ledger = Ledger::default();
     for i in 0u64.. {
         if stop.load(Ordering::Relaxed) {

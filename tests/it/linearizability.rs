@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-const CLIENTS: u32 = 8;
+pub const CLIENTS: u32 = 8;
 /// Keys that are hot at the same time.
 const KEYS: usize = 4;
 /// Operations of one client on one key: 8 clients make a history of 400.
@@ -26,7 +26,7 @@ const TIME_MIN: Duration = Duration::from_secs(45);
 const TIME_MAX: Duration = Duration::from_secs(180);
 
 /// Events of one phase, by key.
-type Histories = BTreeMap<String, Vec<Event>>;
+pub type Histories = BTreeMap<String, Vec<Event>>;
 
 /// One client with what it last saw of each key.
 struct Actor {
@@ -136,8 +136,13 @@ fn answered(wanted: Seen, result: OpResult) -> Seen {
     }
 }
 
-/// Phases one after the other until there are enough operations and enough time has passed.
-async fn record(clients: Vec<Client>, zero: Instant) -> Vec<Histories> {
+/// Phases one after the other until `over`, given the number of operations, says so.
+pub async fn record(
+    clients: Vec<Client>,
+    zero: Instant,
+    time_max: Duration,
+    over: impl Fn(usize) -> bool,
+) -> Vec<Histories> {
     let mut actors: Vec<Actor> = (0..CLIENTS)
         .zip(clients)
         .map(|(id, client)| Actor {
@@ -150,8 +155,8 @@ async fn record(clients: Vec<Client>, zero: Instant) -> Vec<Histories> {
         })
         .collect();
     let (mut phases, mut operations) = (Vec::new(), 0);
-    while operations < OPERATIONS_MIN || zero.elapsed() < TIME_MIN {
-        assert!(zero.elapsed() < TIME_MAX, "only {operations} operations in {TIME_MAX:?}");
+    while !over(operations) {
+        assert!(zero.elapsed() < time_max, "only {operations} operations in {time_max:?}");
         let keys: Vec<String> = (0..KEYS).map(|k| format!("lin:{}:{k}", phases.len())).collect();
         let running: JoinSet<_> = actors.drain(..).map(|actor| actor.phase(keys.clone())).collect();
         let mut phase = Histories::new();
@@ -208,13 +213,15 @@ async fn every_key_is_linearizable_while_nodes_are_killed_and_stopped() {
     for _ in 0..CLIENTS {
         clients.push(cluster.client().await);
     }
-    let recorder = tokio::spawn(record(clients, Instant::now()));
+    let zero = Instant::now();
+    let over = move |operations| operations >= OPERATIONS_MIN && zero.elapsed() >= TIME_MIN;
+    let recorder = tokio::spawn(record(clients, zero, TIME_MAX, over));
     let (kills, stops) = faults(&mut cluster, || recorder.is_finished()).await;
     let phases = recorder.await.expect("the recording");
     cluster.wait_ready().await;
     drop(cluster);
 
-    let histories: Vec<(String, Vec<Event>)> = phases.into_iter().flatten().collect();
+    let histories = check_all(phases);
     let operations: usize = histories.iter().map(|(_, events)| events.len()).sum();
     let open = histories.iter().flat_map(|(_, e)| e).filter(|e| e.returned_ns.is_none()).count();
     println!(
@@ -222,9 +229,15 @@ async fn every_key_is_linearizable_while_nodes_are_killed_and_stopped() {
         histories.len()
     );
     assert!(operations >= OPERATIONS_MIN && kills >= 3 && stops >= 3);
+}
+
+/// Checks every history, key by key.
+pub fn check_all(phases: Vec<Histories>) -> Vec<(String, Vec<Event>)> {
+    let histories: Vec<(String, Vec<Event>)> = phases.into_iter().flatten().collect();
     let longest = CLIENTS as usize * OPS_PER_KEY;
     for (key, events) in &histories {
         assert!(events.len() <= longest);
         check(events).unwrap_or_else(|error| panic!("{key}: {error}"));
     }
+    histories
 }

@@ -29,6 +29,8 @@ mod staleness;
 mod strace;
 /// From `sharded` to `full` and back.
 mod switch;
+/// Switches while the processes that carry them out are killed.
+mod switch_kills;
 /// Rules of the repository.
 mod tidy;
 /// A real trace, replayed and verified.

@@ -102,7 +102,7 @@ async fn what_is_prepared_can_be_aborted_and_prepared_again() {
 }
 
 /// Waits until every node holds what `sharded` gives it, in memory and on the disk, and nothing more.
-async fn wait_tidy(cluster: &Cluster, client: &Client) {
+pub async fn wait_tidy(cluster: &Cluster, client: &Client) {
     let map = client.refresh().await.expect("a map");
     for node in &cluster.nodes {
         let held = map.shards.iter().filter(|shard| shard.copies.contains(&node.name)).count();
