@@ -31,11 +31,11 @@ use data::Stand;
 use output::format_or_default;
 use runbook::ScriptDoor;
 use session::{Call, Door, Session};
-use talk::Talk;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use talk::Talk;
 use value::Done;
 
 /// Opens a shell on a session and answers the exit code. The session may be none the wiser: it connects

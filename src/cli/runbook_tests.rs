@@ -44,20 +44,30 @@ fn an_error_shows_the_line_of_the_script_with_a_mark_under_the_place() {
 #[test]
 fn the_summary_has_the_fields_of_the_contract() {
     let good = summary(&book(""), &ended(Ok(json!({ "equal": true }))));
-    assert_eq!((&good["v"], &good["ok"], &good["outcome"]), (&json!(1), &json!(true), &json!("ok")));
+    assert_eq!(
+        (&good["v"], &good["ok"], &good["outcome"]),
+        (&json!(1), &json!(true), &json!("ok"))
+    );
     assert_eq!(good["result"]["equal"], true);
-    assert_eq!(good["steps"][0], json!({"call": "prepare(\"full\")", "line": 2, "ok": true, "code": null, "ms": 12.3}));
+    assert_eq!(
+        good["steps"][0],
+        json!({"call": "prepare(\"full\")", "line": 2, "ok": true, "code": null, "ms": 12.3})
+    );
     assert!(good["ms"].is_number() && good.get("code").is_none());
     let bad = summary(&book(""), &ended(Err(trouble())));
     assert_eq!((&bad["ok"], &bad["outcome"]), (&json!(false), &json!("fail")));
-    assert_eq!((&bad["code"], &bad["line"], &bad["column"]), (&json!("PrecheckFailed"), &json!(2), &json!(5)));
+    assert_eq!(
+        (&bad["code"], &bad["line"], &bad["column"]),
+        (&json!("PrecheckFailed"), &json!(2), &json!(5))
+    );
     let lost = Trouble { class: "uncertain".into(), ..trouble() };
     assert_eq!(summary(&book(""), &ended(Err(lost)))["outcome"], "unknown");
 }
 
 #[test]
 fn standard_output_is_one_object_with_json_and_empty_with_tables() {
-    let going_on = Ended { left_running: Some("operation 7 goes on".into()), ..ended(Err(trouble())) };
+    let going_on =
+        Ended { left_running: Some("operation 7 goes on".into()), ..ended(Err(trouble())) };
     let json = printed(&book(""), &going_on, Format::Json);
     let object: Json = serde_json::from_slice(&json.out).unwrap();
     assert_eq!(object["left_running"], "operation 7 goes on");

@@ -16,12 +16,7 @@ pub async fn get<C: Caller>(caller: &C, name: Option<&str>, call: &Call) -> Resu
 }
 
 /// Sets one, and answers what holds then.
-pub async fn set<C: Caller>(
-    caller: &C,
-    name: &str,
-    value: &str,
-    call: &Call,
-) -> Result<Answered> {
+pub async fn set<C: Caller>(caller: &C, name: &str, value: &str, call: &Call) -> Result<Answered> {
     let order = Command::Set { name: name.to_owned(), value: value.to_owned() };
     let all = ask(caller, order, call.left()).await?;
     Ok(Answered::doc(doc(&all, Some(name))?, None))
@@ -66,7 +61,12 @@ fn doc(all: &[SettingView], name: Option<&str>) -> Result<Doc> {
     };
     let row = |s: &SettingView| [&s.name, &s.value, &s.default, &s.doc].map(Clone::clone).to_vec();
     let rows = shown.iter().map(row).collect();
-    Ok(Doc { json, header: vec!["SETTING", "VALUE", "DEFAULT", "MEANING"], rows, notes: Vec::new() })
+    Ok(Doc {
+        json,
+        header: vec!["SETTING", "VALUE", "DEFAULT", "MEANING"],
+        rows,
+        notes: Vec::new(),
+    })
 }
 
 fn setting_json(setting: &SettingView) -> Json {

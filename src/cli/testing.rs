@@ -3,9 +3,7 @@
 
 use super::caller::Caller;
 use crate::client::{CallOptions, Level, OpAnswer};
-use crate::types::{
-    Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token,
-};
+use crate::types::{Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::command::{Answer, Command, CopyDigest, NodeStatus, Status};
 use crate::wire::operation::{
@@ -277,7 +275,8 @@ impl State {
             Command::Settings => Answer::Settings(self.settings.clone()),
             Command::Set { name, value } => {
                 let found = self.settings.iter_mut().find(|s| s.name == *name);
-                let setting = found.ok_or_else(|| Error::new(Code::BadConfig, "no such setting"))?;
+                let setting =
+                    found.ok_or_else(|| Error::new(Code::BadConfig, "no such setting"))?;
                 setting.value = value.clone();
                 Answer::Settings(self.settings.clone())
             }

@@ -278,7 +278,8 @@ async fn reads_go_where_their_level_allows() {
 async fn a_read_without_a_level_goes_by_the_setting_of_the_cluster_and_a_level_wins() {
     use crate::wire::client::ReadDefault;
     let sent = async |default, options: CallOptions| {
-        let inner = Inner::new(Fake::new([Step::done("*"), Step::done("*")]));
+        let mut inner = Inner::new(Fake::new([]));
+        inner.net.always = Some(Step::done("*"));
         inner.adopt(Map { read_default: default, ..map(1, Strategy::Sharded) }).unwrap();
         // What this client has seen is what a session read has to have reached.
         one(&inner, vec![set(KEY_0, "1")], &options).await.unwrap();

@@ -1,9 +1,9 @@
 //! Routing: from a shard and what is asked to the node that gets it. Pure, given the map, what was seen
 //! of the nodes, and two random numbers.
 
+use super::Level;
 use super::health::{Health, pick_of_two};
 use super::net::Target;
-use super::Level;
 use crate::types::{NodeName, ShardId};
 use crate::wire::client::{Map, Role, Strategy};
 use parking_lot::Mutex;

@@ -15,7 +15,8 @@ pub fn to_script(json: &Json) -> Dynamic {
         Json::String(text) => Dynamic::from(text.clone()),
         Json::Array(items) => Dynamic::from_array(items.iter().map(to_script).collect::<Array>()),
         Json::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| (name.as_str().into(), to_script(value)));
+            let fields =
+                fields.iter().map(|(name, value)| (name.as_str().into(), to_script(value)));
             Dynamic::from_map(fields.collect::<Map>())
         }
     }

@@ -34,7 +34,8 @@ fn about_the_cluster<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
         let call = format!("shard_verify(\"{shard}\")");
         b.step(&context, &call, || {
             let number = shard.strip_prefix('s').unwrap_or(shard).parse().map(ShardId);
-            let number = number.map_err(|_| refused(format!("`{shard}` is not a shard such as s3")));
+            let number =
+                number.map_err(|_| refused(format!("`{shard}` is not a shard such as s3")));
             compare(&b, Some(number?))
         })
     });
@@ -88,18 +89,21 @@ fn keys<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
         }
     });
     let b = bridge.clone();
-    engine.register_fn("set", move |context: NativeCallContext, key: &str, value: Dynamic| -> Answer {
-        b.step(&context, &format!("set(\"{key}\")"), || {
-            if b.book.dry_run {
-                b.stage.log(&format!("would be ordered: set {key}"));
-                return Ok(true.into());
-            }
-            let (condition, expiry) = (Condition::Always, Expiry::Never);
-            let (key, value) = (key.to_owned().into(), value.to_string().into());
-            b.wait(one(&b, Op::Set { key, value, condition, expiry }))?;
-            Ok(true.into())
-        })
-    });
+    engine.register_fn(
+        "set",
+        move |context: NativeCallContext, key: &str, value: Dynamic| -> Answer {
+            b.step(&context, &format!("set(\"{key}\")"), || {
+                if b.book.dry_run {
+                    b.stage.log(&format!("would be ordered: set {key}"));
+                    return Ok(true.into());
+                }
+                let (condition, expiry) = (Condition::Always, Expiry::Never);
+                let (key, value) = (key.to_owned().into(), value.to_string().into());
+                b.wait(one(&b, Op::Set { key, value, condition, expiry }))?;
+                Ok(true.into())
+            })
+        },
+    );
     let b = bridge.clone();
     engine.register_fn("del", move |context: NativeCallContext, key: &str| -> Answer {
         b.step(&context, &format!("del(\"{key}\")"), || {

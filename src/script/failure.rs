@@ -3,6 +3,7 @@
 //! An error of a command is an exception: a map with `code`, `class`, `outcome`, `message`, and `hint` and
 //! `retry_after_ms` where they are known. A script may catch it, look at it, and throw it again.
 
+use super::engine;
 use crate::cli::exit;
 use crate::cli::runbook::Trouble;
 use crate::types::{Class, Code, Error};
@@ -122,7 +123,10 @@ pub fn of_run(error: EvalAltResult, timeout: Duration) -> Trouble {
             let time = humantime::format_duration(timeout);
             format!("the script did not end within {time}; --timeout gives it more")
         }
-        other => without_place(other),
+        other => match limit(other) {
+            Some(limit) => format!("{}: {limit}", without_place(other)),
+            None => without_place(other),
+        },
     };
     let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
     Trouble { code, class, message, at, inside, exit }
@@ -156,6 +160,28 @@ fn kind(error: &EvalAltResult) -> (String, String, u8) {
         | E::ErrorDataTooLarge(..) => of("ScriptLimit", "fix", exit::USAGE),
         E::ErrorParsing(..) => of("ScriptSyntax", "fix", exit::USAGE),
         _ => of("ScriptError", "fix", exit::USAGE),
+    }
+}
+
+/// The limit that was reached, for a person.
+fn limit(error: &EvalAltResult) -> Option<String> {
+    use EvalAltResult as E;
+    match error {
+        E::ErrorTooManyOperations(_) => Some(format!(
+            "a script has at most {}; `sleep` between two looks costs none",
+            engine::OPERATIONS_MAX
+        )),
+        E::ErrorTooManyVariables(_) => Some(format!("at most {}", engine::VARIABLES_MAX)),
+        E::ErrorStackOverflow(_) => {
+            Some(format!("functions call each other at most {} deep", engine::CALL_DEPTH_MAX))
+        }
+        E::ErrorDataTooLarge(..) => Some(format!(
+            "a string has at most {} bytes, an array {} elements, a map {} entries, with those inside",
+            engine::STRING_BYTES_MAX,
+            engine::ARRAY_MAX,
+            engine::MAP_MAX
+        )),
+        _ => None,
     }
 }
 

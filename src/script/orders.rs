@@ -37,7 +37,9 @@ impl Waiting {
                 ("wait", Ok(wait), _) => waiting.wait = wait,
                 ("timeout", _, Ok(text)) => waiting.timeout = duration(&text).map_err(thrown)?,
                 ("wait" | "timeout", ..) => {
-                    return Err(refused(format!("`{name}: {value}` is not `wait: false` or `timeout: \"2h\"`")));
+                    return Err(refused(format!(
+                        "`{name}: {value}` is not `wait: false` or `timeout: \"2h\"`"
+                    )));
                 }
                 _ => return Err(refused(format!("`{name}` is no option: wait, timeout"))),
             }

@@ -98,7 +98,7 @@ async fn the_functions_give_the_orders_of_the_command_line() {
     let source = r#"
         let plan = precheck("full");
         print(`${plan.verdict}: ${plan.checks.len} checks`);
-        let steps = [plan.go, strategy(), operation() == ()];
+        let steps = [plan.may_start, strategy(), operation() == ()];
         steps.push(prepare("full").phase);
         steps.push(operation().progress == ());
         steps.push(commit().phase);
@@ -113,8 +113,19 @@ async fn the_functions_give_the_orders_of_the_command_line() {
     "#;
     let played = play(source).await;
     let expected = json!([
-        true, "sharded", true, "prepared", true, "soaking", "full", "p99", "planned", "soaking",
-        "soaking", "finalized", 2
+        true,
+        "sharded",
+        true,
+        "prepared",
+        true,
+        "soaking",
+        "full",
+        "p99",
+        "planned",
+        "soaking",
+        "soaking",
+        "finalized",
+        2
     ]);
     assert_eq!(played.result(), expected);
     assert_eq!(played.said(), "go: 2 checks");
@@ -144,7 +155,18 @@ async fn questions_settings_and_keys() {
         all
     "#;
     let expected = json!([
-        "sharded", "linearizable", "session", "session", true, true, "12", true, false, true, 6, 1,
+        "sharded",
+        "linearizable",
+        "session",
+        "session",
+        true,
+        true,
+        "12",
+        true,
+        false,
+        true,
+        6,
+        1,
         "3.0 MiB"
     ]);
     let played = play(source).await;
@@ -175,13 +197,13 @@ async fn an_error_of_a_command_can_be_caught_with_code_class_and_message() {
 
 #[tokio::test]
 async fn an_error_that_nobody_catches_has_code_line_column_and_the_functions_around_it() {
-    let source = "fn go() {\n    prepare(\"full\");\n}\ngo();\n";
+    let source = "fn bring_up() {\n    prepare(\"full\");\n}\nbring_up();\n";
     let no_go = Twin::with(|state| state.verdict = Verdict::NoGo);
     let played = play_on(no_go, book(source)).await;
     let trouble = played.trouble();
     assert_eq!((trouble.code.as_str(), trouble.exit), ("PrecheckFailed", 5));
     assert_eq!(trouble.at, Some((2, 5)));
-    assert_eq!(trouble.inside, ["go"]);
+    assert_eq!(trouble.inside, ["bring_up"]);
     assert_eq!(trouble.message, "disk: n2 is short; make room");
     assert_eq!(played.ended.steps[0].code.as_deref(), Some("PrecheckFailed"));
     // Thrown again by the script it is still the same.
@@ -219,7 +241,10 @@ async fn a_script_has_no_files_modules_or_eval() {
         "export let a = 1;",
     ] {
         let trouble = trouble_of(source).await;
-        assert!(["ScriptSyntax", "ScriptError"].contains(&trouble.code.as_str()), "{source}: {trouble:?}");
+        assert!(
+            ["ScriptSyntax", "ScriptError"].contains(&trouble.code.as_str()),
+            "{source}: {trouble:?}"
+        );
     }
 }
 
@@ -250,21 +275,61 @@ async fn every_limit_holds() {
     }
 }
 
+#[test]
+fn every_field_of_every_document_can_be_named_in_a_script() {
+    use crate::cli::strategy::document;
+    use crate::wire::operation::{Precheck, StrategyView};
+    fn names(json: &Json, all: &mut Vec<String>) {
+        match json {
+            Json::Object(fields) => fields.iter().for_each(|(name, value)| {
+                all.push(name.clone());
+                names(value, all);
+            }),
+            Json::Array(items) => items.iter().for_each(|item| names(item, all)),
+            _ => {}
+        }
+    }
+    let checks = vec![crate::cli::testing::check("disk", Verdict::Go, None)];
+    let told = Precheck { to: Strategy::Full, verdict: Verdict::Go, checks, copy_bytes: 1 };
+    let view = StrategyView {
+        strategy: Strategy::Full,
+        epoch: 1,
+        operation: Some(operation(1, Phase::Copying)),
+        progress: Some(crate::cli::testing::progress(1, 2)),
+    };
+    let mut all = vec![];
+    names(&document::precheck(&told).json, &mut all);
+    names(&document::view(&view, 12).json, &mut all);
+    assert!(all.len() > 30, "{all:?}");
+    for name in all {
+        let compiled = check(&book(&format!("let a = #{{}};\na.{name}")));
+        assert!(compiled.is_ok(), "`{name}` is a word of the language: {compiled:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_was_reached_is_named() {
+    let message = trouble_of("loop {}").await.message;
+    assert!(message.contains("20000000"), "{message}");
+    let message = trouble_of("fn f(n) { f(n + 1) } f(0)").await.message;
+    assert!(message.contains("32 deep"), "{message}");
+}
+
 #[tokio::test]
 async fn time_runs_out_in_loops_and_in_waits_and_cannot_be_caught() {
     for source in [
-        "loop { try { loop {} } catch { } }",
+        "loop { try { loop { let a = [1, 2, 3]; a += [4]; } } catch { } }",
         "try { sleep(\"1h\") } catch { }",
         "sleep(3600)",
         "sleep(3600.0)",
         "try { prepare(\"full\", #{ timeout: \"1h\" }) } catch { }",
     ] {
         let twin = Twin::with(|state| state.stuck_in = Some(Phase::Copying));
-        let book = Runbook { timeout: Duration::from_millis(300), ..book(source) };
+        let book = Runbook { timeout: Duration::from_millis(100), ..book(source) };
         let started = Instant::now();
         let trouble = play_on(twin, book).await.trouble();
         assert_eq!((trouble.code.as_str(), trouble.exit), ("ScriptTimeout", 124), "{source}");
-        assert!(trouble.message.contains("300ms"), "{}", trouble.message);
+        assert!(trouble.message.contains("100ms"), "{}", trouble.message);
         assert!(started.elapsed() < Duration::from_secs(5), "{source}: {:?}", started.elapsed());
     }
 }
@@ -278,7 +343,10 @@ async fn a_pause_of_nonsense_is_refused() {
 
 #[tokio::test]
 async fn an_interrupted_script_ends_and_says_what_goes_on() {
-    for source in ["try { prepare(\"full\") } catch { } loop {}", "prepare(\"full\", #{ wait: false }); loop {}"] {
+    for source in [
+        "try { prepare(\"full\") } catch { } loop {}",
+        "prepare(\"full\", #{ wait: false }); loop {}",
+    ] {
         let twin = Arc::new(Twin::with(|state| state.stuck_in = Some(Phase::Copying)));
         let (stop, stopped) = watch::channel(false);
         let paper = Arc::new(Paper::default());
@@ -293,7 +361,10 @@ async fn an_interrupted_script_ends_and_says_what_goes_on() {
         assert_eq!((trouble.code.as_str(), trouble.exit), ("Interrupted", 130), "{source}");
         let text = ended.left_running.unwrap();
         assert!(text.contains("operation 1 (sharded -> full)"), "{text}");
-        assert!(text.contains("`ppdb strategy show`") && text.contains("`ppdb strategy abort`"), "{text}");
+        assert!(
+            text.contains("`ppdb strategy show`") && text.contains("`ppdb strategy abort`"),
+            "{text}"
+        );
         assert!(twin.phase().is_some_and(|phase| !phase.is_over()), "the operation goes on");
     }
 }
@@ -493,7 +564,8 @@ async fn postsale_reverts_what_soaks_and_switches_back_what_does_not() {
     // Nothing to do, and one that is on its way already.
     let played = play_on(Twin::new(), book(POSTSALE)).await;
     assert_eq!((played.result()["strategy"].clone(), played.orders()), (json!("sharded"), 0));
-    let back = Operation { from: Strategy::Full, to: Strategy::Sharded, ..operation(2, Phase::Prepared) };
+    let back =
+        Operation { from: Strategy::Full, to: Strategy::Sharded, ..operation(2, Phase::Prepared) };
     let twin = Twin::with(|state| {
         state.strategy = Strategy::Full;
         state.operations = vec![operation(1, Phase::Finalized), back];

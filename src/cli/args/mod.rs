@@ -13,10 +13,10 @@ pub mod strategy;
 pub use admin::Admin;
 pub use data::Data;
 pub use globals::{Format, Globals, LevelName};
-pub use run::RunArgs;
 pub use local::{
     CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
 };
+pub use run::RunArgs;
 
 use super::bench::BenchOptions;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

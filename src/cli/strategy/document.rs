@@ -188,7 +188,7 @@ pub fn precheck(precheck: &Precheck) -> Doc {
         .collect();
     let json = json!({
         "to": name(precheck.to), "verdict": precheck.verdict.name(),
-        "go": precheck.verdict != Verdict::NoGo, "copy_bytes": precheck.copy_bytes,
+        "may_start": precheck.verdict != Verdict::NoGo, "copy_bytes": precheck.copy_bytes,
         "checks": checks,
     });
     let rows = precheck.checks.iter().map(|check| {
@@ -242,7 +242,10 @@ mod tests {
             assert!(json.get(field).is_some(), "{field}");
         }
         assert_eq!(json["phase"], "soaking");
-        assert_eq!((&json["id"], &json["to"], &json["over"]), (&json!(7), &json!("full"), &json!(false)));
+        assert_eq!(
+            (&json["id"], &json["to"], &json["over"]),
+            (&json!(7), &json!("full"), &json!(false))
+        );
     }
 
     #[test]
@@ -286,13 +289,13 @@ mod tests {
             copy_bytes: 300 << 20,
         };
         let doc = precheck(&told);
-        assert_eq!(doc.json["go"], false);
+        assert_eq!(doc.json["may_start"], false);
         assert_eq!(doc.json["checks"][0]["node"], "n2");
         assert_eq!(doc.json["checks"][0]["verdict"], "no_go");
         assert_eq!(doc.rows[0].len(), doc.header.len());
         assert!(doc.notes[0].contains("NO-GO") && doc.notes[0].contains("300.0 MiB"), "{doc:?}");
         let warn = precheck(&Precheck { verdict: Verdict::Warn, ..told });
-        assert_eq!(warn.json["go"], true);
+        assert_eq!(warn.json["may_start"], true);
     }
 
     #[test]

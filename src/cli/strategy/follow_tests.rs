@@ -139,9 +139,7 @@ async fn an_operation_that_is_not_the_latest_is_found_in_the_history() {
 
 #[tokio::test]
 async fn an_operation_that_gives_up_ends_the_waiting() {
-    for (phase, goal) in
-        [(Phase::Copying, Phase::Prepared), (Phase::Soaking, Phase::Finalized)]
-    {
+    for (phase, goal) in [(Phase::Copying, Phase::Prepared), (Phase::Soaking, Phase::Finalized)] {
         let op = Operation { commits_itself: true, ..operation(1, Phase::Planned) };
         let twin = Twin::with(|state| {
             state.operations.push(op);

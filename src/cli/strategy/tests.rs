@@ -54,11 +54,12 @@ async fn a_switch_there_and_back_as_typed() {
 
 #[tokio::test]
 async fn exit_codes_tell_how_it_ended() {
-    let (json, code) = run_line(&Twin::with(|s| s.verdict = Verdict::Warn), "plan full", 5_000).await;
+    let (json, code) =
+        run_line(&Twin::with(|s| s.verdict = Verdict::Warn), "plan full", 5_000).await;
     assert_eq!((code, &json["ok"]), (0, &Json::Bool(true)), "a warning is a go");
     let no_go = || Twin::with(|state| state.verdict = Verdict::NoGo);
     let (json, code) = run_line(&no_go(), "plan full", 5_000).await;
-    assert_eq!((code, &json["value"]["go"]), (1, &Json::Bool(false)));
+    assert_eq!((code, &json["value"]["may_start"]), (1, &Json::Bool(false)));
     let (json, code) = run_line(&no_go(), "switch full", 5_000).await;
     assert_eq!((code, &json["code"]), (5, &Json::from("PrecheckFailed")));
     let (json, code) = run_line(&Twin::new(), "commit", 5_000).await;
