@@ -93,7 +93,7 @@ pub struct Trouble {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     /// The value of its last expression.
-    pub result: Result<Json, Trouble>,
+    pub result: Result<Json, Box<Trouble>>,
     /// What it ordered and checked, in order; at most a thousand.
     pub steps: Vec<Step>,
     /// What did not fit among them.
@@ -117,7 +117,7 @@ pub type RunDoor = fn(
 pub struct ScriptDoor {
     /// Compiles a script and holds the parameters given against those it asks for. Answers their names,
     /// as far as they can be told from the text.
-    pub check: fn(&Runbook) -> Result<Vec<String>, Trouble>,
+    pub check: fn(&Runbook) -> Result<Vec<String>, Box<Trouble>>,
     /// Runs a script.
     pub run: RunDoor,
 }
@@ -202,7 +202,7 @@ fn checked(book: &Runbook, params: &[String]) -> Done {
     Ok(Answered::doc(Doc { json, header: vec!["PARAMETER"], rows, notes }, None))
 }
 
-fn of_trouble(trouble: Trouble, ms: f64) -> Ended {
+fn of_trouble(trouble: Box<Trouble>, ms: f64) -> Ended {
     Ended { result: Err(trouble), steps: vec![], steps_left_out: 0, left_running: None, ms }
 }
 

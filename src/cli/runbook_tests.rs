@@ -14,18 +14,18 @@ fn book(source: &str) -> Runbook {
     }
 }
 
-fn trouble() -> Trouble {
-    Trouble {
+fn trouble() -> Box<Trouble> {
+    Box::new(Trouble {
         code: "PrecheckFailed".into(),
         class: "fix".into(),
         message: "n2 is short".into(),
         at: Some((2, 5)),
         inside: vec!["go".into()],
         exit: 5,
-    }
+    })
 }
 
-fn ended(result: Result<Json, Trouble>) -> Ended {
+fn ended(result: Result<Json, Box<Trouble>>) -> Ended {
     let step = Step { call: "prepare(\"full\")".into(), line: 2, code: None, ms: 12.34 };
     Ended { result, steps: vec![step], steps_left_out: 0, left_running: None, ms: 20.0 }
 }
@@ -35,9 +35,9 @@ fn an_error_shows_the_line_of_the_script_with_a_mark_under_the_place() {
     let text = explained(&book("let a = 1;\n\tfn go() {}\n"), &trouble());
     let expected = "error[PrecheckFailed]: n2 is short\n  --> x.rhai:2:5\n  |\n2 | \tfn go() {}\n  | \t   ^\n  in `go`\n";
     assert_eq!(text, expected);
-    let nowhere = Trouble { at: Some((99, 1)), ..trouble() };
+    let nowhere = Trouble { at: Some((99, 1)), ..*trouble() };
     assert!(explained(&book("a"), &nowhere).contains("x.rhai:99:1"), "no line, no panic");
-    let hostile = Trouble { message: "\x1b[31m".into(), at: None, ..trouble() };
+    let hostile = Trouble { message: "\x1b[31m".into(), at: None, ..*trouble() };
     assert!(!explained(&book(""), &hostile).contains('\x1b'));
 }
 
@@ -60,7 +60,7 @@ fn the_summary_has_the_fields_of_the_contract() {
         (&bad["code"], &bad["line"], &bad["column"]),
         (&json!("PrecheckFailed"), &json!(2), &json!(5))
     );
-    let lost = Trouble { class: "uncertain".into(), ..trouble() };
+    let lost = Box::new(Trouble { class: "uncertain".into(), ..*trouble() });
     assert_eq!(summary(&book(""), &ended(Err(lost)))["outcome"], "unknown");
 }
 

@@ -77,31 +77,31 @@ pub fn code_of(error: &EvalAltResult) -> String {
 }
 
 /// What kept a script from being compiled.
-pub fn of_parse(error: &ParseError) -> Trouble {
-    Trouble {
+pub fn of_parse(error: &ParseError) -> Box<Trouble> {
+    Box::new(Trouble {
         code: "ScriptSyntax".into(),
         class: "fix".into(),
         message: error.err_type().to_string(),
         at: place(error.position()),
         inside: vec![],
         exit: exit::USAGE,
-    }
+    })
 }
 
 /// What kept a script from starting.
-pub fn of_error(error: &Error) -> Trouble {
-    Trouble {
+pub fn of_error(error: &Error) -> Box<Trouble> {
+    Box::new(Trouble {
         code: error.code.name().into(),
         class: class_name(error.class()).into(),
         message: error.message.clone(),
         at: None,
         inside: vec![],
         exit: exit::of_code(error.code),
-    }
+    })
 }
 
 /// What ended a running script.
-pub fn of_run(error: EvalAltResult, timeout: Duration) -> Trouble {
+pub fn of_run(error: EvalAltResult, timeout: Duration) -> Box<Trouble> {
     let (mut inside, mut at, mut error) = (Vec::new(), None, error);
     while let EvalAltResult::ErrorInFunctionCall(name, _, inner, position) = error {
         at = place(position).or(at);
@@ -129,11 +129,11 @@ pub fn of_run(error: EvalAltResult, timeout: Duration) -> Trouble {
         },
     };
     let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
-    Trouble { code, class, message, at, inside, exit }
+    Box::new(Trouble { code, class, message, at, inside, exit })
 }
 
 /// A failure of the program itself while it ran a script.
-pub fn broken(what: &str) -> Trouble {
+pub fn broken(what: &str) -> Box<Trouble> {
     of_error(&Error::new(Code::Internal, what))
 }
 

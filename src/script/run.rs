@@ -28,7 +28,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 const LOOK_EVERY: u64 = 64;
 
 /// Compiles a script and holds its parameters against those it asks for; answers their names.
-pub fn check(book: &Runbook) -> Result<Vec<String>, Trouble> {
+pub fn check(book: &Runbook) -> Result<Vec<String>, Box<Trouble>> {
     engine::fenced().compile(&book.source).map_err(|error| failure::of_parse(&error))?;
     params::check(book).map_err(|error| failure::of_error(&error))
 }
@@ -85,7 +85,7 @@ async fn long_stopped(mut stop: watch::Receiver<bool>, until: Instant) {
 }
 
 /// On the script's thread.
-fn evaluate<C: Caller>(bridge: &Arc<Bridge<C>>) -> Result<Json, Trouble> {
+fn evaluate<C: Caller>(bridge: &Arc<Bridge<C>>) -> Result<Json, Box<Trouble>> {
     let engine = furnished(bridge);
     let ast = engine.compile(&bridge.book.source).map_err(|error| failure::of_parse(&error))?;
     match engine.eval_ast::<rhai::Dynamic>(&ast) {

@@ -63,7 +63,7 @@ impl Played {
     fn result(&self) -> Json {
         self.ended.result.clone().unwrap_or_else(|trouble| panic!("{trouble:?}"))
     }
-    fn trouble(&self) -> Trouble {
+    fn trouble(&self) -> Box<Trouble> {
         self.ended.result.clone().unwrap_err()
     }
     fn said(&self) -> String {
@@ -89,7 +89,7 @@ async fn result_of(source: &str) -> Json {
     play(source).await.result()
 }
 
-async fn trouble_of(source: &str) -> Trouble {
+async fn trouble_of(source: &str) -> Box<Trouble> {
     play(source).await.trouble()
 }
 

@@ -36,8 +36,8 @@ Output:
 
 Exit codes:
   0    yes, or done
-  1    a negative answer: the key is absent, a condition did not hold, a check failed (`strategy plan`
-       says no-go, `shard verify` found a difference, a runbook called fail)
+  1    a negative answer: the key is absent, a condition did not hold, a check failed
+       (no-go of `strategy plan`, a difference in `shard verify`, `fail` in a runbook)
   2    the command is wrong
   3    the cluster cannot be reached
   4    a certificate or a permission is missing

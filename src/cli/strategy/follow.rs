@@ -5,7 +5,7 @@
 
 use super::super::caller::{Caller, other_answer};
 use super::document::name;
-use crate::types::{Class, Code, Error, Result, ShardId};
+use crate::types::{Class, Code, Error, Result};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{Operation, Phase, Progress};
@@ -79,11 +79,9 @@ impl Change {
     /// What makes a new line: not every byte, and not the estimate.
     fn key(&self) -> impl PartialEq {
         let progress = self.progress.as_ref();
-        let of = |p: &Progress| {
-            (p.shards_done, p.shards_total, p.blocker.clone(), p.pending.clone(), percent(p))
-        };
-        let told: Option<(u32, u32, Option<String>, Vec<ShardId>, Option<u64>)> = progress.map(of);
-        (self.operation, self.phase, self.reason.clone(), told)
+        let shards = progress.map(|p| (p.shards_done, p.shards_total, p.pending.clone()));
+        let blocker = progress.and_then(|p| p.blocker.clone());
+        (self.operation, self.phase, self.reason.clone(), shards, blocker, self.percent())
     }
 }
 
