@@ -22,4 +22,5 @@ pub mod telemetry;
 pub mod config;
 pub mod node;
 pub mod cli;
+pub mod script;
 pub mod shell;

@@ -1,7 +1,7 @@
-//! The binary: hands the command line to the one command tree, and the shell to whoever asks for it.
+//! The binary: hands the command line to the one command tree, and the other doors to whoever asks for them.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ppdb::cli::main(ppdb::shell::door)
+    ppdb::cli::main(ppdb::cli::Doors { shell: ppdb::shell::door, script: ppdb::script::DOOR })
 }

@@ -2,27 +2,31 @@
 //! table beside it.
 
 use super::args::Globals;
-use super::args::admin::{Admin, Cluster, Member, Replica, Shard, Strategy as StrategyVerb};
+use super::args::admin::{Admin, Cluster, Member, Replica, Shard};
+use super::caller::{Caller, other_answer};
 use super::session::{self, Call};
+use super::strategy::document;
 use super::value::{Answered, Doc};
+use super::{strategy, verify};
 use crate::client::Client;
 use crate::types::units::show_bytes;
 use crate::types::{Code, Error, NodeName, Result, limits};
-use crate::wire::client::{Map, Role, Strategy};
+use crate::wire::client::{Map, Role};
 use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, Status};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Carries out a command that needs nothing but a client.
-pub async fn run(client: &Client, command: Admin, call: &Call) -> Result<Answered> {
+pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<Answered> {
     let node = call.globals.node.as_ref();
     match command {
         Admin::Status => {
-            let (status, by) = status(client, node, call).await?;
+            let (status, by) = status(client, node, call.left()).await?;
             Ok(Answered::doc(status_doc(&status), Some(by)))
         }
         Admin::Cluster(Cluster::Nodes) => {
-            let (status, by) = status(client, node, call).await?;
+            let (status, by) = status(client, node, call.left()).await?;
             Ok(Answered::doc(nodes_doc(&status), Some(by)))
         }
         Admin::Info { of } => {
@@ -31,28 +35,26 @@ pub async fn run(client: &Client, command: Admin, call: &Call) -> Result<Answere
             let Answer::Info(info) = answer else { return Err(other_answer()) };
             Ok(Answered::doc(info_doc(&info), Some(by)))
         }
-        Admin::Shard(Shard::Map) => Ok(Answered::doc(map_doc(&*client.refresh().await?), None)),
-        Admin::Strategy(StrategyVerb::Show) => {
-            Ok(Answered::doc(strategy_doc(&*client.refresh().await?), None))
+        Admin::Shard(Shard::Map) => Ok(Answered::doc(map_doc(&*client.map().await?), None)),
+        Admin::Shard(Shard::Verify { shard }) => {
+            Ok(verify::answered(&verify::verify(client, shard, call.deadline).await?))
         }
+        Admin::Strategy(verb) => strategy::run(client, verb, call).await,
         Admin::Replica(Replica::Lag) => lag(client, node, call).await,
         Admin::Cluster(Cluster::Init { .. }) | Admin::Connect { .. } => Err(other_answer()),
     }
 }
 
-async fn status(
-    client: &Client,
+/// The whole cluster, as one node sees it.
+pub async fn status<C: Caller>(
+    client: &C,
     node: Option<&NodeName>,
-    call: &Call,
+    timeout: Duration,
 ) -> Result<(Status, NodeName)> {
-    match client.command(Command::Status, node, call.left()).await? {
+    match client.command(Command::Status, node, timeout).await? {
         (Answer::Status(status), by) => Ok((status, by)),
         _ => Err(other_answer()),
     }
-}
-
-fn other_answer() -> Error {
-    Error::new(Code::Internal, "the node answered another question")
 }
 
 /// Forms a cluster: connects to the first primary by name, which is the one that takes the order.
@@ -133,7 +135,8 @@ pub async fn connected(
     Ok(Answered::doc(Doc { json, header, rows: vec![row], notes: Vec::new() }, Some(by)))
 }
 
-fn status_doc(status: &Status) -> Doc {
+/// What `status` answers.
+pub fn status_doc(status: &Status) -> Doc {
     let leaderless: Vec<u16> = status.shards_leaderless.iter().map(|shard| shard.0).collect();
     let nodes = nodes_doc(status);
     let json = json!({
@@ -147,7 +150,7 @@ fn status_doc(status: &Status) -> Doc {
         format!(
             "cluster {}  {}  epoch {}",
             status.cluster,
-            strategy(status.strategy),
+            document::name(status.strategy),
             status.epoch
         ),
         format!("may fail without loss: {}", status.may_fail_without_loss),
@@ -251,26 +254,16 @@ fn map_doc(map: &Map) -> Doc {
         json,
         header: vec!["SHARD", "SLOTS", "OWNER", "COPIES"],
         rows: rows.collect(),
-        notes: vec![format!("{}  epoch {}", strategy(map.strategy), map.epoch)],
+        notes: vec![format!("{}  epoch {}", document::name(map.strategy), map.epoch)],
     }
-}
-
-fn strategy_doc(map: &Map) -> Doc {
-    let json = json!({ "strategy": map.strategy, "epoch": map.epoch, "shards": map.shards.len() });
-    let row = vec![
-        strategy(map.strategy).to_owned(),
-        map.epoch.to_string(),
-        map.shards.len().to_string(),
-    ];
-    Doc { json, header: vec!["STRATEGY", "EPOCH", "SHARDS"], rows: vec![row], notes: Vec::new() }
 }
 
 /// Asks one node, or every member: a leader knows its followers only. Members that did not answer are
 /// named, not left out.
-async fn lag(client: &Client, node: Option<&NodeName>, call: &Call) -> Result<Answered> {
+async fn lag<C: Caller>(client: &C, node: Option<&NodeName>, call: &Call) -> Result<Answered> {
     let asked: Vec<NodeName> = match node {
         Some(node) => vec![node.clone()],
-        None => client.refresh().await?.nodes.iter().map(|n| n.name.clone()).collect(),
+        None => client.map().await?.nodes.iter().map(|n| n.name.clone()).collect(),
     };
     let ask = |node: NodeName| async move {
         (client.command(Command::ReplicaLag, Some(&node), call.left()).await, node)
@@ -351,14 +344,6 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// Name of a strategy.
-pub fn strategy(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Sharded => "sharded",
-        Strategy::Full => "full",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,10 +408,6 @@ mod tests {
         assert_eq!(doc.json["shards"][0]["slots"], json!([0, 8191]));
         assert_eq!(doc.json["shards"][1]["slots"], json!([8192, 16383]));
         assert_eq!(doc.rows[1], ["s1", "8192-16383", "n1", "n1"]);
-        assert_eq!(
-            strategy_doc(&map).json,
-            json!({"strategy": "sharded", "epoch": 4, "shards": 2})
-        );
         let info = Info {
             node,
             node_id: None,

@@ -128,10 +128,13 @@ pub async fn run(
         let message = format!("at most {LANES_MAX} requests in flight, not {lanes}");
         return Err(Error::new(Code::BadRequest, message));
     }
-    let call = CallOptions { level: options.read_level.unwrap_or(call.level), ..call.clone() };
     let first = Client::connect(Options { connections_per_node: 1, ..connect.clone() }).await?;
     let map = first.refresh().await?;
-    let nodes = nodes_used(&map, call.level).max(1);
+    // What the cluster's setting names holds for the whole run, so that one thing is measured.
+    let unnamed = || Level::by_default(map.read_default);
+    let level = options.read_level.or(call.level).unwrap_or_else(unnamed);
+    let call = CallOptions { level: Some(level), ..call.clone() };
+    let nodes = nodes_used(&map, level).max(1);
     let per_node = (options.connections as usize / nodes).max(1);
     let client = match per_node {
         1 => first,
@@ -146,7 +149,7 @@ pub async fn run(
         None => load::run(caller, &call, options).await,
     };
     client.close().await;
-    let mut report = report::report(measured?, options, call.level);
+    let mut report = report::report(measured?, options, level);
     report.connections = per_node * nodes;
     Ok(report)
 }

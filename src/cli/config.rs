@@ -1,4 +1,4 @@
-//! `config check` and `config show`, and how `serve` gets its settings: default, file, environment, flags.
+//! `config check` and `config show` of a node, and how `serve` gets its settings: default, file, environment, flags.
 
 use super::args::{ConfigVerb, Globals, ServeArgs};
 use super::value::{Answered, Doc};
@@ -14,6 +14,10 @@ pub fn run(verb: &ConfigVerb, flags: &Globals) -> Result<Answered> {
         ConfigVerb::Check(serve) => check(&resolved(serve, flags)?.settings()?),
         ConfigVerb::Show { serve, origin } => {
             Ok(Answered::doc(show(&resolved(serve, flags)?, *origin), None))
+        }
+        // Live settings are the cluster's, and go over a session.
+        ConfigVerb::Get { .. } | ConfigVerb::Set { .. } => {
+            Err(Error::new(Code::Internal, "a live setting was looked for on this machine"))
         }
     }
 }

@@ -15,6 +15,8 @@ pub const UNREACHABLE: u8 = 3;
 pub const IDENTITY: u8 = 4;
 /// Refused, nothing was changed.
 pub const REFUSED: u8 = 5;
+/// Failed, and undone: the operation ended in the strategy it came from.
+pub const UNDONE: u8 = 6;
 /// Failed, an operator has to look.
 pub const OPERATOR: u8 = 7;
 /// Out of time, or the outcome is unknown.
@@ -44,6 +46,7 @@ pub fn of_code(code: Code) -> u8 {
         | Code::DeadlineExceeded
         | Code::NotYet => UNKNOWN,
         Code::Corrupt | Code::Internal => OPERATOR,
+        Code::Undone => UNDONE,
         Code::OperationConflict
         | Code::PrecheckFailed
         | Code::Superseded
@@ -97,6 +100,10 @@ mod tests {
             (Code::Denied, 4),
             (Code::BadCertificate, 4),
             (Code::CrossShard, 5),
+            (Code::PrecheckFailed, 5),
+            (Code::OperationConflict, 5),
+            (Code::NotSafeNow, 5),
+            (Code::Undone, 6),
             (Code::Corrupt, 7),
             (Code::DeadlineExceeded, 124),
         ] {

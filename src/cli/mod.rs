@@ -1,42 +1,61 @@
 //! The command line: one command tree, one session, one contract of answers.
 //!
 //! `args` is the tree, `session` carries a command out, `value` is what it answers, `output` prints it.
-//! The shell is another door to the same three; it stands above this module and is handed in.
+//! The shell and the runbooks are other doors to the same; they stand above this module and are handed in.
 
 pub mod admin;
 pub mod args;
 pub mod bench;
+pub mod caller;
 pub mod cert;
 pub mod config;
 pub mod data;
 pub mod demo;
 pub mod exit;
 pub mod output;
+pub mod runbook;
 pub mod serve;
 pub mod session;
+pub mod settings;
+pub mod strategy;
+pub mod talk;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod value;
+pub mod verify;
 
 use crate::client::CallOptions;
 use crate::types::{Code, Error, Result, limits};
-use args::{Cli, Globals, ShellArgs, Verb};
+use args::{Cli, ConfigVerb, Globals, ShellArgs, Verb};
 use data::Stand;
 use output::format_or_default;
+use runbook::ScriptDoor;
 use session::{Call, Door, Session};
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use talk::Talk;
 use value::Done;
 
 /// Opens a shell on a session and answers the exit code. The session may be none the wiser: it connects
 /// when the first line needs it.
 pub type ShellDoor = fn(Session, ShellArgs) -> Pin<Box<dyn Future<Output = u8>>>;
 
+/// The doors that stand above this module.
+#[derive(Clone, Copy)]
+pub struct Doors {
+    /// Opens a shell.
+    pub shell: ShellDoor,
+    /// Runs runbooks.
+    pub script: ScriptDoor,
+}
+
 /// How long threads that still wait for input may hold up the end.
 const SHUTDOWN: Duration = Duration::from_millis(200);
 
 /// Parses the command line, carries it out and answers the exit code.
-pub fn main(shell: ShellDoor) -> ExitCode {
+pub fn main(doors: Doors) -> ExitCode {
     let cli = match Cli::from_argv(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -46,21 +65,21 @@ pub fn main(shell: ShellDoor) -> ExitCode {
         }
     };
     let output = cli.globals.output;
-    let code = start(cli, shell).unwrap_or_else(|error| {
+    let code = start(cli, doors).unwrap_or_else(|error| {
         let done: Done = Err(error.into());
         report(&done, format_or_default(output), 0.0)
     });
     ExitCode::from(code)
 }
 
-fn start(cli: Cli, shell: ShellDoor) -> Result<u8> {
+fn start(cli: Cli, doors: Doors) -> Result<u8> {
     if let Verb::Serve(args) = &cli.verb {
         serve::run(args, &cli.globals)?;
         return Ok(exit::YES);
     }
     // What a node is set to is read from the environment by itself, with its origins.
     let env = match &cli.verb {
-        Verb::Config(_) => Globals::default(),
+        Verb::Config(ConfigVerb::Check(_) | ConfigVerb::Show { .. }) => Globals::default(),
         _ => Globals::from_env(|name| std::env::var_os(name))?,
     };
     let runtime = runtime()?;
@@ -68,10 +87,14 @@ fn start(cli: Cli, shell: ShellDoor) -> Result<u8> {
         match cli.verb {
             Verb::Shell(args) => {
                 let base = env.overlaid_by(&cli.globals);
-                Ok(shell(Session::new(base, Door::Shell), args).await)
+                Ok((doors.shell)(Session::new(base, Door::Shell), args).await)
             }
             Verb::Bench(options) => load(&env.overlaid_by(&cli.globals), &options).await,
-            Verb::Demo(args) => demo::run(&args, &cli.globals, shell).await,
+            Verb::Run(args) => {
+                let all = env.overlaid_by(&cli.globals);
+                Ok(runbook::start(doors.script, &args, &all, &cli.globals).await)
+            }
+            Verb::Demo(args) => demo::run(&args, &cli.globals, doors).await,
             verb => Ok(once(env, Cli { verb, globals: cli.globals }).await),
         }
     });
@@ -96,7 +119,7 @@ async fn once(env: Globals, cli: Cli) -> u8 {
     let done = tokio::select! {
         done = session.run(cli, &stand) => done,
         _ = tokio::signal::ctrl_c() => {
-            eprintln!("interrupted; a command that changes something may or may not have done so");
+            eprintln!("{}", session.left_early());
             return exit::INTERRUPTED;
         }
     };
@@ -111,6 +134,7 @@ async fn load(globals: &Globals, options: &bench::BenchOptions) -> Result<u8> {
         globals: globals.clone(),
         typed: Globals::default(),
         deadline: Instant::now() + timeout,
+        talk: Talk::default(),
     };
     let requests = CallOptions { timeout, ..call.options(false)? };
     let running = bench::run(session::client_options(globals)?, &requests, options);

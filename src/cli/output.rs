@@ -209,7 +209,14 @@ fn hint(error: &Error) -> Option<&'static str> {
             Some("`ppdb cluster init --member n1=primary@HOST:PORT …` forms a cluster")
         }
         Code::CrossShard => Some("keys with the same {tag} share a shard"),
-        Code::BadConfig => Some("`ppdb config show --origin` shows each setting and its source"),
+        Code::BadConfig => Some(
+            "`ppdb config show --origin` shows the settings of a node, `ppdb config get` the live ones",
+        ),
+        Code::PrecheckFailed => Some("`ppdb strategy plan full` (or `sharded`) lists every check"),
+        Code::OperationConflict | Code::NotSafeNow => {
+            Some("`ppdb strategy show` tells what is under way and what it waits for")
+        }
+        Code::Undone => Some("`ppdb strategy history` lists what was done and why it ended"),
         Code::UnknownCommand => Some("`help` lists the commands"),
         _ => None,
     }

@@ -2,10 +2,13 @@
 //!
 //! The command line runs one command in a session, the shell many. A session does not parse or print.
 
-use super::args::{Admin, Cli, Data, Globals, Verb};
+use super::args::admin::{Admin, Cluster, Shard};
+use super::args::strategy::Strategy;
+use super::args::{Cli, ConfigVerb, Data, Format, Globals, Verb};
 use super::data::{self, Plan, Stand};
+use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
-use super::{admin, cert, config, output};
+use super::{admin, cert, config, output, settings, strategy, verify};
 use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
 use crate::types::{Code, Error, NodeName, Op, Result, limits};
@@ -30,6 +33,8 @@ pub enum Door {
     CommandLine,
     /// A line of a shell, whose standard input carries lines and never a value.
     Shell,
+    /// A line of a program, which gets one answer and nothing else.
+    Driven,
 }
 
 /// One user's conversation with a cluster.
@@ -39,6 +44,7 @@ pub struct Session {
     client: Option<Client>,
     cluster: Option<String>,
     last_node: Option<NodeName>,
+    talk: Talk,
 }
 
 /// How one command is carried out, once defaults and flags are put together.
@@ -49,6 +55,8 @@ pub struct Call {
     pub typed: Globals,
     /// When its time is up.
     pub deadline: Instant,
+    /// Where it says what happens while it waits.
+    pub talk: Talk,
 }
 
 impl Call {
@@ -73,12 +81,23 @@ impl Call {
 impl Session {
     /// A session with these defaults; connects when the first command needs it.
     pub fn new(base: Globals, door: Door) -> Self {
-        Self { base, door, client: None, cluster: None, last_node: None }
+        Self { base, door, client: None, cluster: None, last_node: None, talk: Talk::default() }
     }
 
     /// Defaults of the session.
     pub fn base(&self) -> &Globals {
         &self.base
+    }
+
+    /// From here on a program drives the session: nothing is said but answers.
+    pub fn driven(&mut self) {
+        self.door = Door::Driven;
+    }
+
+    /// The command under way was left early: what goes on without us, and what can be done about it.
+    pub fn left_early(&self) -> String {
+        let usual = "a command that changes something may or may not have done so";
+        format!("interrupted; {}", self.talk.left_running().unwrap_or_else(|| usual.to_owned()))
     }
 
     /// The cluster in our certificate, once it was read.
@@ -104,13 +123,11 @@ impl Session {
     /// Carries out one command within its timeout. Everything that goes wrong is in the answer.
     pub async fn run(&mut self, cli: Cli, stand: &Stand) -> Done {
         let globals = self.base.overlaid_by(&cli.globals);
-        let usual = match &cli.verb {
-            Verb::Admin(Admin::Cluster(super::args::admin::Cluster::Init { .. })) => INIT_TIMEOUT,
-            _ => limits::DEADLINE_DEFAULT,
-        };
-        let timeout = globals.timeout.unwrap_or(usual);
+        let timeout = timeout(&cli.verb, &cli.globals, &globals);
         let changes = changes(&cli.verb);
-        let call = Call { globals, typed: cli.globals, deadline: Instant::now() + timeout };
+        self.talk = Talk::new(self.show(&cli.verb, &globals));
+        let deadline = Instant::now() + timeout;
+        let call = Call { globals, typed: cli.globals, deadline, talk: self.talk.clone() };
         let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand))
             .await
         {
@@ -129,7 +146,7 @@ impl Session {
         match verb {
             Verb::Data(data) => self.data(data, &call, stand).await,
             Verb::Admin(Admin::Connect { addr }) => self.connect(addr, &call).await,
-            Verb::Admin(Admin::Cluster(super::args::admin::Cluster::Init { members, shards })) => {
+            Verb::Admin(Admin::Cluster(Cluster::Init { members, shards })) => {
                 admin::init(&members, shards, &call).await.map_err(Failure::from)
             }
             Verb::Admin(command) => {
@@ -137,14 +154,36 @@ impl Session {
                 admin::run(&client, command, &call).await.map_err(Failure::from)
             }
             Verb::Cert(verb) => Ok(cert::run(&verb, &call.globals)?),
+            Verb::Config(ConfigVerb::Get { setting }) => {
+                let client = self.client(&call).await?;
+                Ok(settings::get(&client, setting.as_deref(), &call).await?)
+            }
+            Verb::Config(ConfigVerb::Set { setting, value }) => {
+                let client = self.client(&call).await?;
+                Ok(settings::set(&client, &setting, &value, &call).await?)
+            }
             Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
             Verb::Version => {
                 Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION")))))
             }
-            Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) => {
+            Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";
                 Err(Error::new(Code::BadRequest, message).into())
             }
+        }
+    }
+
+    /// Where this command says what happens while it waits.
+    fn show(&self, verb: &Verb, globals: &Globals) -> Show {
+        match (self.door, verb) {
+            (Door::Driven, _) => Show::Nothing,
+            (_, Verb::Admin(Admin::Strategy(Strategy::Watch))) => {
+                match output::format_or_default(globals.output) {
+                    Format::Json => Show::to_person(),
+                    format => Show::Lines(format),
+                }
+            }
+            _ => Show::to_person(),
         }
     }
 
@@ -226,6 +265,25 @@ pub fn client_options(globals: &Globals) -> Result<Options> {
     Ok(Options { endpoints, identity, connections_per_node: CONNECTIONS_PER_NODE })
 }
 
+/// How long a command may take. What waits for an operation goes by the flag on its own line: a short
+/// timeout that is meant for keys would end every such waiting.
+fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
+    let usual = match verb {
+        Verb::Admin(Admin::Strategy(verb)) => {
+            if let Some(patience) = strategy::patience(verb) {
+                return typed.timeout.unwrap_or(patience);
+            }
+            limits::DEADLINE_DEFAULT
+        }
+        Verb::Admin(Admin::Shard(Shard::Verify { .. })) => {
+            return typed.timeout.unwrap_or(verify::VERIFY_DEFAULT);
+        }
+        Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => INIT_TIMEOUT,
+        _ => limits::DEADLINE_DEFAULT,
+    };
+    all.timeout.unwrap_or(usual)
+}
+
 /// True for commands after whose time nobody can say whether they took effect.
 fn changes(verb: &Verb) -> bool {
     match verb {
@@ -233,7 +291,9 @@ fn changes(verb: &Verb) -> bool {
             Ok(Plan::Ops { ops, .. }) => ops.iter().any(Op::is_write),
             _ => false,
         },
-        Verb::Admin(Admin::Cluster(super::args::admin::Cluster::Init { .. })) => true,
+        Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => true,
+        Verb::Admin(Admin::Strategy(verb)) => verb.orders(),
+        Verb::Config(ConfigVerb::Set { .. }) => true,
         _ => false,
     }
 }
@@ -304,12 +364,36 @@ mod tests {
             ("scan", false),
             ("status", false),
             ("cluster init --member n1=primary@h:1", true),
+            ("strategy commit --no-wait", true),
+            ("strategy plan full", false),
+            ("strategy watch", false),
+            ("config set reads.default local", true),
+            ("config get", false),
+            ("shard verify", false),
         ] {
             assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
         }
         let time = Duration::from_secs(2);
         assert_eq!(out_of_time(true, time).outcome(), "unknown");
         assert_eq!(out_of_time(false, time).outcome(), "fail");
+    }
+
+    #[test]
+    fn a_timeout_for_keys_does_not_end_the_waiting_for_an_operation() {
+        let base = Globals { timeout: Some(Duration::from_secs(2)), ..Globals::default() };
+        let of = |line: &str| {
+            let cli = parse(line).unwrap();
+            timeout(&cli.verb, &cli.globals, &base.overlaid_by(&cli.globals))
+        };
+        let s = Duration::from_secs;
+        assert_eq!(of("get k"), s(2));
+        assert_eq!(of("strategy show"), s(2));
+        assert_eq!(of("strategy prepare full --no-wait"), s(2));
+        assert_eq!(of("strategy prepare full"), strategy::WAIT_DEFAULT);
+        assert_eq!(of("strategy prepare full --timeout 2h"), s(7_200));
+        assert_eq!(of("strategy watch"), strategy::WATCH_DEFAULT);
+        assert_eq!(of("shard verify --timeout 3s"), s(3));
+        assert_eq!(of("shard verify"), verify::VERIFY_DEFAULT);
     }
 
     #[test]
@@ -334,7 +418,7 @@ mod tests {
     #[tokio::test]
     async fn programs_of_their_own_are_not_for_the_shell_and_a_missing_certificate_is_an_answer() {
         let mut session = Session::new(Globals::default(), Door::Shell);
-        for line in ["serve --primary", "shell", "demo", "bench"] {
+        for line in ["serve --primary", "shell", "demo", "bench", "run x.rhai"] {
             let failure = session.run(parse(line).unwrap(), &Stand::default()).await.unwrap_err();
             assert_eq!(failure.error.code, Code::BadRequest, "{line}");
         }

@@ -25,7 +25,9 @@ impl<N: Net> Inner<N> {
         let mut error = Error::new(Code::Unreachable, "no node to ask");
         for target in targets {
             let body = RequestBody::Command(command.clone());
-            match self.net.exchange(&target, body, deadline).await {
+            let outcome = self.net.exchange(&target, body, deadline).await;
+            self.note(&target, &outcome);
+            match outcome {
                 Ok(ReplyBody::Command(answer)) => {
                     if let Answer::Formed { map, .. } = &answer {
                         self.adopt(map.clone())?;
@@ -37,6 +39,17 @@ impl<N: Net> Inner<N> {
             }
         }
         Err(error)
+    }
+
+    /// A node that did not answer is asked last for a while, so that the next command does not wait for
+    /// it again.
+    fn note(&self, target: &Target, outcome: &Result<ReplyBody, Failure>) {
+        let view = self.view();
+        let Some(node) = view.node(&target.name) else { return };
+        match outcome {
+            Ok(_) | Err(Failure::Refused(_)) => node.health.answered(self.net.now(), None),
+            Err(_) => node.health.failed(self.net.now()),
+        }
     }
 
     async fn named(&self, name: &NodeName, deadline: Instant) -> Result<Target> {
@@ -78,7 +91,15 @@ fn founder(formation: &Formation, node: Option<&NodeName>) -> Result<Target> {
 fn mutates(command: &Command) -> bool {
     !matches!(
         command,
-        Command::Status | Command::Info | Command::ReplicaLag | Command::Digest { .. }
+        Command::Status
+            | Command::Info
+            | Command::ReplicaLag
+            | Command::Digest { .. }
+            | Command::Precheck { .. }
+            | Command::StrategyShow
+            | Command::StrategyHistory
+            | Command::Settings
+            | Command::Report
     )
 }
 
@@ -136,6 +157,39 @@ mod tests {
             assert_eq!(error.code, code);
             assert_eq!(inner.net.sent().len(), 1);
         }
+    }
+
+    #[test]
+    fn only_questions_are_harmless() {
+        use crate::wire::operation::StrategyOrder;
+        let to = Strategy::Full;
+        for question in [
+            Command::Precheck { to },
+            Command::StrategyShow,
+            Command::StrategyHistory,
+            Command::Settings,
+            Command::Digest { shard: crate::types::ShardId(0), at: None },
+        ] {
+            assert!(!mutates(&question), "{question:?}");
+        }
+        for order in [
+            Command::Strategy(StrategyOrder::Prepare { to }),
+            Command::Strategy(StrategyOrder::Commit),
+            Command::Set { name: "reads.default".into(), value: "local".into() },
+        ] {
+            assert!(mutates(&order), "{order:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_did_not_answer_is_asked_last() {
+        let reply = Step::reply("n2", ReplyBody::Command(Answer::ReplicaLag(vec![])));
+        let inner = Inner::new(Fake::new([Step::timed_out("n1"), reply]));
+        inner.adopt(map(1, Strategy::Sharded)).unwrap();
+        let error = inner.command(Command::ReplicaLag, None, TIMEOUT).await.unwrap_err();
+        assert_eq!(error.code, Code::DeadlineExceeded);
+        let (_, by) = inner.command(Command::ReplicaLag, None, TIMEOUT).await.unwrap();
+        assert_eq!(by, name("n2"));
     }
 
     #[tokio::test]

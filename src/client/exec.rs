@@ -11,7 +11,7 @@ use super::{CallOptions, Level, OpAnswer};
 use crate::types::{Code, Error, NodeName, Op, OpResult, ReadLevel, Result, ShardId, Token};
 use crate::wire::client::{Kv, KvReply, Map, ReplyBody, RequestBody, decode_results, encode_ops};
 use futures_util::future::join_all;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Longest time a call may be given; only keeps the arithmetic of deadlines sound.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A map older than this is asked for again.
+const MAP_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// What all clones of a client share.
 pub(crate) struct Inner<N> {
@@ -28,6 +30,8 @@ pub(crate) struct Inner<N> {
     /// When the map was last asked for; held while asking.
     pub(crate) refreshing: tokio::sync::Mutex<Option<Instant>>,
     closed: AtomicBool,
+    /// When the map was last confirmed, or when somebody last set out to do so.
+    map_checked: Mutex<Option<Instant>>,
 }
 
 /// What the client keeps for a shard, whatever the map says.
@@ -53,6 +57,7 @@ impl<N: Net> Inner<N> {
             shards: OnceLock::new(),
             refreshing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
+            map_checked: Mutex::default(),
         }
     }
 
@@ -88,11 +93,23 @@ impl<N: Net> Inner<N> {
             let message = "a map with another number of shards: it is of another cluster";
             return Err(Error::new(Code::Internal, message));
         }
+        *self.map_checked.lock() = Some(self.net.now());
         let mut view = self.view.write();
         if view.map.shards.is_empty() || map.epoch > view.map.epoch {
             *view = Arc::new(View::new(Arc::new(map), &view));
         }
         Ok(())
+    }
+
+    /// True if the map should be asked for again; says so to one caller only until it has grown old again.
+    pub(crate) fn map_is_due(&self) -> bool {
+        let now = self.net.now();
+        let mut checked = self.map_checked.lock();
+        let due = checked.is_some_and(|at| now.saturating_duration_since(at) >= MAP_AGE_MAX);
+        if due {
+            *checked = Some(now);
+        }
+        due
     }
 
     pub(crate) fn state(&self, shard: ShardId) -> Result<&ShardState> {
@@ -180,8 +197,9 @@ impl<N: Net> Inner<N> {
     ) -> Result<Answered> {
         let state = self.state(shard)?;
         let view = self.view();
-        let level = self.read_level(shard, options, &view)?;
-        let want = want(is_write, view.map.strategy, options);
+        let asked = level(options, &view);
+        let level = self.read_level(shard, asked, options.after, &view)?;
+        let want = want(is_write, view.map.strategy, asked, options.node.as_ref());
         let (encoded, count) = (encode_ops(ops), ops.len());
         let kv = |dedup| RequestBody::Kv(Kv { shard, ops: encoded.clone(), level, dedup });
         let reply = if is_write {
@@ -206,15 +224,16 @@ impl<N: Net> Inner<N> {
     pub(crate) fn read_level(
         &self,
         shard: ShardId,
-        options: &CallOptions,
+        level: Level,
+        after: Option<Token>,
         view: &View,
     ) -> Result<ReadLevel> {
-        Ok(match options.level {
+        Ok(match level {
             Level::Linearizable => ReadLevel::Linearizable,
             Level::Local { max_staleness_ms } => ReadLevel::Local { max_staleness_ms },
             Level::Session => {
                 let current = view.map.shards.get(shard.0 as usize).map(|s| s.incarnation);
-                let after = options.after.filter(|token| token.shard == shard);
+                let after = after.filter(|token| token.shard == shard);
                 self.state(shard)?.seen.level(after, current.unwrap_or_default())
             }
         })
@@ -243,6 +262,15 @@ impl<N: Net> Inner<N> {
             self.try_refresh(deadline).await;
         }
     }
+}
+
+/// The level asked for, or the one that holds if none is.
+pub(crate) fn level(options: &CallOptions, view: &View) -> Level {
+    let unnamed = || match options.after {
+        Some(_) => Level::Session,
+        None => Level::by_default(view.map.read_default),
+    };
+    options.level.unwrap_or_else(unnamed)
 }
 
 fn answered(body: ReplyBody, count: usize, node: &Node) -> Result<Answered, String> {

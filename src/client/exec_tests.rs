@@ -115,7 +115,7 @@ async fn a_leader_found_without_a_hint_is_remembered() {
 
 #[tokio::test]
 async fn a_node_that_is_not_in_the_map_is_looked_for_in_a_newer_one() {
-    let pinned = CallOptions { level: Level::Session, node: Some(name("n4")), ..options() };
+    let pinned = CallOptions { level: Some(Level::Session), node: Some(name("n4")), ..options() };
     let inner = client(Strategy::Sharded, [Step::done("n4")]);
     let mut grown = map(2, Strategy::Sharded);
     grown.nodes[2].name = name("n4");
@@ -253,7 +253,7 @@ async fn an_older_map_and_one_of_another_shape_are_not_taken_over() {
 
 #[tokio::test]
 async fn reads_go_where_their_level_allows() {
-    let session = CallOptions { level: Level::Session, ..options() };
+    let session = CallOptions { level: Some(Level::Session), ..options() };
     let pinned = CallOptions { node: Some(name("r1")), ..session.clone() };
     for (strategy, options, allowed) in [
         (Strategy::Sharded, options(), &["n1"][..]),
@@ -275,9 +275,54 @@ async fn reads_go_where_their_level_allows() {
 }
 
 #[tokio::test]
+async fn a_read_without_a_level_goes_by_the_setting_of_the_cluster_and_a_level_wins() {
+    use crate::wire::client::ReadDefault;
+    let sent = async |default, options: CallOptions| {
+        let mut inner = Inner::new(Fake::new([]));
+        inner.net.always = Some(Step::done("*"));
+        inner.adopt(Map { read_default: default, ..map(1, Strategy::Sharded) }).unwrap();
+        // What this client has seen is what a session read has to have reached.
+        one(&inner, vec![set(KEY_0, "1")], &options).await.unwrap();
+        one(&inner, vec![get(KEY_0)], &options).await.unwrap();
+        inner.net.sent_kv().pop().unwrap().level
+    };
+    let seen = ReadLevel::Session { incarnation: Default::default(), index: 1 };
+    let local = ReadLevel::Local { max_staleness_ms: None };
+    let named = |level| CallOptions { level: Some(level), ..options() };
+    for (default, options, expected) in [
+        (ReadDefault::Linearizable, options(), ReadLevel::Linearizable),
+        (ReadDefault::Session, options(), seen),
+        (ReadDefault::Local, options(), local),
+        (ReadDefault::Local, named(Level::Linearizable), ReadLevel::Linearizable),
+        (ReadDefault::Linearizable, named(Level::Session), seen),
+    ] {
+        assert_eq!(sent(default, options).await, expected);
+    }
+    let token = Token { shard: ShardId(0), incarnation: Default::default(), index: 7 };
+    let after = CallOptions { after: Some(token), ..options() };
+    let expected = ReadLevel::Session { incarnation: Default::default(), index: 7 };
+    assert_eq!(sent(ReadDefault::Local, after).await, expected, "a token asks for a session");
+}
+
+#[tokio::test]
+async fn an_old_map_is_asked_for_again_by_one_of_many() {
+    let inner = Inner::new(Fake::new([]));
+    assert!(!inner.map_is_due(), "there is none to grow old");
+    inner.adopt(map(1, Strategy::Sharded)).unwrap();
+    assert!(!inner.map_is_due());
+    let later = inner.net.now() + Duration::from_secs(3);
+    inner.net.sleep_until(later).await;
+    assert!(inner.map_is_due());
+    assert!(!inner.map_is_due(), "somebody asks already");
+    *inner.net.map.lock() = map(2, Strategy::Full);
+    inner.refresh(inner.deadline(Duration::from_secs(1))).await.unwrap();
+    assert_eq!(inner.view().map.strategy, Strategy::Full);
+}
+
+#[tokio::test]
 async fn a_lost_read_is_asked_again_elsewhere() {
     let local = Level::Local { max_staleness_ms: Some(100) };
-    let local = CallOptions { level: local, ..options() };
+    let local = CallOptions { level: Some(local), ..options() };
     for mishap in [
         Step::lost("*"),
         Step::timed_out("*"),
@@ -295,7 +340,7 @@ async fn a_lost_read_is_asked_again_elsewhere() {
 #[tokio::test]
 async fn a_pinned_read_stays_with_its_node() {
     let pinned = CallOptions {
-        level: Level::Local { max_staleness_ms: Some(100) },
+        level: Some(Level::Local { max_staleness_ms: Some(100) }),
         node: Some(name("r1")),
         ..options()
     };
@@ -317,7 +362,7 @@ async fn a_pinned_read_stays_with_its_node() {
 
 #[tokio::test]
 async fn session_reads_carry_the_highest_token_seen() {
-    let session = CallOptions { level: Level::Session, ..options() };
+    let session = CallOptions { level: Some(Level::Session), ..options() };
     let steps = [
         Step::reply("*", results(0, 40, &[OpResult::Done])),
         Step::reply("*", results(0, 40, &[OpResult::Nil])),
@@ -336,7 +381,7 @@ async fn session_reads_carry_the_highest_token_seen() {
 
 #[tokio::test]
 async fn a_lost_lineage_is_reported_once_and_reads_go_on() {
-    let session = CallOptions { level: Level::Session, ..options() };
+    let session = CallOptions { level: Some(Level::Session), ..options() };
     let steps = [
         Step::reply("*", results(0, 40, &[OpResult::Done])),
         Step::refused("*", Code::TokenLost, None),

@@ -35,7 +35,7 @@
 //! println!("written by {} at {}", written.served_by, written.token);
 //!
 //! // A read of our own write, from any copy that has caught up with it.
-//! let session = CallOptions { level: Level::Session, ..CallOptions::default() };
+//! let session = CallOptions { level: Some(Level::Session), ..CallOptions::default() };
 //! let read = client.call(vec![Op::Get { key: "hello".into() }], &session).await.remove(0)?;
 //! assert_eq!(read.result, OpResult::Value("world".into()));
 //!
@@ -96,7 +96,7 @@ mod testing;
 
 use crate::pki::Identity;
 use crate::types::{Error, NodeName, Op, OpResult, Result, Token, limits};
-use crate::wire::client::Map;
+use crate::wire::client::{Map, ReadDefault};
 use crate::wire::command::{Answer, Command};
 use bytes::Bytes;
 use exec::Inner;
@@ -117,10 +117,9 @@ pub struct Options {
 }
 
 /// What a read may return, with the client's own tokens behind `Session`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Real-time order.
-    #[default]
     Linearizable,
     /// At least as new as everything this client has seen (its tokens).
     Session,
@@ -128,11 +127,23 @@ pub enum Level {
     Local { max_staleness_ms: Option<u32> },
 }
 
+impl Level {
+    /// Level of a read that names none, by the cluster's setting `reads.default` in the map.
+    pub fn by_default(default: ReadDefault) -> Self {
+        match default {
+            ReadDefault::Linearizable => Level::Linearizable,
+            ReadDefault::Session => Level::Session,
+            ReadDefault::Local => Level::Local { max_staleness_ms: None },
+        }
+    }
+}
+
 /// How one call is carried out.
 #[derive(Clone, Debug)]
 pub struct CallOptions {
-    /// For reads.
-    pub level: Level,
+    /// For reads. None: `Session` if there is a token in `after`, else what the cluster's setting
+    /// `reads.default` names, as this client knows it: a change is noticed within seconds.
+    pub level: Option<Level>,
     /// A token the caller brings along, for `Session`.
     pub after: Option<Token>,
     /// The whole time, retries included; at most a day.
@@ -149,7 +160,7 @@ pub struct CallOptions {
 impl Default for CallOptions {
     fn default() -> Self {
         Self {
-            level: Level::default(),
+            level: None,
             after: None,
             timeout: limits::DEADLINE_DEFAULT,
             retry: true,
@@ -217,12 +228,14 @@ impl Client {
     /// `limits::REQUEST_BYTES_MAX`) are atomic together if a write is among them. Operations on one key
     /// take effect in the order given.
     pub async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer, Error>> {
+        self.keep_map();
         self.inner.call(ops, options).await
     }
 
     /// A page of keys. A scan sees each shard at the moment its page is read, not one moment of all;
     /// a key that exists during the whole scan is returned exactly once.
     pub async fn scan(&self, scan: &ScanOptions, options: &CallOptions) -> Result<Page> {
+        self.keep_map();
         self.inner.scan(scan, options).await
     }
 
@@ -235,6 +248,18 @@ impl Client {
         timeout: Duration,
     ) -> Result<(Answer, NodeName)> {
         self.inner.command(command, node, timeout).await
+    }
+
+    /// Asks for the map once in a while, beside the requests: a new strategy or default level refuses
+    /// nobody, so no refusal would tell of it.
+    fn keep_map(&self) {
+        if self.inner.map_is_due() {
+            let inner = self.inner.clone();
+            tokio::spawn(async move {
+                let deadline = inner.deadline(limits::DEADLINE_DEFAULT);
+                inner.try_refresh(deadline).await;
+            });
+        }
     }
 
     /// The map as last seen, empty before the cluster is formed; `refresh` asks for a newer one.

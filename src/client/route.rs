@@ -1,9 +1,9 @@
 //! Routing: from a shard and what is asked to the node that gets it. Pure, given the map, what was seen
 //! of the nodes, and two random numbers.
 
+use super::Level;
 use super::health::{Health, pick_of_two};
 use super::net::Target;
-use super::{CallOptions, Level};
 use crate::types::{NodeName, ShardId};
 use crate::wire::client::{Map, Role, Strategy};
 use parking_lot::Mutex;
@@ -23,9 +23,14 @@ pub(crate) enum Want {
     Only(NodeName),
 }
 
-/// What a request asks for.
-pub(crate) fn want(is_write: bool, strategy: Strategy, options: &CallOptions) -> Want {
-    match (is_write, options.level, &options.node) {
+/// What a request asks for; `node` is the only one that may answer `Session` and `Local` reads.
+pub(crate) fn want(
+    is_write: bool,
+    strategy: Strategy,
+    level: Level,
+    node: Option<&NodeName>,
+) -> Want {
+    match (is_write, level, node) {
         (true, ..) => Want::Leader,
         (_, Level::Linearizable, _) if strategy == Strategy::Full => Want::AnyPrimary,
         (_, Level::Linearizable, _) => Want::Leader,
@@ -190,16 +195,15 @@ mod tests {
 
     #[test]
     fn what_is_asked_decides_who_may_answer() {
-        let session = CallOptions { level: Level::Session, ..CallOptions::default() };
-        let pinned = CallOptions { node: Some(name("r1")), ..session.clone() };
-        let pinned_linearizable = CallOptions { node: Some(name("r1")), ..CallOptions::default() };
-        let any = CallOptions::default();
-        assert_eq!(want(true, Strategy::Full, &pinned), Want::Leader);
-        assert_eq!(want(false, Strategy::Sharded, &any), Want::Leader);
-        assert_eq!(want(false, Strategy::Full, &any), Want::AnyPrimary);
-        assert_eq!(want(false, Strategy::Sharded, &pinned_linearizable), Want::Leader);
-        assert_eq!(want(false, Strategy::Sharded, &session), Want::AnyCopy);
-        assert_eq!(want(false, Strategy::Full, &pinned), Want::Only(name("r1")));
+        use Level::{Linearizable, Session};
+        use Strategy::{Full, Sharded};
+        let r1 = name("r1");
+        assert_eq!(want(true, Full, Session, Some(&r1)), Want::Leader);
+        assert_eq!(want(false, Sharded, Linearizable, None), Want::Leader);
+        assert_eq!(want(false, Full, Linearizable, None), Want::AnyPrimary);
+        assert_eq!(want(false, Sharded, Linearizable, Some(&r1)), Want::Leader);
+        assert_eq!(want(false, Sharded, Session, None), Want::AnyCopy);
+        assert_eq!(want(false, Full, Session, Some(&r1)), Want::Only(r1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Scans over all shards: asks the shards for pages, in parallel, and lets `merge` put them in order.
 
-use super::exec::{Inner, malformed};
+use super::exec::{Inner, level, malformed};
 use super::merge::{Merge, Need};
 use super::net::Net;
 use super::route::want;
@@ -60,7 +60,8 @@ impl<N: Net> Inner<N> {
         deadline: Instant,
     ) -> Result<ScanReply> {
         let view = self.view();
-        let level = self.read_level(need.shard, options, &view)?;
+        let asked = level(options, &view);
+        let level = self.read_level(need.shard, asked, options.after, &view)?;
         let body = RequestBody::Scan(Scan {
             shard: need.shard,
             prefix: scan.prefix.clone(),
@@ -69,7 +70,7 @@ impl<N: Net> Inner<N> {
             keys_only: scan.keys_only,
             level,
         });
-        let want = want(false, view.map.strategy, options);
+        let want = want(false, view.map.strategy, asked, options.node.as_ref());
         match self.read(need.shard, &want, body, options.retry, deadline).await {
             Ok((ReplyBody::Scan(reply), _)) => {
                 self.saw(need.shard, reply.token);

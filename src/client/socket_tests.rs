@@ -288,7 +288,7 @@ async fn the_wait_a_node_gets_is_a_little_shorter_than_ours() {
     });
     let client = Client::connect(certs.options(&[&node.addr()])).await.unwrap();
     let pinned = CallOptions {
-        level: Level::Session,
+        level: Some(Level::Session),
         node: Some(name("n1")),
         timeout: Duration::from_millis(500),
         ..CallOptions::default()

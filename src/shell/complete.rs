@@ -1,6 +1,8 @@
-//! Completion from the command tree: commands, flags, the values a flag knows, and names of nodes. Pure.
+//! Completion from the command tree: commands, flags, the values that a flag or a position knows, and names
+//! of nodes and live settings. Pure.
 
 use crate::cli::args::Cli;
+use crate::cluster::settings::LIVE_SETTINGS;
 use clap::{Arg, ArgAction, Command};
 
 /// Words that only the shell knows.
@@ -12,11 +14,11 @@ pub fn complete(line: &str, nodes: &[String]) -> (usize, Vec<String>) {
     let partial = &line[start..];
     let mut root = Cli::line_command();
     root.build();
-    let (command, open) = walk(&root, line[..start].split_whitespace());
+    let (command, given, open) = walk(&root, line[..start].split_whitespace());
     let mut words = match open {
         Some(flag) => values(flag, nodes),
         None if partial.starts_with('-') => flags(command),
-        None => positions(command, nodes),
+        None => positions(command, &given, nodes),
     };
     if command.get_name() == root.get_name() && open.is_none() && !partial.starts_with('-') {
         words.extend(SHELL_WORDS.map(str::to_owned));
@@ -27,12 +29,12 @@ pub fn complete(line: &str, nodes: &[String]) -> (usize, Vec<String>) {
     (start, words)
 }
 
-/// The command that the words lead to, and the flag that still waits for its value.
+/// The command that the words lead to, the words given to it, and the flag that still waits for its value.
 fn walk<'a, 'w>(
     root: &'a Command,
     words: impl Iterator<Item = &'w str>,
-) -> (&'a Command, Option<&'a Arg>) {
-    let (mut command, mut open) = (root, None::<&Arg>);
+) -> (&'a Command, Vec<&'w str>, Option<&'a Arg>) {
+    let (mut command, mut given, mut open) = (root, Vec::new(), None::<&Arg>);
     for word in words {
         if open.take().is_some() {
             continue;
@@ -40,10 +42,12 @@ fn walk<'a, 'w>(
         if word.starts_with('-') {
             open = command.get_arguments().find(|arg| takes_value(arg) && is_named(arg, word));
         } else if let Some(sub) = command.find_subcommand(word) {
-            command = sub;
+            (command, given) = (sub, Vec::new());
+        } else {
+            given.push(word);
         }
     }
-    (command, open)
+    (command, given, open)
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -68,10 +72,22 @@ fn values(arg: &Arg, nodes: &[String]) -> Vec<String> {
     known.iter().map(|value| value.get_name().to_owned()).collect()
 }
 
-/// Subcommands, or what the first position takes.
-fn positions(command: &Command, nodes: &[String]) -> Vec<String> {
-    if command.get_name() == "info" {
-        return nodes.to_vec();
+/// Subcommands, or what the next position takes.
+fn positions(command: &Command, given: &[&str], nodes: &[String]) -> Vec<String> {
+    let next = command.get_positionals().nth(given.len());
+    match (command.get_name(), next.map(|position| position.get_id().as_str()), given) {
+        ("info", ..) => return nodes.to_vec(),
+        (_, Some("setting"), _) => {
+            return LIVE_SETTINGS.iter().map(|setting| setting.name.to_owned()).collect();
+        }
+        (_, Some("value"), ["reads.default"]) => {
+            return ["linearizable", "session", "local"].map(str::to_owned).to_vec();
+        }
+        (_, Some(_), _) => {
+            let known = next.map(Arg::get_possible_values).unwrap_or_default();
+            return known.iter().map(|value| value.get_name().to_owned()).collect();
+        }
+        _ => {}
     }
     let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
     shown.map(|sub| sub.get_name().to_owned()).collect()
@@ -89,11 +105,25 @@ mod tests {
     fn words_of_the_tree_are_completed() {
         assert_eq!(completed("clu"), ["cluster"]);
         assert_eq!(completed("cluster "), ["help", "init", "nodes"]);
-        assert_eq!(completed("strategy s"), ["show"]);
+        assert_eq!(completed("strategy s"), ["show", "switch"]);
         assert_eq!(completed("se"), ["serve", "set"]);
         assert_eq!(completed("qu"), ["quit"]);
         assert_eq!(completed("nothing-like-this"), [""; 0]);
         assert_eq!(complete("cluster no", &[]).0, 8);
+    }
+
+    #[test]
+    fn what_a_position_knows_is_completed() {
+        assert_eq!(completed("strategy prepare "), ["full", "sharded"]);
+        assert_eq!(completed("strategy switch s"), ["sharded"]);
+        assert_eq!(completed("strategy prepare full "), [""; 0]);
+        assert_eq!(completed("strategy commit --no-w"), ["--no-wait"]);
+        assert_eq!(completed("config set reads"), ["reads.default"]);
+        assert_eq!(completed("config get switch."), ["switch.cool_down", "switch.revert_window"]);
+        assert_eq!(completed("config set reads.default l"), ["linearizable", "local"]);
+        assert_eq!(completed("config set switch.cool_down "), [""; 0]);
+        assert_eq!(completed("shard v"), ["verify"]);
+        assert_eq!(completed("set "), [""; 0], "keys are not guessed");
     }
 
     #[test]

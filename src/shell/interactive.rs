@@ -118,11 +118,15 @@ async fn carry_out(session: &mut Session, text: &str) -> bool {
         Asked::Leave => return false,
         Asked::Answer(done) => (*done, format),
         Asked::Run(cli, stand) => {
+            if let Some(run) = script::runbook(session, &cli) {
+                run.await;
+                return true;
+            }
             let format = cli.globals.output.unwrap_or(format);
             tokio::select! {
                 done = session.run(*cli, &stand) => (done, format),
                 _ = tokio::signal::ctrl_c() => {
-                    eprintln!("interrupted; a command that changes something may or may not have done so");
+                    eprintln!("{}", session.left_early());
                     return true;
                 }
             }

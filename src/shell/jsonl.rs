@@ -18,6 +18,7 @@ pub const LINE_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX / 5 * 7 + (64 << 10)
 
 /// Drives a session from standard input to standard output; answers the exit code.
 pub async fn run(session: &mut Session) -> u8 {
+    session.driven();
     let input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let output = tokio::io::stdout();
     let run = async |cli, stand| session.run(cli, &stand).await;

@@ -1,6 +1,6 @@
 //! The prompt: where we are and how it is there, from what was heard last. Pure.
 
-use crate::cli::admin;
+use crate::cli::strategy::document;
 use crate::types::NodeName;
 use crate::wire::client::Strategy;
 
@@ -32,7 +32,7 @@ pub fn prompt(seen: &Seen) -> String {
             format!(" degraded:{}", names.join(","))
         }
     };
-    format!("ppdb:{cluster} {node} [{} e{epoch}{health}]> ", admin::strategy(strategy))
+    format!("ppdb:{cluster} {node} [{} e{epoch}{health}]> ", document::name(strategy))
 }
 
 #[cfg(test)]

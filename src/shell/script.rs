@@ -3,10 +3,10 @@
 
 use super::line;
 use super::request::{self, Asked};
-use crate::cli::args::Format;
+use crate::cli::args::{Cli, Format, Verb};
 use crate::cli::session::Session;
 use crate::cli::value::Done;
-use crate::cli::{exit, millis, output};
+use crate::cli::{exit, millis, output, runbook};
 use std::time::Instant;
 use tokio::io::BufReader;
 
@@ -62,6 +62,12 @@ async fn step(session: &mut Session, command: &[u8], format: Format) -> Step {
     };
     let (done, format) = match asked {
         Asked::Run(cli, stand) => {
+            if let Some(run) = runbook(session, &cli) {
+                return match run.await {
+                    code @ (exit::YES | exit::NO) => Step::Done(code),
+                    code => Step::Failed(code),
+                };
+            }
             let format = cli.globals.output.unwrap_or(format);
             (session.run(*cli, &stand).await, format)
         }
@@ -70,6 +76,14 @@ async fn step(session: &mut Session, command: &[u8], format: Format) -> Step {
     };
     let code = show(&done, format, millis(started));
     if done.is_err() { Step::Failed(code) } else { Step::Done(code) }
+}
+
+/// The runbook that a line asks for, if it does; it has a connection of its own, and Ctrl-C is its own.
+pub fn runbook(session: &Session, cli: &Cli) -> Option<impl Future<Output = u8> + use<>> {
+    let Verb::Run(args) = &cli.verb else { return None };
+    let all = session.base().overlaid_by(&cli.globals);
+    let (args, typed) = (args.clone(), cli.globals.clone());
+    Some(async move { runbook::start(crate::script::DOOR, &args, &all, &typed).await })
 }
 
 /// Prints one ended command; answers its exit code.

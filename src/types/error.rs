@@ -111,6 +111,8 @@ codes! {
     Superseded => Fix,
     /// What the order rests on does not hold at this moment; the message says what is waited for.
     NotSafeNow => Retry,
+    /// The operation ended where it began: it was aborted or reverted, and the message says why.
+    Undone => Fix,
 }
 
 impl fmt::Display for Code {

@@ -155,7 +155,7 @@ async fn verify_every_copy(cluster: &Cluster, client: &Client, ledger: &Ledger) 
     let minute = within(Duration::from_secs(60));
     verify(client, ledger, &minute, "owners").await;
     let replica = NodeName::new("r1").expect("a name");
-    let at_replica = CallOptions { level: Level::Session, node: Some(replica), ..minute };
+    let at_replica = CallOptions { level: Some(Level::Session), node: Some(replica), ..minute };
     verify(client, ledger, &at_replica, "replica").await;
     let keys = cluster.assert_copies_equal(client).await;
     assert!(keys >= ledger.acked.len() as u64, "{keys} keys in the digests");

@@ -18,7 +18,7 @@ async fn a_replica_refuses_what_it_cannot_prove_fresh() {
 
     let replica = NodeName::new("r1").expect("a name");
     let at_replica = |level| CallOptions {
-        level,
+        level: Some(level),
         node: Some(replica.clone()),
         timeout: Duration::from_secs(2),
         retry: false,

@@ -1,6 +1,7 @@
 //! Questions and orders to a node, as typed.
 
-use crate::types::{NodeName, limits};
+use super::strategy::Strategy;
+use crate::types::{NodeName, ShardId, limits};
 use crate::wire::client::Role;
 use clap::Subcommand;
 use std::str::FromStr;
@@ -34,8 +35,8 @@ pub enum Admin {
     /// Copies and how far they have got.
     #[command(subcommand, after_help = "Example:\n  ppdb replica lag")]
     Replica(Replica),
-    /// How data is placed.
-    #[command(subcommand, after_help = "Example:\n  ppdb strategy show")]
+    /// How data is placed, and the switch between the two ways.
+    #[command(subcommand, after_help = super::strategy::EXAMPLES)]
     Strategy(Strategy),
 }
 
@@ -66,6 +67,20 @@ pub enum Shard {
     /// Owner and copies of each shard.
     #[command(after_help = "Example:\n  ppdb shard map -o plain")]
     Map,
+    /// Compares all copies of a shard, or of every shard, each by its holder's digest of its own stored
+    /// bytes at one log index. The exit code is 1 unless all are equal.
+    #[command(after_help = "Example:\n  ppdb shard verify\n  ppdb shard verify s3 -o json")]
+    Verify {
+        /// The shard, such as s3; without it all of them.
+        #[arg(value_parser = shard_id)]
+        shard: Option<ShardId>,
+    },
+}
+
+/// `s3`, or `3`.
+fn shard_id(text: &str) -> Result<ShardId, String> {
+    let number = text.strip_prefix('s').unwrap_or(text).parse::<u16>();
+    number.map(ShardId).map_err(|_| format!("`{text}` is not a shard such as s3"))
 }
 
 /// Copies and how far they have got.
@@ -74,14 +89,6 @@ pub enum Replica {
     /// How far each copy is behind its leader, in log entries.
     #[command(after_help = "Example:\n  ppdb replica lag")]
     Lag,
-}
-
-/// How data is placed.
-#[derive(Clone, Debug, PartialEq, Subcommand)]
-pub enum Strategy {
-    /// The placement strategy and the version of the map.
-    #[command(after_help = "Example:\n  ppdb strategy show")]
-    Show,
 }
 
 /// A member as typed: `n1=primary@127.0.0.1:7101`.

@@ -109,7 +109,8 @@ pub struct Globals {
     )]
     #[arg(hide_short_help = true)]
     pub key: Option<PathBuf>,
-    /// The whole time a command may take, retries included (env PPDB_TIMEOUT; 5s).
+    /// The whole time a command may take, retries included (env PPDB_TIMEOUT; 5s). Commands that wait for an
+    /// operation, and `run`, go by the flag on their own line alone.
     #[arg(id = "global-timeout", long = "timeout", global = true, value_name = "TIME", value_parser = timeout)]
     #[arg(help_heading = "Global options")]
     pub timeout: Option<Duration>,
@@ -126,7 +127,7 @@ pub struct Globals {
     #[arg(id = "global-node", long = "node", global = true, value_name = "NODE", value_parser = NodeName::new)]
     #[arg(help_heading = "Global options", hide_short_help = true)]
     pub node: Option<NodeName>,
-    /// What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable).
+    /// What a read may return: linearizable, session or local (env PPDB_LEVEL; the cluster's reads.default).
     #[arg(
         id = "global-level",
         long = "level",
@@ -137,7 +138,7 @@ pub struct Globals {
     )]
     #[arg(help_heading = "Global options", hide_short_help = true)]
     #[arg(
-        help = "What a read may return: linearizable, session or local (env PPDB_LEVEL; linearizable)"
+        help = "What a read may return: linearizable, session or local (env PPDB_LEVEL; the cluster's reads.default)"
     )]
     pub level: Option<LevelName>,
     /// Oldest answer of a `local` read; it is refused rather than older (env PPDB_MAX_STALENESS).
@@ -179,8 +180,8 @@ pub const ENDPOINT_DEFAULT: &str = "127.0.0.1:7101";
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let time = units::duration(text)?;
-    if time.is_zero() || time > Duration::from_secs(3600) {
-        return Err("a timeout is 1ms to 1h".into());
+    if time.is_zero() || time > Duration::from_secs(24 * 3600) {
+        return Err("a timeout is 1ms to 24h".into());
     }
     Ok(time)
 }
@@ -246,28 +247,30 @@ impl Globals {
         }
     }
 
-    /// The read level: the one named, or the one that a bound or a token implies.
-    pub fn read_level(&self) -> Result<Level> {
+    /// The read level: the one named, or the one that a bound or a token implies. None: whatever the
+    /// cluster's setting `reads.default` says.
+    pub fn read_level(&self) -> Result<Option<Level>> {
         let refuse = |message: &str| Err(Error::new(Code::BadRequest, message));
-        let name = self.level.unwrap_or(match (self.max_staleness, self.after) {
-            (Some(_), _) => LevelName::Local,
-            (None, Some(_)) => LevelName::Session,
-            (None, None) => LevelName::Linearizable,
-        });
+        let name = match (self.level, self.max_staleness, self.after) {
+            (Some(name), ..) => name,
+            (None, Some(_), _) => LevelName::Local,
+            (None, None, Some(_)) => LevelName::Session,
+            (None, None, None) => return Ok(None),
+        };
         if self.max_staleness.is_some() && name != LevelName::Local {
             return refuse("--max-staleness goes with --level local");
         }
         if self.after.is_some() && name != LevelName::Session {
             return refuse("--after goes with --level session");
         }
-        Ok(match name {
+        Ok(Some(match name {
             LevelName::Linearizable => Level::Linearizable,
             LevelName::Session => Level::Session,
             LevelName::Local => {
                 let bound_ms = self.max_staleness.map(|bound| bound.as_millis() as u32);
                 Level::Local { max_staleness_ms: bound_ms }
             }
-        })
+        }))
     }
 
     /// Where to start; the default node on this machine if nothing was said.
@@ -352,16 +355,18 @@ mod tests {
 
     #[test]
     fn bounds_and_tokens_imply_their_level_and_fit_no_other() {
-        assert_eq!(line("").read_level(), Ok(Level::Linearizable));
-        let bounded = Level::Local { max_staleness_ms: Some(500) };
+        assert_eq!(line("").read_level(), Ok(None));
+        assert_eq!(line("--level linearizable").read_level(), Ok(Some(Level::Linearizable)));
+        let bounded = Some(Level::Local { max_staleness_ms: Some(500) });
         assert_eq!(line("--max-staleness 500ms").read_level(), Ok(bounded));
-        assert_eq!(line("--level local").read_level(), Ok(Level::Local { max_staleness_ms: None }));
-        assert_eq!(line("--after s3.1.2048").read_level(), Ok(Level::Session));
+        let unbounded = Some(Level::Local { max_staleness_ms: None });
+        assert_eq!(line("--level local").read_level(), Ok(unbounded));
+        assert_eq!(line("--after s3.1.2048").read_level(), Ok(Some(Level::Session)));
         assert!(line("--level session --max-staleness 1s").read_level().is_err());
         assert!(line("--level linearizable --after s3.1.1").read_level().is_err());
         let session = line("--level local --max-staleness 1s");
         let reads = session.overlaid_by(&line("--level session"));
-        assert_eq!((reads.read_level(), reads.max_staleness), (Ok(Level::Session), None));
+        assert_eq!((reads.read_level(), reads.max_staleness), (Ok(Some(Level::Session)), None));
         assert_eq!(session.overlaid_by(&line("--no-retry")).max_staleness, session.max_staleness);
     }
 

@@ -171,9 +171,25 @@ pub struct IssueFlags {
     pub hosts: Vec<String>,
 }
 
-/// Checks and shows the settings of a node.
+/// Settings of a node, and the live ones of the cluster.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum ConfigVerb {
+    /// The live settings of the cluster, or one of them.
+    #[command(after_help = "Example:\n  ppdb config get\n  ppdb config get reads.default -o json")]
+    Get {
+        /// Its name; without it all of them.
+        setting: Option<String>,
+    },
+    /// Sets a live setting of the cluster; it holds on every node at once.
+    #[command(
+        after_help = "Example:\n  ppdb config set reads.default session\n  ppdb config set switch.cool_down 0s"
+    )]
+    Set {
+        /// Its name.
+        setting: String,
+        /// What shall hold.
+        value: String,
+    },
     /// Says whether a node would start with these settings, certificates included.
     #[command(after_help = "Example:\n  ppdb config check --config /etc/ppdb/ppdb.toml")]
     Check(ServeArgs),

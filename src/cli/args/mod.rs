@@ -7,6 +7,8 @@ pub mod admin;
 pub mod data;
 pub mod globals;
 pub mod local;
+pub mod run;
+pub mod strategy;
 
 pub use admin::Admin;
 pub use data::Data;
@@ -14,6 +16,7 @@ pub use globals::{Format, Globals, LevelName};
 pub use local::{
     CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
 };
+pub use run::RunArgs;
 
 use super::bench::BenchOptions;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -34,14 +37,15 @@ Output:
 Exit codes:
   0    yes, or done
   1    a negative answer: the key is absent, a condition did not hold, a check failed
+       (no-go of `strategy plan`, a difference in `shard verify`, `fail` in a runbook)
   2    the command is wrong
   3    the cluster cannot be reached
   4    a certificate or a permission is missing
-  5    refused, nothing was changed
-  6    failed, and undone
+  5    refused, nothing was changed: a precheck said no, or the order does not fit what is under way
+  6    failed, and undone: the operation waited for was aborted or reverted
   7    failed, an operator has to look
-  124  out of time, or the outcome is unknown
-  130  interrupted";
+  124  out of time, or the outcome is unknown; an operation that was waited for goes on
+  130  interrupted; an operation under way goes on";
 
 /// A durable, sharded key-value store that can be switched to full replication and back.
 #[derive(Clone, Debug, Parser)]
@@ -76,6 +80,9 @@ pub enum Verb {
     /// Starts a throw-away cluster of three primaries and a replica on this machine.
     #[command(after_help = local::DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Runs a runbook: a script over the same commands.
+    #[command(after_help = run::EXAMPLES)]
+    Run(RunArgs),
     /// Measures a load, or replays a trace and checks every read.
     #[command(
         after_help = "Example:\n  ppdb bench --clients 64 --mix get=90,set=10 --duration 10s -o json\n  ppdb bench --trace block-io-trace.csv.gz"
@@ -84,10 +91,10 @@ pub enum Verb {
     /// Makes and lists certificates.
     #[command(subcommand, after_help = "Example:\n  ppdb cert init --cluster prod")]
     Cert(CertVerb),
-    /// Checks and shows the settings of a node.
+    /// Settings: `check` and `show` for those of a node, `get` and `set` for those of the cluster.
     #[command(
         subcommand,
-        after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml"
+        after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml\n  ppdb config set reads.default session"
     )]
     Config(ConfigVerb),
     /// Prints the version.

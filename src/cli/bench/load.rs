@@ -47,7 +47,7 @@ pub async fn run<C: Caller>(
     }
     let start = Instant::now();
     let measure_from = start + options.warmup;
-    let local = matches!(call.level, Level::Local { .. });
+    let local = matches!(call.level, Some(Level::Local { .. }));
     let plan = Arc::new(Plan {
         caller,
         call: call.clone(),

@@ -191,8 +191,8 @@ impl<C: Caller> Lane<C> {
             }
         };
         let checked = match self.shared.call.level {
-            Level::Linearizable | Level::Session => self.ledger.read(number, found),
-            Level::Local { .. } => self.ledger.read_stale(number, found),
+            Some(Level::Local { .. }) => self.ledger.read_stale(number, found),
+            _ => self.ledger.read(number, found),
         };
         if let Err(what) = checked {
             self.mismatch(what);

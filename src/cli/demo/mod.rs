@@ -14,7 +14,8 @@ mod verify;
 use super::args::admin::Member;
 use super::args::{DemoArgs, Format, Globals, ShellArgs};
 use super::session::{self, Call, Door, Session};
-use super::{ShellDoor, admin, exit, output};
+use super::talk::Talk;
+use super::{Doors, admin, exit, output};
 use crate::client::Client;
 use crate::pki::{self, IssueOptions, Subject};
 use crate::types::{Class, Code, Error, Result};
@@ -45,14 +46,14 @@ const STORY: Duration = Duration::from_secs(50);
 const KEYS_PER_S: u32 = 1_000;
 
 /// Runs a demo; answers the exit code.
-pub async fn run(args: &DemoArgs, globals: &Globals, shell: ShellDoor) -> Result<u8> {
+pub async fn run(args: &DemoArgs, globals: &Globals, doors: Doors) -> Result<u8> {
     let started = Instant::now();
     let place = Place::take(args.port_offset, args.keep.as_deref())?;
     let mut nodes = Nodes::new(&place, args.port_offset)?;
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| Error::new(Code::Internal, format!("signals: {error}")))?;
     let code = tokio::select! {
-        code = act(args, globals, &place, &mut nodes, shell, started) => code,
+        code = act(args, globals, &place, &mut nodes, doors, started) => code,
         _ = terminate.recv() => Ok(exit::INTERRUPTED),
         _ = interrupted(args.exit) => Ok(exit::INTERRUPTED),
     };
@@ -89,7 +90,7 @@ async fn act(
     globals: &Globals,
     place: &Place,
     nodes: &mut Nodes,
-    shell: ShellDoor,
+    doors: Doors,
     started: Instant,
 ) -> Result<u8> {
     certificates(&place.dir, nodes)?;
@@ -116,7 +117,7 @@ async fn act(
     let _ = tokio::time::timeout(CLOSE, client.close()).await;
     how_to_connect(&base, args);
     let session = Session::new(base, Door::Shell);
-    Ok(shell(session, ShellArgs::default()).await)
+    Ok((doors.shell)(session, ShellArgs::default()).await)
 }
 
 /// Runs the story; what it answers prints the summary and answers the exit code.
@@ -203,7 +204,7 @@ async fn form(base: &Globals, nodes: &mut Nodes) -> Result<()> {
 }
 
 fn call(base: &Globals, deadline: Instant) -> Call {
-    Call { globals: base.clone(), typed: Globals::default(), deadline }
+    Call { globals: base.clone(), typed: Globals::default(), deadline, talk: Talk::default() }
 }
 
 async fn connect(base: &Globals, within: Duration) -> Result<(Client, String)> {

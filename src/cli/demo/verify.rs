@@ -63,7 +63,11 @@ impl Findings {
 
 /// Reads every key in real-time order.
 pub async fn linearizable(client: &Client, entries: &[(u32, Entry)]) -> Findings {
-    let options = CallOptions { timeout: CALL_TIMEOUT, ..CallOptions::default() };
+    let options = CallOptions {
+        level: Some(Level::Linearizable),
+        timeout: CALL_TIMEOUT,
+        ..CallOptions::default()
+    };
     let all: Vec<&(u32, Entry)> = entries.iter().collect();
     read(client, &all, &options).await
 }
@@ -80,7 +84,7 @@ pub async fn copies(client: &Client, entries: &[(u32, Entry)], map: &Map) -> Fin
     let mut findings = Findings::default();
     for (node, held) in by_node {
         let options = CallOptions {
-            level: Level::Session,
+            level: Some(Level::Session),
             node: Some(node.clone()),
             timeout: CALL_TIMEOUT,
             ..CallOptions::default()

@@ -1,0 +1,74 @@
+//! Running a runbook, as typed.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Under `ppdb run --help`.
+pub const EXAMPLES: &str = "\
+Example:
+  ppdb run scripts/presale.rhai
+  ppdb run scripts/presale.rhai --dry-run
+  ppdb run scripts/postsale.rhai --param finalize=true --yes
+  ppdb run --check scripts/presale.rhai
+
+A runbook is a Rhai script that gives the same orders as the command line. It has no files, processes or
+network of its own. With -o json standard output is one object at the end: ok, result, steps, ms; what the
+script prints goes to standard error. With -o jsonl each printed line is an object, too. --timeout bounds the
+whole script, one hour unless it says otherwise. Ctrl-C stops the script; an operation under way goes on.
+`scripts/README.md` lists the functions.";
+
+/// Runs a runbook.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct RunArgs {
+    /// The script.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// A parameter of the script; repeat it for more.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    pub params: Vec<(String, String)>,
+    /// Ask the cluster every question and give it no order; say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer yes to whatever the script asks.
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+    /// Compile the script and do not run it.
+    #[arg(long, conflicts_with_all = ["dry_run", "yes"])]
+    pub check: bool,
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not a parameter such as verify=true")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Verb};
+    use super::*;
+    use std::ffi::OsString;
+
+    fn parse(line: &str) -> Result<RunArgs, String> {
+        let words = shlex::split(&format!("run {line}")).unwrap();
+        match Cli::from_words(words.into_iter().map(OsString::from)).map(|cli| cli.verb) {
+            Ok(Verb::Run(args)) => Ok(args),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn parameters_are_names_and_values() {
+        let args = parse("a.rhai --param a=1 --param b=x=y --param c= -y --dry-run").unwrap();
+        let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(args.params, [of("a", "1"), of("b", "x=y"), of("c", "")]);
+        assert!(args.yes && args.dry_run && !args.check);
+        for bad in ["", "a.rhai --param a", "a.rhai --param =1", "a.rhai --check --dry-run"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the doors need of a cluster: one command to a node, operations on keys, the map.
+//!
+//! The real thing is the client; tests put a twin in its place (`testing`), so that orders, waiting and
+//! scripts are tried without a node.
+
+use crate::client::{CallOptions, Client, OpAnswer};
+use crate::types::{Code, Error, NodeName, Op, Result};
+use crate::wire::client::Map;
+use crate::wire::command::{Answer, Command};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Carries out what a door asks for.
+pub trait Caller: Send + Sync + 'static {
+    /// Sends a command to a node (any, if none is named); says who answered. Never sent twice.
+    fn command(
+        &self,
+        command: Command,
+        node: Option<&NodeName>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(Answer, NodeName)>> + Send;
+
+    /// Carries out operations on keys; one result for each, in order.
+    fn call(
+        &self,
+        ops: Vec<Op>,
+        options: &CallOptions,
+    ) -> impl Future<Output = Vec<Result<OpAnswer>>> + Send;
+
+    /// The map as it is now.
+    fn map(&self) -> impl Future<Output = Result<Arc<Map>>> + Send;
+}
+
+impl Caller for Client {
+    fn command(
+        &self,
+        command: Command,
+        node: Option<&NodeName>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(Answer, NodeName)>> + Send {
+        Client::command(self, command, node, timeout)
+    }
+
+    fn call(
+        &self,
+        ops: Vec<Op>,
+        options: &CallOptions,
+    ) -> impl Future<Output = Vec<Result<OpAnswer>>> + Send {
+        Client::call(self, ops, options)
+    }
+
+    fn map(&self) -> impl Future<Output = Result<Arc<Map>>> + Send {
+        self.refresh()
+    }
+}
+
+/// A node answered something that was not asked.
+pub fn other_answer() -> Error {
+    Error::new(Code::Internal, "the node answered another question")
+}

@@ -1,0 +1,193 @@
+//! What a command says while it waits for an operation, and what is left running if its waiting ends early.
+
+use super::args::Format;
+use super::output;
+use super::strategy::document;
+use super::strategy::follow::Change;
+use crate::wire::operation::Phase;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Where changes of an operation are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Show {
+    /// Nowhere: whoever drives gets one answer.
+    #[default]
+    Nothing,
+    /// One line that is written over, for a person at a terminal, on standard error.
+    Progress,
+    /// A line for each change on standard output, in this format: `strategy watch`.
+    Lines(Format),
+}
+
+impl Show {
+    /// Progress, if a person sees standard error.
+    pub fn to_person() -> Self {
+        if std::io::stderr().is_terminal() { Show::Progress } else { Show::Nothing }
+    }
+}
+
+/// Says what changes; clones say it in the same place.
+#[derive(Clone)]
+pub struct Talk {
+    show: Show,
+    started: Instant,
+    last: Arc<Mutex<Last>>,
+}
+
+#[derive(Default)]
+struct Last {
+    running: Option<Change>,
+    /// A line stands on the terminal that is to be written over, for this phase.
+    open: Option<Phase>,
+}
+
+impl Default for Talk {
+    fn default() -> Self {
+        Self::new(Show::Nothing)
+    }
+}
+
+impl Talk {
+    /// Nothing was said yet.
+    pub fn new(show: Show) -> Self {
+        Self { show, started: Instant::now(), last: Arc::default() }
+    }
+
+    /// An operation has moved on.
+    pub fn changed(&self, change: &Change) {
+        let mut last = self.last.lock();
+        last.running = Some(change.clone());
+        let elapsed_s = self.started.elapsed().as_secs_f64();
+        match self.show {
+            Show::Nothing => {}
+            Show::Lines(format) => {
+                let text = line(change, format, elapsed_s);
+                let out = output::Printed { out: text.into_bytes(), err: String::new() };
+                // A reader that went away does not end the waiting.
+                let _ = output::print(&out);
+            }
+            Show::Progress => {
+                let next = last.open.is_some_and(|phase| phase != change.phase);
+                let start = if next { "\n" } else { "\r" };
+                last.open = Some(change.phase);
+                let text = output::escape(document::change_line(change).as_bytes());
+                let mut err = std::io::stderr().lock();
+                let _ = write!(err, "{start}\x1b[K{text}");
+                let _ = err.flush();
+            }
+        }
+    }
+
+    /// The waiting ended: nothing is left behind.
+    pub fn ended(&self) {
+        self.last.lock().running = None;
+        self.close_line();
+    }
+
+    /// The waiting ended early. Says what goes on without us, and what can be done about it.
+    pub fn left_running(&self) -> Option<String> {
+        self.close_line();
+        self.last.lock().running.take().and_then(|change| left_running(&change))
+    }
+
+    /// Ends the line that is being written over, so that another one can follow.
+    pub fn close_line(&self) {
+        if self.last.lock().open.take().is_some() {
+            eprintln!();
+        }
+    }
+}
+
+/// A change on a line of its own.
+fn line(change: &Change, format: Format, elapsed_s: f64) -> String {
+    let json = || json!({ "v": 1, "s": tenths(elapsed_s), "change": document::change(change) });
+    match format {
+        Format::Table => {
+            let text = output::escape(document::change_line(change).as_bytes());
+            format!("+{elapsed_s:.1}s  {text}\n")
+        }
+        Format::Plain => {
+            let percent = change.percent().map_or("-".to_owned(), |p| p.to_string());
+            let phase = change.phase.name();
+            format!("{}\t{phase}\t{percent}\t{elapsed_s:.1}\n", change.operation)
+        }
+        Format::Jsonl => format!("{}\n", json()),
+        // One object is the answer; what leads to it is talk.
+        Format::Json => String::new(),
+    }
+}
+
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}
+
+/// What goes on without us; none if it rests.
+pub fn left_running(change: &Change) -> Option<String> {
+    use Phase::*;
+    let way_out = match change.phase {
+        Planned | Checkpointed | Copying | CaughtUp => "; `ppdb strategy abort` gives it up",
+        Prepared => "; `ppdb strategy commit` or `ppdb strategy abort` ends that",
+        Committing => "; `ppdb strategy revert` goes back",
+        Finalizing | Aborting | Reverting => "",
+        Soaking | Finalized | Aborted | Reverted => return None,
+    };
+    Some(format!(
+        "operation {} ({} -> {}) is {} and goes on: `ppdb strategy show` tells how far it is, \
+         `ppdb strategy watch` follows it{way_out}",
+        change.operation,
+        document::name(change.from),
+        document::name(change.to),
+        change.phase.name(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{operation, progress};
+    use super::*;
+
+    fn change(phase: Phase) -> Change {
+        Change::of(&operation(7, phase), Some(&progress(3, 12)))
+    }
+
+    #[test]
+    fn whoever_leaves_is_told_what_goes_on_and_how_to_stop_it() {
+        for (phase, word) in [
+            (Phase::Copying, "abort"),
+            (Phase::Prepared, "commit"),
+            (Phase::Committing, "revert"),
+            (Phase::Aborting, "watch"),
+        ] {
+            let text = left_running(&change(phase)).unwrap();
+            assert!(text.contains("operation 7 (sharded -> full)"), "{text}");
+            assert!(text.contains(&format!("`ppdb strategy {word}`")), "{text}");
+        }
+        for rest in [Phase::Soaking, Phase::Finalized, Phase::Aborted, Phase::Reverted] {
+            assert_eq!(left_running(&change(rest)), None);
+        }
+        let talk = Talk::default();
+        assert_eq!(talk.left_running(), None);
+        talk.changed(&change(Phase::Copying));
+        assert!(talk.clone().left_running().is_some());
+        talk.changed(&change(Phase::Copying));
+        talk.ended();
+        assert_eq!(talk.left_running(), None);
+    }
+
+    #[test]
+    fn a_change_is_one_line_in_each_format() {
+        let change = change(Phase::Copying);
+        let json: serde_json::Value =
+            serde_json::from_str(&line(&change, Format::Jsonl, 1.26)).unwrap();
+        assert_eq!((&json["v"], &json["s"]), (&json!(1), &json!(1.3)));
+        assert_eq!(json["change"]["phase"], "copying");
+        assert_eq!(json["change"]["progress"]["percent"], 25);
+        assert_eq!(line(&change, Format::Plain, 1.26), "7\tcopying\t25\t1.3\n");
+        assert!(line(&change, Format::Table, 1.26).starts_with("+1.3s  operation 7"));
+        assert_eq!(line(&change, Format::Json, 1.26), "");
+    }
+}

@@ -1,0 +1,378 @@
+//! A cluster in memory that switches between strategies, one phase with each look, and that can be told to
+//! misbehave: for orders, waiting, comparing and scripts.
+
+use super::caller::Caller;
+use crate::client::{CallOptions, Level, OpAnswer};
+use crate::types::{Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token};
+use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
+use crate::wire::command::{Answer, Command, CopyDigest, NodeStatus, Status};
+use crate::wire::operation::{
+    Check, Operation, Phase, Precheck, Progress, SettingView, StrategyOrder, StrategyView, Times,
+    Verdict,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub fn name(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+/// From `sharded` to `full`.
+pub fn operation(id: u64, phase: Phase) -> Operation {
+    Operation {
+        id,
+        step: 1,
+        turn: 1,
+        phase,
+        from: Strategy::Sharded,
+        to: Strategy::Full,
+        by: "user ann".into(),
+        commits_itself: false,
+        reason: None,
+        checkpoint: None,
+        verified: vec![],
+        dropped: false,
+        times: Times { started_ms: 1_700_000_000_000, ..Times::default() },
+    }
+}
+
+/// So many shards of 1 MiB.
+pub fn progress(done: u32, total: u32) -> Progress {
+    Progress {
+        bytes_total: u64::from(total) << 20,
+        bytes_done: u64::from(done) << 20,
+        shards_total: total,
+        shards_done: done,
+        ..Progress::default()
+    }
+}
+
+pub fn check(name: &str, verdict: Verdict, node: Option<&str>) -> Check {
+    Check {
+        name: name.into(),
+        verdict,
+        node: node.map(self::name),
+        value: "1 GiB".into(),
+        limit: "2 GiB".into(),
+        message: format!("{name} is short; make room"),
+    }
+}
+
+pub fn settings() -> Vec<SettingView> {
+    let setting = |name: &str, value: &str| SettingView {
+        name: name.into(),
+        value: value.into(),
+        default: value.into(),
+        doc: "a setting".into(),
+    };
+    vec![setting("reads.default", "linearizable"), setting("switch.cool_down", "10m")]
+}
+
+/// What happens to the next order.
+#[derive(Clone, Debug)]
+pub enum Mishap {
+    /// It is refused.
+    Refused(Error),
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+    /// It is lost on its way.
+    OrderLost,
+}
+
+/// What the twin is and does; tests set it before, and read it after.
+pub struct State {
+    pub strategy: Strategy,
+    pub operations: Vec<Operation>,
+    /// It does not leave this phase.
+    pub stuck_in: Option<Phase>,
+    /// On reaching this phase it aborts, or after the commit point reverts, by itself.
+    pub gives_up_in: Option<Phase>,
+    pub mishaps: VecDeque<Mishap>,
+    /// Looks that are refused before one is answered.
+    pub blind_looks: u32,
+    pub verdict: Verdict,
+    pub settings: Vec<SettingView>,
+    pub keys: BTreeMap<Bytes, Bytes>,
+    /// Digests that differ, by node and shard.
+    pub odd_digests: Vec<(NodeName, ShardId)>,
+    /// A node that answers nothing.
+    pub down: Option<NodeName>,
+    /// Every command that changes something, in order.
+    pub orders: Vec<Command>,
+    /// Levels of the reads, in order.
+    pub levels: Vec<Option<Level>>,
+}
+
+/// The twin.
+pub struct Twin(pub Mutex<State>);
+
+impl Twin {
+    pub fn new() -> Self {
+        Self(Mutex::new(State {
+            strategy: Strategy::Sharded,
+            operations: vec![],
+            stuck_in: None,
+            gives_up_in: None,
+            mishaps: VecDeque::new(),
+            blind_looks: 0,
+            verdict: Verdict::Go,
+            settings: settings(),
+            keys: BTreeMap::new(),
+            odd_digests: vec![],
+            down: None,
+            orders: vec![],
+            levels: vec![],
+        }))
+    }
+
+    pub fn with(set: impl FnOnce(&mut State)) -> Self {
+        let twin = Self::new();
+        set(&mut twin.0.lock());
+        twin
+    }
+
+    pub fn phase(&self) -> Option<Phase> {
+        self.0.lock().operations.last().map(|op| op.phase)
+    }
+}
+
+fn conflict(text: &str) -> Error {
+    Error::new(Code::OperationConflict, text)
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        let Some(op) = self.operations.last_mut() else { return };
+        (op.phase, op.step) = (phase, op.step + 1);
+        match phase {
+            Phase::Committing => self.strategy = op.to,
+            Phase::Reverting => self.strategy = op.from,
+            Phase::Soaking => op.times.soaking_ms = Some(op.times.started_ms + 1_000),
+            _ => {}
+        }
+        if self.gives_up_in == Some(phase) {
+            op.reason = Some("the guard said so".into());
+            let back = if phase < Phase::Committing { Phase::Aborting } else { Phase::Reverting };
+            self.gives_up_in = None;
+            self.enter(back);
+        }
+    }
+
+    /// One phase with each look.
+    fn step(&mut self) {
+        use Phase::*;
+        let Some(op) = self.operations.last() else { return };
+        if self.stuck_in == Some(op.phase) {
+            return;
+        }
+        let next = match op.phase {
+            Planned => Checkpointed,
+            Checkpointed => Copying,
+            Copying => CaughtUp,
+            CaughtUp => Prepared,
+            Prepared if op.commits_itself => Committing,
+            Committing => Soaking,
+            Finalizing => Finalized,
+            Aborting => Aborted,
+            Reverting => Reverted,
+            Prepared | Soaking | Finalized | Aborted | Reverted => return,
+        };
+        self.enter(next);
+    }
+
+    fn order(&mut self, order: &StrategyOrder) -> Result<Operation> {
+        use Phase::*;
+        let phase = self.operations.last().map(|op| op.phase);
+        let misfit = || conflict("the order does not fit what is under way");
+        match order {
+            StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } => {
+                if phase.is_some_and(Phase::holds_slot) || *to == self.strategy {
+                    return Err(misfit());
+                }
+                if self.verdict == Verdict::NoGo {
+                    return Err(Error::new(Code::PrecheckFailed, "disk: n2 is short; make room"));
+                }
+                if let Some(op) = self.operations.last_mut().filter(|op| op.phase == Soaking) {
+                    op.phase = Finalized;
+                }
+                let id = self.operations.last().map_or(1, |op| op.id + 1);
+                let commits_itself = matches!(order, StrategyOrder::Switch { .. });
+                let from = self.strategy;
+                let op = Operation { from, to: *to, commits_itself, ..operation(id, Planned) };
+                self.operations.push(op);
+            }
+            StrategyOrder::Commit if phase == Some(Prepared) => self.enter(Committing),
+            StrategyOrder::Abort { reason } if phase.is_some_and(|p| p < Committing) => {
+                self.because(reason);
+                self.enter(Aborting);
+            }
+            StrategyOrder::Revert { reason } if matches!(phase, Some(Committing | Soaking)) => {
+                self.because(reason);
+                self.enter(Reverting);
+            }
+            StrategyOrder::Finalize if phase == Some(Soaking) => self.enter(Finalizing),
+            _ => return Err(misfit()),
+        }
+        self.operations.last().cloned().ok_or_else(misfit)
+    }
+
+    fn because(&mut self, reason: &str) {
+        if let Some(op) = self.operations.last_mut() {
+            op.reason = Some(reason.to_owned());
+        }
+    }
+
+    fn view(&mut self) -> Result<StrategyView> {
+        if self.blind_looks > 0 {
+            self.blind_looks -= 1;
+            return Err(Error::new(Code::NotReady, "no coordinator"));
+        }
+        let operation = self.operations.last().cloned();
+        let copying = operation.as_ref().is_some_and(|op| op.phase == Phase::Copying);
+        let view = StrategyView {
+            strategy: self.strategy,
+            epoch: 4,
+            operation,
+            progress: copying.then(|| progress(3, 12)),
+        };
+        self.step();
+        Ok(view)
+    }
+
+    fn digest(&self, shard: ShardId, at: Option<u64>, node: &NodeName) -> Result<CopyDigest> {
+        if at.is_none() && *node != name("n2") {
+            let error = Error::new(Code::NotLeader, format!("{node} does not lead {shard}"));
+            return Err(error.hint(Some(name("n2"))));
+        }
+        let odd = self.odd_digests.contains(&(node.clone(), shard));
+        Ok(CopyDigest {
+            node: node.clone(),
+            shard,
+            incarnation: Incarnation(1),
+            index: at.unwrap_or(90),
+            keys: 5,
+            sha256: if odd { "bb" } else { "aa" }.repeat(32),
+        })
+    }
+
+    fn answer(&mut self, command: &Command, node: &NodeName) -> Result<Answer> {
+        Ok(match command {
+            Command::Strategy(order) => Answer::Operation(self.order(order)?),
+            Command::StrategyShow => Answer::StrategyView(self.view()?),
+            Command::StrategyHistory => Answer::History(self.operations.clone()),
+            Command::Precheck { to } => Answer::Precheck(Precheck {
+                to: *to,
+                verdict: self.verdict,
+                checks: vec![
+                    check("members", Verdict::Go, None),
+                    check("disk", self.verdict, Some("n2")),
+                ],
+                copy_bytes: 300 << 20,
+            }),
+            Command::Settings => Answer::Settings(self.settings.clone()),
+            Command::Set { name, value } => {
+                let found = self.settings.iter_mut().find(|s| s.name == *name);
+                let setting =
+                    found.ok_or_else(|| Error::new(Code::BadConfig, "no such setting"))?;
+                setting.value = value.clone();
+                Answer::Settings(self.settings.clone())
+            }
+            Command::Digest { shard, at } => Answer::Digest(self.digest(*shard, *at, node)?),
+            Command::Status => Answer::Status(self.status()),
+            other => panic!("{other:?} is not part of any test"),
+        })
+    }
+
+    fn status(&self) -> Status {
+        let node = |n: &str| NodeStatus {
+            name: name(n),
+            role: Role::Primary,
+            addr: format!("{n}:1"),
+            up: self.down != Some(name(n)),
+            shards_owned: 1,
+            copies: 2,
+        };
+        Status {
+            cluster: "c".into(),
+            epoch: 4,
+            strategy: self.strategy,
+            answered_by: name("n1"),
+            metadata_leader: Some(name("n1")),
+            nodes: vec![node("n1"), node("n2")],
+            shards_leaderless: vec![],
+            may_fail_without_loss: 0,
+            messages: vec![],
+        }
+    }
+}
+
+impl Caller for Twin {
+    async fn command(
+        &self,
+        command: Command,
+        node: Option<&NodeName>,
+        _timeout: Duration,
+    ) -> Result<(Answer, NodeName)> {
+        tokio::task::yield_now().await;
+        let mut state = self.0.lock();
+        let by = node.cloned().unwrap_or_else(|| name("n1"));
+        if state.down.as_ref() == Some(&by) {
+            return Err(Error::new(Code::Unreachable, format!("{by} is down")));
+        }
+        if matches!(command, Command::Strategy(_) | Command::Set { .. }) {
+            state.orders.push(command.clone());
+            let lost = Error::new(Code::Unknown, "the answer was lost");
+            match state.mishaps.pop_front() {
+                None => {}
+                Some(Mishap::Refused(error)) => return Err(error),
+                Some(Mishap::OrderLost) => return Err(lost),
+                Some(Mishap::AnswerLost) => {
+                    state.answer(&command, &by)?;
+                    return Err(lost);
+                }
+            }
+        }
+        Ok((state.answer(&command, &by)?, by))
+    }
+
+    async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer>> {
+        let mut state = self.0.lock();
+        let answer = |result| OpAnswer {
+            result,
+            token: Token { shard: ShardId(0), incarnation: Incarnation(1), index: 1 },
+            served_by: name("n1"),
+            age_ms: None,
+        };
+        let mut apply = |op: Op| {
+            Ok(answer(match op {
+                Op::Get { key } => {
+                    state.levels.push(options.level);
+                    state.keys.get(&key).cloned().map_or(OpResult::Nil, OpResult::Value)
+                }
+                Op::Set { key, value, .. } => {
+                    state.keys.insert(key, value);
+                    OpResult::Done
+                }
+                Op::Del { key } => OpResult::Bool(state.keys.remove(&key).is_some()),
+                other => panic!("{other:?} is not part of any test"),
+            }))
+        };
+        ops.into_iter().map(&mut apply).collect()
+    }
+
+    async fn map(&self) -> Result<Arc<Map>> {
+        let node = |n: &str| MapNode { name: name(n), role: Role::Primary, addr: format!("{n}:1") };
+        let shard = |id| MapShard {
+            id: ShardId(id),
+            incarnation: Incarnation(1),
+            // Not the leader: whoever asks has to follow a hint.
+            owner: name("n1"),
+            copies: vec![name("n1"), name("n2"), name("n3")],
+        };
+        let (nodes, shards) = (vec![node("n1"), node("n2"), node("n3")], vec![shard(0), shard(1)]);
+        Ok(Arc::new(Map { epoch: 4, nodes, shards, ..Map::default() }))
+    }
+}

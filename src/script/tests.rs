@@ -1,0 +1,575 @@
+//! Scripts against the twin of a cluster: orders, exceptions, the fence, stopping, and the runbooks that are
+//! shipped.
+
+use super::run::{check, run};
+use crate::cli::runbook::{Ended, Runbook, Stage, Trouble};
+use crate::cli::strategy::follow::Change;
+use crate::cli::testing::{Mishap, Twin, name, operation};
+use crate::types::{Code, Error, Result, ShardId};
+use crate::wire::client::Strategy;
+use crate::wire::operation::{Operation, Phase, Verdict};
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+const PRESALE: &str = include_str!("../../scripts/presale.rhai");
+const POSTSALE: &str = include_str!("../../scripts/postsale.rhai");
+
+pub fn book(source: &str) -> Runbook {
+    Runbook {
+        name: "test.rhai".into(),
+        source: source.into(),
+        params: vec![],
+        dry_run: false,
+        yes: false,
+        timeout: Duration::from_secs(60),
+        request_timeout: Duration::from_secs(1),
+    }
+}
+
+/// Remembers what was said, and answers every question the same.
+#[derive(Default)]
+struct Paper {
+    lines: Mutex<Vec<String>>,
+    phases: Mutex<Vec<Phase>>,
+    answer: bool,
+}
+
+impl Stage for Paper {
+    fn print(&self, text: &str) {
+        self.lines.lock().push(text.into());
+    }
+    fn log(&self, text: &str) {
+        self.lines.lock().push(format!("log: {text}"));
+    }
+    fn changed(&self, change: &Change) {
+        self.phases.lock().push(change.phase);
+    }
+    fn confirm(&self, _question: &str) -> Result<bool> {
+        Ok(self.answer)
+    }
+}
+
+/// A script, its cluster and what was said.
+struct Played {
+    ended: Ended,
+    twin: Arc<Twin>,
+    paper: Arc<Paper>,
+}
+
+impl Played {
+    fn result(&self) -> Json {
+        self.ended.result.clone().unwrap_or_else(|trouble| panic!("{trouble:?}"))
+    }
+    fn trouble(&self) -> Box<Trouble> {
+        self.ended.result.clone().unwrap_err()
+    }
+    fn said(&self) -> String {
+        self.paper.lines.lock().join("\n")
+    }
+    fn orders(&self) -> usize {
+        self.twin.0.lock().orders.len()
+    }
+}
+
+async fn play_on(twin: Twin, book: Runbook) -> Played {
+    let (twin, paper) = (Arc::new(twin), Arc::new(Paper { answer: true, ..Paper::default() }));
+    let (_stop, stopped) = watch::channel(false);
+    let ended = run(twin.clone(), book, paper.clone(), stopped).await;
+    Played { ended, twin, paper }
+}
+
+async fn play(source: &str) -> Played {
+    play_on(Twin::new(), book(source)).await
+}
+
+async fn result_of(source: &str) -> Json {
+    play(source).await.result()
+}
+
+async fn trouble_of(source: &str) -> Box<Trouble> {
+    play(source).await.trouble()
+}
+
+#[tokio::test]
+async fn the_functions_give_the_orders_of_the_command_line() {
+    let source = r#"
+        let plan = precheck("full");
+        print(`${plan.verdict}: ${plan.checks.len} checks`);
+        let steps = [plan.may_start, strategy(), operation() == ()];
+        steps.push(prepare("full").phase);
+        steps.push(operation().progress == ());
+        steps.push(commit().phase);
+        steps.push(strategy());
+        steps.push(revert("p99").reason);
+        steps.push(switch_to("full", #{ wait: false }).phase);
+        steps.push(watch("soaking", "20s").phase);
+        steps.push(watch().phase);
+        steps.push(finalize(#{ timeout: "20s" }).phase);
+        steps.push(history().len);
+        steps
+    "#;
+    let played = play(source).await;
+    let expected = json!([
+        true,
+        "sharded",
+        true,
+        "prepared",
+        true,
+        "soaking",
+        "full",
+        "p99",
+        "planned",
+        "soaking",
+        "soaking",
+        "finalized",
+        2
+    ]);
+    assert_eq!(played.result(), expected);
+    assert_eq!(played.said(), "go: 2 checks");
+    assert_eq!(played.orders(), 5);
+    let calls: Vec<&str> = played.ended.steps.iter().map(|step| step.call.as_str()).collect();
+    assert_eq!(calls[..3], ["precheck(\"full\")", "prepare(\"full\")", "commit()"]);
+    assert_eq!(played.ended.steps[1].line, 5);
+    assert!(played.paper.phases.lock().contains(&Phase::Copying), "progress is shown");
+}
+
+#[tokio::test]
+async fn questions_settings_and_keys() {
+    let source = r#"
+        let all = [status().strategy, config_get("reads.default")];
+        all.push(config_set("reads.default", "session"));
+        all.push(config_get("reads.default"));
+        all.push(get("k") == ());
+        all.push(set("k", 12));
+        all.push(get("k"));
+        all.push(del("k"));
+        all.push(del("k"));
+        let compared = shard_verify();
+        all.push(compared.equal);
+        all.push(compared.copies);
+        all.push(shard_verify("s1").shards.len);
+        all.push(show_bytes(3 * 1024 * 1024));
+        all
+    "#;
+    let expected = json!([
+        "sharded",
+        "linearizable",
+        "session",
+        "session",
+        true,
+        true,
+        "12",
+        true,
+        false,
+        true,
+        6,
+        1,
+        "3.0 MiB"
+    ]);
+    let played = play(source).await;
+    assert_eq!(played.result(), expected);
+    assert_eq!(played.twin.0.lock().levels, [None, None], "reads go by the cluster's default");
+}
+
+#[tokio::test]
+async fn an_error_of_a_command_can_be_caught_with_code_class_and_message() {
+    let source = r#"
+        let told = [];
+        try { commit(); } catch (e) { told.push(e.code); told.push(e.class); told.push(e.message); }
+        try { precheck("ful"); } catch (e) { told.push(e.code); }
+        try { config_get("reads.defualt"); } catch (e) { told.push(e.message); }
+        try { shard_verify("s9"); } catch (e) { told.push(e.code); }
+        told
+    "#;
+    let expected = json!([
+        "OperationConflict",
+        "fix",
+        "the order does not fit what is under way",
+        "BadRequest",
+        "there is no live setting `reads.defualt`; did you mean `reads.default`?",
+        "NotFound"
+    ]);
+    assert_eq!(result_of(source).await, expected);
+}
+
+#[tokio::test]
+async fn an_error_that_nobody_catches_has_code_line_column_and_the_functions_around_it() {
+    let source = "fn bring_up() {\n    prepare(\"full\");\n}\nbring_up();\n";
+    let no_go = Twin::with(|state| state.verdict = Verdict::NoGo);
+    let played = play_on(no_go, book(source)).await;
+    let trouble = played.trouble();
+    assert_eq!((trouble.code.as_str(), trouble.exit), ("PrecheckFailed", 5));
+    assert_eq!(trouble.at, Some((2, 5)));
+    assert_eq!(trouble.inside, ["bring_up"]);
+    assert_eq!(trouble.message, "disk: n2 is short; make room");
+    assert_eq!(played.ended.steps[0].code.as_deref(), Some("PrecheckFailed"));
+    // Thrown again by the script it is still the same.
+    let source = "try { commit() } catch (e) { throw e; }";
+    assert_eq!(trouble_of(source).await.code, "OperationConflict");
+}
+
+#[tokio::test]
+async fn mistakes_of_a_script_are_named_with_their_place() {
+    for (source, code, exit, at) in [
+        ("let a = 1;\nlet b = a + ;", "ScriptSyntax", 2, Some((2, 13))),
+        ("print(1);\n  nothing_like_this(1);", "ScriptError", 2, Some((2, 3))),
+        ("let a = 1;\nlet b = aa;", "ScriptSyntax", 2, Some((2, 9))),
+        ("let a = #{};\na.typo", "ScriptError", 2, Some((2, 3))),
+        ("1 / 0", "ScriptError", 2, Some((1, 3))),
+        ("\nfail(\"no\")", "ScriptFailed", 1, Some((2, 1))),
+        ("throw \"up\"", "ScriptFailed", 1, Some((1, 1))),
+        ("throw #{ code: \"Mine\", message: \"m\" }", "ScriptFailed", 1, Some((1, 1))),
+    ] {
+        let trouble = trouble_of(source).await;
+        assert_eq!((trouble.code.as_str(), trouble.exit), (code, exit), "{source}: {trouble:?}");
+        assert_eq!(trouble.at, at, "{source}: {trouble:?}");
+        assert!(!trouble.message.contains("line"), "the place is beside it: {}", trouble.message);
+    }
+    assert_eq!(trouble_of("fail(\"no room\")").await.message, "no room");
+}
+
+#[tokio::test]
+async fn a_script_has_no_files_modules_or_eval() {
+    for source in [
+        "import \"x\" as x;",
+        "eval(\"1\")",
+        "open_file(\"/etc/passwd\")",
+        "let f = Fn(\"eval\"); f.call(\"1\")",
+        "export let a = 1;",
+    ] {
+        let trouble = trouble_of(source).await;
+        assert!(
+            ["ScriptSyntax", "ScriptError"].contains(&trouble.code.as_str()),
+            "{source}: {trouble:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_limit_holds() {
+    let deep = format!("let a = {}1{};", "(".repeat(500), ")".repeat(500));
+    let deep_call = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    let many_functions: String = (0..300).map(|i| format!("fn f{i}() {{}}\n")).collect();
+    let many_variables: String = (0..300).map(|i| format!("let v{i} = 1;\n")).collect();
+    for (what, source, codes) in [
+        ("operations", "loop {}", &["ScriptLimit"][..]),
+        ("depth of calls", "fn f(n) { f(n + 1) } f(0)", &["ScriptLimit"]),
+        ("string", "let s = \"x\"; loop { s += s; }", &["ScriptLimit"]),
+        ("array", "let a = []; loop { a.push(1); }", &["ScriptLimit"]),
+        ("nested array", "let a = [1]; loop { a = [a, a]; }", &["ScriptLimit"]),
+        ("padding", "let a = []; a.pad(10000000, 1);", &["ScriptLimit"]),
+        ("map", "let m = #{}; let i = 0; loop { m[`k${i}`] = i; i += 1; }", &["ScriptLimit"]),
+        ("expression", &deep, &["ScriptSyntax"]),
+        ("nested literal", &deep_call, &["ScriptSyntax"]),
+        ("functions", &many_functions, &["ScriptSyntax", "ScriptLimit"]),
+        ("variables", &many_variables, &["ScriptLimit"]),
+    ] {
+        let started = Instant::now();
+        let trouble = trouble_of(source).await;
+        assert!(codes.contains(&trouble.code.as_str()), "{what}: {trouble:?}");
+        assert_eq!(trouble.exit, 2, "{what}");
+        assert!(started.elapsed() < Duration::from_secs(50), "{what}");
+    }
+}
+
+#[test]
+fn every_field_of_every_document_can_be_named_in_a_script() {
+    use crate::cli::strategy::document;
+    use crate::wire::operation::{Precheck, StrategyView};
+    fn names(json: &Json, all: &mut Vec<String>) {
+        match json {
+            Json::Object(fields) => fields.iter().for_each(|(name, value)| {
+                all.push(name.clone());
+                names(value, all);
+            }),
+            Json::Array(items) => items.iter().for_each(|item| names(item, all)),
+            _ => {}
+        }
+    }
+    let checks = vec![crate::cli::testing::check("disk", Verdict::Go, None)];
+    let told = Precheck { to: Strategy::Full, verdict: Verdict::Go, checks, copy_bytes: 1 };
+    let view = StrategyView {
+        strategy: Strategy::Full,
+        epoch: 1,
+        operation: Some(operation(1, Phase::Copying)),
+        progress: Some(crate::cli::testing::progress(1, 2)),
+    };
+    let mut all = vec![];
+    names(&document::precheck(&told).json, &mut all);
+    names(&document::view(&view, 12).json, &mut all);
+    assert!(all.len() > 30, "{all:?}");
+    for name in all {
+        let compiled = check(&book(&format!("let a = #{{}};\na.{name}")));
+        assert!(compiled.is_ok(), "`{name}` is a word of the language: {compiled:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_was_reached_is_named() {
+    let message = trouble_of("loop {}").await.message;
+    assert!(message.contains("20000000"), "{message}");
+    let message = trouble_of("fn f(n) { f(n + 1) } f(0)").await.message;
+    assert!(message.contains("32 deep"), "{message}");
+}
+
+#[tokio::test]
+async fn time_runs_out_in_loops_and_in_waits_and_cannot_be_caught() {
+    for source in [
+        "loop { try { loop { let a = [1, 2, 3]; a += [4]; } } catch { } }",
+        "try { sleep(\"1h\") } catch { }",
+        "sleep(3600)",
+        "sleep(3600.0)",
+        "try { prepare(\"full\", #{ timeout: \"1h\" }) } catch { }",
+    ] {
+        let twin = Twin::with(|state| state.stuck_in = Some(Phase::Copying));
+        let book = Runbook { timeout: Duration::from_millis(100), ..book(source) };
+        let started = Instant::now();
+        let trouble = play_on(twin, book).await.trouble();
+        assert_eq!((trouble.code.as_str(), trouble.exit), ("ScriptTimeout", 124), "{source}");
+        assert!(trouble.message.contains("100ms"), "{}", trouble.message);
+        assert!(started.elapsed() < Duration::from_secs(5), "{source}: {:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_pause_of_nonsense_is_refused() {
+    for source in ["sleep(-1)", "sleep(-1.0)", "sleep(\"soon\")", "sleep(0.0 / 0.0)"] {
+        assert_eq!(trouble_of(source).await.code, "BadRequest", "{source}");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_script_ends_and_says_what_goes_on() {
+    for source in [
+        "try { prepare(\"full\") } catch { } loop {}",
+        "prepare(\"full\", #{ wait: false }); loop {}",
+    ] {
+        let twin = Arc::new(Twin::with(|state| state.stuck_in = Some(Phase::Copying)));
+        let (stop, stopped) = watch::channel(false);
+        let paper = Arc::new(Paper::default());
+        let running = tokio::spawn(run(twin.clone(), book(source), paper, stopped));
+        while twin.phase() != Some(Phase::Copying) && twin.phase() != Some(Phase::Planned) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stop.send_replace(true);
+        let ended = running.await.unwrap();
+        let trouble = ended.result.unwrap_err();
+        assert_eq!((trouble.code.as_str(), trouble.exit), ("Interrupted", 130), "{source}");
+        let text = ended.left_running.unwrap();
+        assert!(text.contains("operation 1 (sharded -> full)"), "{text}");
+        assert!(
+            text.contains("`ppdb strategy show`") && text.contains("`ppdb strategy abort`"),
+            "{text}"
+        );
+        assert!(twin.phase().is_some_and(|phase| !phase.is_over()), "the operation goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_was_stopped_while_a_person_thinks_is_left_behind() {
+    struct Thinking;
+    impl Stage for Thinking {
+        fn print(&self, _: &str) {}
+        fn log(&self, _: &str) {}
+        fn changed(&self, _: &Change) {}
+        fn confirm(&self, _: &str) -> Result<bool> {
+            std::thread::sleep(Duration::from_secs(20));
+            Ok(true)
+        }
+    }
+    let (stop, stopped) = watch::channel(false);
+    let book = book("confirm(\"sure?\"); prepare(\"full\")");
+    let twin = Arc::new(Twin::new());
+    let running = tokio::spawn(run(twin.clone(), book, Arc::new(Thinking), stopped));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = Instant::now();
+    stop.send_replace(true);
+    assert_eq!(running.await.unwrap().result.unwrap_err().code, "Interrupted");
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(twin.0.lock().orders.is_empty());
+}
+
+#[tokio::test]
+async fn a_question_is_answered_by_a_person_or_by_the_flag() {
+    let source = "confirm(\"sure?\"); 1";
+    assert_eq!(result_of(source).await, json!(1));
+    let (_stop, stopped) = watch::channel(false);
+    let ended = run(Arc::new(Twin::new()), book(source), Arc::new(Paper::default()), stopped).await;
+    let trouble = ended.result.unwrap_err();
+    assert_eq!((trouble.code.as_str(), trouble.exit), ("ScriptFailed", 1));
+    let yes = play_on(Twin::new(), Runbook { yes: true, ..book(source) }).await;
+    assert!(yes.said().contains("by --yes"));
+}
+
+#[tokio::test]
+async fn a_dry_run_asks_everything_and_orders_nothing() {
+    let source = r#"
+        let told = [precheck("full").verdict, prepare("full").phase, operation().phase, strategy()];
+        told.push(commit().pretended);
+        told.push(watch("soaking").phase);
+        told.push(strategy());
+        set("k", "v");
+        config_set("reads.default", "local");
+        told.push(get("k") == ());
+        confirm("sure?");
+        told.push(revert("r").phase);
+        told.push(is_dry_run());
+        told
+    "#;
+    let dry = |source| Runbook { dry_run: true, ..book(source) };
+    let played = play_on(Twin::new(), dry(source)).await;
+    let expected = json!([
+        "go", "prepared", "prepared", "sharded", true, "soaking", "full", true, "reverted", true
+    ]);
+    assert_eq!(played.result(), expected);
+    assert_eq!(played.orders(), 0);
+    assert!(played.said().contains("would be ordered: strategy prepare (sharded -> full)"));
+    assert!(played.twin.0.lock().operations.is_empty());
+    let no_go = Twin::with(|state| state.verdict = Verdict::NoGo);
+    let refused = play_on(no_go, dry("prepare(\"full\")")).await;
+    assert_eq!(refused.trouble().code, "PrecheckFailed");
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_is_lost_is_not_given_twice() {
+    let twin = Twin::with(|state| {
+        state.mishaps = vec![
+            Mishap::AnswerLost,
+            Mishap::Refused(Error::new(Code::NotReady, "no coordinator")),
+            Mishap::AnswerLost,
+        ]
+        .into();
+    });
+    let played = play_on(twin, book("prepare(\"full\"); commit().phase")).await;
+    assert_eq!(played.result(), json!("soaking"));
+    assert_eq!(played.twin.0.lock().operations.len(), 1);
+}
+
+#[tokio::test]
+async fn an_operation_that_gave_up_is_an_exception() {
+    let twin = Twin::with(|state| state.gives_up_in = Some(Phase::CaughtUp));
+    let trouble = play_on(twin, book("prepare(\"full\")")).await.trouble();
+    assert_eq!((trouble.code.as_str(), trouble.exit), ("Undone", 6));
+    assert!(trouble.message.contains("the guard said so"));
+}
+
+#[tokio::test]
+async fn steps_in_the_summary_are_bounded() {
+    let played = play("for i in 0..1200 { set(\"k\", i); }").await;
+    assert_eq!(played.ended.steps.len(), 1_000);
+    assert_eq!(played.ended.steps_left_out, 200);
+}
+
+fn with(source: &str, params: &[(&str, &str)]) -> Runbook {
+    let params = params.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    Runbook { params, ..book(source) }
+}
+
+#[test]
+fn the_runbooks_compile_and_name_their_parameters() {
+    let params = check(&book(PRESALE)).unwrap();
+    for name in ["accept_warn", "verify"] {
+        assert!(params.iter().any(|p| p == name), "{name}: {params:?}");
+    }
+    let params = check(&book(POSTSALE)).unwrap();
+    for name in ["finalize", "verify"] {
+        assert!(params.iter().any(|p| p == name), "{name}: {params:?}");
+    }
+    let trouble = check(&with(PRESALE, &[("verfy", "no")])).unwrap_err();
+    assert!(trouble.message.contains("did you mean `verify`?"), "{trouble:?}");
+}
+
+#[tokio::test]
+async fn presale_goes_to_full_from_wherever_it_finds_the_cluster() {
+    let begun = |phase| Twin::with(|state| state.operations.push(operation(1, phase)));
+    let full = |phase| {
+        Twin::with(|state| {
+            state.strategy = Strategy::Full;
+            state.operations.push(operation(1, phase));
+        })
+    };
+    let (committing, already) = (full(Phase::Committing), full(Phase::Soaking));
+    for (twin, orders) in [
+        (Twin::new(), 2),
+        (begun(Phase::Copying), 1),
+        (begun(Phase::Prepared), 1),
+        (committing, 0),
+        (begun(Phase::Aborted), 2),
+        (already, 0),
+    ] {
+        let before = twin.phase();
+        let played = play_on(twin, book(PRESALE)).await;
+        let result = played.result();
+        assert_eq!(result["strategy"], "full", "{before:?}: {result}");
+        assert_eq!(result["equal"], true, "{before:?}");
+        assert_eq!(played.orders(), orders, "{before:?}");
+        assert_eq!(played.twin.phase(), Some(Phase::Soaking));
+    }
+}
+
+#[tokio::test]
+async fn presale_stops_at_a_no_go_and_passes_a_warning_only_if_told_so() {
+    let with_verdict = |verdict| Twin::with(|state| state.verdict = verdict);
+    let played = play_on(with_verdict(Verdict::NoGo), book(PRESALE)).await;
+    assert_eq!(played.trouble().code, "ScriptFailed");
+    assert!(played.said().contains("disk") && played.said().contains("n2"), "{}", played.said());
+    assert_eq!(played.orders(), 0);
+    let played = play_on(with_verdict(Verdict::Warn), book(PRESALE)).await;
+    assert!(played.trouble().message.contains("accept_warn"), "{:?}", played.trouble());
+    assert_eq!(played.orders(), 0);
+    let accepted = with(PRESALE, &[("accept_warn", "true")]);
+    let played = play_on(with_verdict(Verdict::Warn), accepted).await;
+    assert_eq!(played.result()["strategy"], "full");
+}
+
+#[tokio::test]
+async fn presale_does_not_call_a_difference_a_success() {
+    let odd = || Twin::with(|state| state.odd_digests.push((name("n3"), ShardId(1))));
+    let played = play_on(odd(), book(PRESALE)).await;
+    assert_eq!(played.trouble().code, "ScriptFailed");
+    assert!(played.said().contains("n3"), "{}", played.said());
+    let unlooked = play_on(odd(), with(PRESALE, &[("verify", "false")])).await;
+    assert_eq!(unlooked.result()["equal"], Json::Null, "not looked at is not equal");
+}
+
+#[tokio::test]
+async fn presale_can_be_rehearsed() {
+    let played = play_on(Twin::new(), Runbook { dry_run: true, ..book(PRESALE) }).await;
+    assert_eq!(played.result()["strategy"], "full");
+    assert_eq!(played.orders(), 0);
+}
+
+#[tokio::test]
+async fn postsale_reverts_what_soaks_and_switches_back_what_does_not() {
+    let full = |phase| {
+        Twin::with(|state| {
+            state.strategy = Strategy::Full;
+            state.operations.push(operation(1, phase));
+        })
+    };
+    let played = play_on(full(Phase::Soaking), book(POSTSALE)).await;
+    assert_eq!(played.result()["strategy"], "sharded");
+    assert_eq!(played.twin.phase(), Some(Phase::Reverted));
+    assert_eq!(played.orders(), 1);
+    let played = play_on(full(Phase::Finalized), book(POSTSALE)).await;
+    assert_eq!(played.result()["strategy"], "sharded");
+    assert_eq!(played.twin.phase(), Some(Phase::Soaking), "the way back stays open");
+    let finalized = with(POSTSALE, &[("finalize", "true")]);
+    let played = play_on(full(Phase::Finalized), finalized).await;
+    assert_eq!(played.twin.phase(), Some(Phase::Finalized));
+    // Nothing to do, and one that is on its way already.
+    let played = play_on(Twin::new(), book(POSTSALE)).await;
+    assert_eq!((played.result()["strategy"].clone(), played.orders()), (json!("sharded"), 0));
+    let back =
+        Operation { from: Strategy::Full, to: Strategy::Sharded, ..operation(2, Phase::Prepared) };
+    let twin = Twin::with(|state| {
+        state.strategy = Strategy::Full;
+        state.operations = vec![operation(1, Phase::Finalized), back];
+    });
+    let played = play_on(twin, book(POSTSALE)).await;
+    assert_eq!(played.result()["strategy"], "sharded");
+}
