@@ -12,6 +12,7 @@ mod reads;
 mod replay;
 mod scan;
 mod sessions;
+mod shards;
 
 use super::entry::{Entry, Item, Reply};
 use super::logic::Logic;

@@ -1,126 +1,16 @@
-//! Orders to the leader of a real group: several copies with their logs and tables, links that can be cut,
-//! writes under way.
+//! Orders to the leader of a real group, with links that are cut and writes under way.
 
+use super::shards::*;
 use super::*;
-use crate::raft::testing::{Cluster, GROUP, copy, eventually, quick};
-use crate::raft::{self, Membership};
+use crate::raft;
+use crate::raft::testing::{GROUP, copy, eventually, quick};
+use crate::shard::Error;
 use crate::shard::fence::Fence;
-use crate::shard::{Clock, Error, Shard, logic};
-use crate::types::{CopyId, GroupId, NodeId};
+use crate::types::{CopyId, NodeId};
 use crate::wire::operation::{Lead, MemberReport, ShardChange};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-const SHARD: ShardId = ShardId(0);
-const FIRST: Incarnation = Incarnation(0);
-
-struct Stopped;
-
-impl Clock for Stopped {
-    fn stamp_ms(&self) -> u64 {
-        1_000
-    }
-}
-
-/// Nodes with copies of one shard.
-struct Shards {
-    cluster: Cluster,
-    shards: BTreeMap<u64, Shard>,
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
-}
-
-fn voters(nodes: &[u64]) -> ShardChange {
-    ShardChange::Voters(nodes.iter().map(|node| CopyId(copy(*node))).collect())
-}
-
-fn code(result: Result<(), Error>) -> Code {
-    match result {
-        Err(Error::Public(error)) => error.code,
-        other => panic!("not an error with a code: {other:?}"),
-    }
-}
-
-impl Shards {
-    /// Copies on nodes 1 to `nodes`, of which these vote; the others are outside of the group.
-    async fn new(nodes: u64, voters: &[u64], options: raft::Options) -> Self {
-        assert_eq!(GroupId::of(SHARD, FIRST), GROUP);
-        let cluster = Cluster::with_logic(nodes, options, || logic(SHARD, FIRST)).await;
-        cluster.form(voters, voters).await;
-        let shards = voters.iter().map(|node| (*node, start(&cluster, *node))).collect();
-        Self { cluster, shards }
-    }
-
-    /// Adds the copy on a node as a learner.
-    async fn learn(&mut self, leader: u64, node: u64) {
-        let wal = self.cluster.host(node).wal();
-        self.cluster.create(node, copy(node), &wal).await;
-        self.shards.insert(node, start(&self.cluster, node));
-        let group = self.cluster.group(leader);
-        retry(|| async {
-            let expected = group.membership().pos;
-            group.add_learner(expected, copy(node), NodeId(node)).await.map_err(|e| e.to_string())
-        })
-        .await;
-    }
-
-    /// The node that leads.
-    async fn leader(&self) -> u64 {
-        let among: Vec<u64> = self.shards.keys().copied().collect();
-        self.cluster.leader(&among).await
-    }
-
-    async fn order(&self, node: u64, fence: (u64, u64), change: ShardChange) -> Result<(), Error> {
-        self.shards[&node].order(fence, change, soon()).await
-    }
-
-    /// Repeats an order until it is carried out, as the coordinator does.
-    async fn insist(&self, node: u64, fence: (u64, u64), change: ShardChange) {
-        retry(|| async {
-            let done = self.order(node, fence, change.clone()).await;
-            done.map_err(|error| error.to_string())
-        })
-        .await;
-    }
-
-    fn membership(&self, node: u64) -> Membership {
-        self.cluster.group(node).membership()
-    }
-
-    fn member(&self, leader: u64, node: u64) -> MemberReport {
-        let lead = self.shards[&leader].lead().expect("a leader");
-        lead.members.into_iter().find(|m| m.copy == CopyId(copy(node))).expect("a member")
-    }
-}
-
-fn start(cluster: &Cluster, node: u64) -> Shard {
-    Shard::start(SHARD, FIRST, cluster.group(node), Arc::new(Stopped))
-}
-
-async fn retry<F: Future<Output = Result<(), String>>>(mut attempt: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = attempt().await {
-        assert!(Instant::now() < deadline, "{error}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Counts up from 16 tasks until it is told to stop; every write must succeed. Returns how many.
-async fn count_up(shard: &Shard, stop: &AtomicBool) -> u64 {
-    let lanes = (0..16).map(|_| async {
-        let mut done = 0;
-        while !stop.load(Ordering::Relaxed) {
-            shard.write(encode_ops(&[incr("n", 1)]), None, soon()).await.unwrap();
-            done += 1;
-        }
-        done
-    });
-    futures_util::future::join_all(lanes).await.into_iter().sum()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_voter_becomes_three_and_one_again_while_writes_go_on() {
@@ -260,6 +150,39 @@ async fn an_order_rests_on_the_members_that_were_read() {
     }
     shards.insist(1, (1, 1), voters(&[1])).await;
     assert_eq!(shards.membership(1).learners.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_that_was_cut_off_half_way_is_finished_or_taken_back() {
+    let mut shards = Shards::new(3, &[1], quick()).await;
+    shards.leader().await;
+    shards.learn(1, 2).await;
+    shards.learn(1, 3).await;
+    let shard = shards.shards[&1].clone();
+    for (goal, count) in [(voters(&[1]), 1), (voters(&[1, 2, 3]), 3)] {
+        let is_well = |node| {
+            let member = shards.member(1, node);
+            member.near && member.answered_ms.is_some_and(|ms| ms < 1_000)
+        };
+        eventually("both are well", || is_well(2) && is_well(3)).await;
+        let seen = shard.read_members(soon()).await.unwrap();
+        shards.cluster.wires.isolate(1, 3);
+        let late = Instant::now() + Duration::from_millis(300);
+        let cut_off = shard.change_members(&seen, &voters(&[1, 2, 3]), late).await;
+        assert_eq!(code(cut_off), Code::Unknown);
+        assert!(shards.membership(1).joint);
+        // Neither way is open while the voters of both configurations cannot confirm this leader.
+        let late = Instant::now() + Duration::from_millis(300);
+        let refused = shard.order((1, 1), goal.clone(), late).await;
+        assert_eq!(code(refused), Code::NotReady);
+
+        shards.cluster.wires.heal();
+        shards.insist(1, (1, 1), goal).await;
+        let settled = shards.membership(1);
+        assert_eq!((settled.joint, settled.voters.len()), (false, count));
+        assert_eq!(settled.voters.len() + settled.learners.len(), 3);
+    }
+    shard.write(encode_ops(&[set("k", "v")]), None, soon()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
