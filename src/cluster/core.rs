@@ -25,6 +25,12 @@ pub enum MetaCommand {
     Advance { operation: u64, step: u64, event: Event, now_ms: u64 },
     /// Sets a live setting.
     Set { name: String, value: String },
+    /// A member lost its disk and answers with an empty one: it goes on under a fresh id.
+    Rejoin { node: NodeId, disk: DiskId },
+    /// A member that was registered anew runs as such.
+    Joined { node: NodeId },
+    /// These copies were on lost disks and their groups go on without them: fresh ones take their place.
+    Replace { copies: Vec<CopyId> },
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -74,6 +80,9 @@ pub struct Member {
     pub addr: String,
     /// The disk it was registered with.
     pub disk: DiskId,
+    /// It has run with this disk as a member. Until then it may be told to join; afterwards a folder with
+    /// this disk id and no formation in it has lost what it held.
+    pub joined: bool,
 }
 
 /// Where a shard lives.
@@ -87,6 +96,9 @@ pub struct ShardPlacement {
     pub owner: NodeId,
     /// Its copies. A copy exists only by being listed here with the disk it belongs to.
     pub copies: Vec<CopyPlacement>,
+    /// The one copy that may start the group of this incarnation; every other one joins it, even where it
+    /// is the only voter that placement names.
+    pub founder: CopyId,
 }
 
 /// A copy of a shard.
@@ -96,7 +108,7 @@ pub struct CopyPlacement {
     pub id: CopyId,
     /// The member that holds it.
     pub node: NodeId,
-    /// The disk it was created for.
+    /// The disk it was created for. If that is not the disk of its member, the copy is lost.
     pub disk: DiskId,
     /// Whether it shall vote.
     pub voter: bool,
@@ -120,6 +132,9 @@ impl ClusterState {
                 self.advance(*operation, *step, event, *now_ms)
             }
             MetaCommand::Set { name, value } => self.set(name, value),
+            MetaCommand::Rejoin { node, disk } => self.rejoin(*node, *disk),
+            MetaCommand::Joined { node } => self.joined(*node),
+            MetaCommand::Replace { copies } => self.replace(copies),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -151,6 +166,7 @@ impl ClusterState {
                     role: m.role,
                     addr: m.addr.clone(),
                     disk: m.disk,
+                    joined: true,
                 };
                 (m.id, member)
             })
@@ -177,7 +193,8 @@ impl ClusterState {
     ) -> ShardPlacement {
         let mut copies = vec![self.create_copy(owner, true)];
         copies.extend(replicas.iter().map(|node| self.create_copy(*node, false)));
-        ShardPlacement { id, incarnation: Incarnation(1), owner, copies }
+        let founder = copies.first().map_or(CopyId(0), |c| c.id);
+        ShardPlacement { id, incarnation: Incarnation(1), owner, copies, founder }
     }
 
     /// Allocates a copy id for the member's registered disk.
@@ -288,6 +305,14 @@ impl ClusterState {
                     return Err(format!("{} is used twice", copy.id));
                 }
             }
+            if shard.founder.0 >= self.next_copy {
+                return Err(format!("{}: {} was never created", shard.id, shard.founder));
+            }
+        }
+        let disks: BTreeSet<_> = self.members.values().map(|m| m.disk).collect();
+        let names: BTreeSet<_> = self.members.values().map(|m| &m.name).collect();
+        if disks.len() != self.members.len() || names.len() != self.members.len() {
+            return Err("two members share a disk or a name".into());
         }
         self.check_journal()?;
         match self.members.keys().last() {
