@@ -147,11 +147,7 @@ impl Admin {
 }
 
 /// What a person should know, most important first.
-fn messages(
-    state: &ClusterState,
-    nodes: &[NodeStatus],
-    leaderless: &[ShardId],
-) -> Vec<String> {
+fn messages(state: &ClusterState, nodes: &[NodeStatus], leaderless: &[ShardId]) -> Vec<String> {
     let mut messages = vec![];
     if !leaderless.is_empty() {
         messages.push(format!("no leader: {}; writes to these shards wait", listed(leaderless)));

@@ -479,11 +479,16 @@ pub(crate) mod tests {
         assert_eq!(
             hex(codec::encode(&state)),
             "012a0474657374010001\
-             01026e31000e3132372e302e302e313a3731303180808080808080808002\
-             010001010101018080808080808080800201\
-             0202"
+             01026e31000e3132372e302e302e313a373130318080808080808080800201\
+             01000101010101808080808080808080020101\
+             0202000100"
         );
         let moved = MetaCommand::Readdress { node: NodeId(2), addr: "a:1".into() };
         assert_eq!(hex(codec::encode(&moved)), "01010203613a31");
+        let rejoin = MetaCommand::Rejoin { node: NodeId(2), disk: DiskId(7) };
+        assert_eq!(hex(codec::encode(&rejoin)), "01050207");
+        assert_eq!(hex(codec::encode(&MetaCommand::Joined { node: NodeId(2) })), "010602");
+        let replace = MetaCommand::Replace { copies: vec![CopyId(3), CopyId(9)] };
+        assert_eq!(hex(codec::encode(&replace)), "0107020309");
     }
 }

@@ -40,8 +40,7 @@ pub fn next_change(
         // Both sets have a quorum of their own, so whoever is gone need not stay any longer.
         return (!staying.is_empty()).then_some(Change::Voters(staying));
     }
-    let is_known =
-        |id: &NodeId| now.voters.contains_key(&id.0) || now.learners.contains_key(&id.0);
+    let is_known = |id: &NodeId| now.voters.contains_key(&id.0) || now.learners.contains_key(&id.0);
     if let Some(new) = members.keys().find(|id| !is_known(id)) {
         return Some(Change::Add(*new));
     }
@@ -108,7 +107,10 @@ mod tests {
     use super::*;
     use crate::types::LogPos;
 
-    fn ids<K: Ord + Copy>(ids: impl IntoIterator<Item = u64>, key: impl Fn(u64) -> K) -> BTreeMap<K, NodeId> {
+    fn ids<K: Ord + Copy>(
+        ids: impl IntoIterator<Item = u64>,
+        key: impl Fn(u64) -> K,
+    ) -> BTreeMap<K, NodeId> {
         ids.into_iter().map(|id| (key(id), NodeId(id))).collect()
     }
 
@@ -171,7 +173,10 @@ mod tests {
     #[test]
     fn replicas_of_a_formation_follow() {
         let wanted = members(&[1, 2], &[3]);
-        assert_eq!(next_change(&group(&[1, 2], &[]), |_| false, &wanted), Some(Change::Add(NodeId(3))));
+        assert_eq!(
+            next_change(&group(&[1, 2], &[]), |_| false, &wanted),
+            Some(Change::Add(NodeId(3)))
+        );
         assert_eq!(next_change(&group(&[1, 2], &[3]), |_| true, &wanted), None);
     }
 }

@@ -281,8 +281,7 @@ fn the_state_stays_sound_whatever_is_lost() {
                         Event::Revert { reason: String::new() },
                     ];
                     let event = events[random as usize % events.len()].clone();
-                    let (operation, step) =
-                        state.operation().map_or((0, 0), |op| (op.id, op.step));
+                    let (operation, step) = state.operation().map_or((0, 0), |op| (op.id, op.step));
                     MetaCommand::Advance { operation, step, event, now_ms: 1 }
                 }
             };

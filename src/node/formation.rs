@@ -212,7 +212,12 @@ impl Node {
     }
 
     /// One call to whatever node of that name listens at an address, on a connection of its own.
-    pub(super) async fn call(&self, addr: &str, name: &NodeName, call: NodeCall) -> Result<NodeAnswer> {
+    pub(super) async fn call(
+        &self,
+        addr: &str,
+        name: &NodeName,
+        call: NodeCall,
+    ) -> Result<NodeAnswer> {
         let unreachable = |why: String| Error::new(Code::Unreachable, format!("{name}: {why}"));
         let talk = async {
             let connection =

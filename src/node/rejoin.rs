@@ -78,8 +78,7 @@ impl Node {
     ) {
         let state = self.view.state();
         let now = Instant::now();
-        let silent =
-            |id: NodeId| rejoin::silent_for(self.heard.last(id), since, now) >= SILENT_FOR;
+        let silent = |id: NodeId| rejoin::silent_for(self.heard.last(id), since, now) >= SILENT_FOR;
         let asked = state.members.iter().filter(|(id, member)| {
             let expected = !member.joined && !self.heard.is_up(**id);
             **id != me && (expected || silent(**id))

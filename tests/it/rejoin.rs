@@ -22,16 +22,16 @@ fn key(i: usize) -> String {
 }
 
 async fn info(client: &Client, node: &str) -> Result<Info> {
-    let command = client.command(Command::Info, Some(&name(node)), Duration::from_secs(2));
-    match command.await? {
+    let node = name(node);
+    match client.command(Command::Info, Some(&node), Duration::from_secs(2)).await? {
         (Answer::Info(info), _) => Ok(info),
         (other, _) => panic!("another answer: {other:?}"),
     }
 }
 
 async fn status(client: &Client, node: &str) -> Result<Status> {
-    let command = client.command(Command::Status, Some(&name(node)), Duration::from_secs(2));
-    match command.await? {
+    let node = name(node);
+    match client.command(Command::Status, Some(&node), Duration::from_secs(2)).await? {
         (Answer::Status(status), _) => Ok(status),
         (other, _) => panic!("another answer: {other:?}"),
     }
@@ -104,7 +104,7 @@ async fn a_replica_that_lost_its_disk_is_filled_again() {
     assert!(after.copies.iter().all(|c| c.copy > highest), "ids are fresh: {after:?}");
     // From the moment a copy answers it has what was there: nothing is denied meanwhile.
     let local = CallOptions {
-        level: Level::Local,
+        level: Level::Local { max_staleness_ms: None },
         node: Some(name("r1")),
         ..within(Duration::from_secs(20))
     };
@@ -137,13 +137,14 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     let told = status(&client, "n1").await.expect("it runs");
     assert_eq!(told.shards_leaderless, of_n3, "{told:?}");
     assert!(told.messages.iter().any(|m| m.contains("n3 lost disk")), "{told:?}");
-    let waiting = (0..KEYS).map(key).find(|k| of_n3.contains(&slots::shard_of(k.as_bytes(), SHARDS)));
+    let waiting =
+        (0..KEYS).map(key).find(|k| of_n3.contains(&slots::shard_of(k.as_bytes(), SHARDS)));
     let waiting = waiting.expect("a key of each shard");
     let options = within(Duration::from_millis(1_500));
     let refused = one(&client, set(waiting.clone(), "x"), &options).await.expect_err("it waits");
     assert_eq!(refused.class(), Class::Retry, "{refused}");
     let local = CallOptions {
-        level: Level::Local,
+        level: Level::Local { max_staleness_ms: None },
         node: Some(name("r1")),
         ..within(Duration::from_secs(20))
     };
