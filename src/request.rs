@@ -4,7 +4,7 @@
 //! batcher or read at its level, 6 reply with token. Each step may refuse; none goes back.
 
 use crate::admission::Budget;
-use crate::cluster::{ClusterState, LocalCopy, Registry, StateView};
+use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
@@ -118,11 +118,13 @@ impl Plane {
             .shard(shard)
             .ok_or_else(|| Error::new(Code::Moved, format!("there is no shard {shard}")))?;
         let Some(copy) = self.registry.get(shard) else {
-            let here =
-                placed.copies.iter().any(|c| state.name(c.node).as_ref() == Some(&self.name));
-            return match here {
-                true => Err(not_ready("the copy is being opened")),
-                false => {
+            let mine = |c: &&CopyPlacement| state.name(c.node).as_ref() == Some(&self.name);
+            return match placed.copies.iter().find(mine) {
+                Some(copy) if state.is_lost(copy) => {
+                    Err(not_ready("its data was on a disk that this node lost"))
+                }
+                Some(_) => Err(not_ready("the copy is being opened")),
+                None => {
                     Err(Error::new(Code::Moved, format!("{shard} has no copy on {}", self.name))
                         .hint(state.name(placed.owner)))
                 }

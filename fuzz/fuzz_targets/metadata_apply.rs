@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ppdb::cluster::core::{ClusterState, MetaCommand, MetaReply};
-use ppdb::types::{DiskId, NodeId, NodeName};
+use ppdb::types::{CopyId, DiskId, NodeId, NodeName};
 use ppdb::wire::client::Role;
 use ppdb::wire::codec;
 use ppdb::wire::peer::{FormationMember, FormationRecord};
@@ -37,6 +37,9 @@ fn apply(commands: &[MetaCommand]) {
         assert!(state.next_copy >= before.next_copy && state.next_node >= before.next_node);
         if state.is_formed() && before.is_formed() {
             assert_eq!(state.formation, before.formation, "a cluster is formed once");
+            assert_eq!(state.members.len(), before.members.len(), "a member rejoins as one");
+            let gone = before.members.keys().filter(|id| !state.members.contains_key(id));
+            gone.for_each(|id| assert!(state.is_gone(*id)));
         }
         // Repeating a command is harmless: a client that lost the answer may send it again.
         let mut again = state.clone();
@@ -64,8 +67,14 @@ impl Choices<'_> {
     fn commands(mut self) -> Vec<MetaCommand> {
         let mut commands = Vec::new();
         while !self.0.is_empty() && commands.len() < COMMANDS_MAX {
-            commands.push(match self.next() % 4 {
-                0 => MetaCommand::Form(self.record()),
+            commands.push(match self.next() % 8 {
+                0 | 4 => MetaCommand::Form(self.record()),
+                5 => MetaCommand::Rejoin { node: self.id(), disk: DiskId(self.next().into()) },
+                6 => MetaCommand::Joined { node: self.id() },
+                7 => {
+                    let copies = (0..self.next() % 4).map(|_| CopyId(self.next().into()));
+                    MetaCommand::Replace { copies: copies.collect() }
+                }
                 _ => MetaCommand::Readdress { node: self.id(), addr: self.addr() },
             });
         }

@@ -2,10 +2,12 @@
 //! copies. Read-only.
 
 use super::Admin;
+use crate::cluster::{ClusterState, ShardPlacement};
 use crate::raft::Group;
-use crate::types::{Code, Error, NodeId, Result, ShardId};
+use crate::types::{Code, DiskId, Error, NodeId, Result, ShardId};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::command::{CopyInfo, CopyLag, Info, NodeStatus, Status};
+use std::collections::BTreeMap;
 
 impl Admin {
     pub(super) fn status(&self) -> Result<Status> {
@@ -30,7 +32,7 @@ impl Admin {
             })
             .collect();
         let shards_leaderless = self.leaderless();
-        let messages = messages(&nodes, &shards_leaderless);
+        let messages = messages(&state, &nodes, &shards_leaderless);
         let metadata_leader = self
             .control
             .read()
@@ -61,11 +63,14 @@ impl Admin {
         let state = self.view.state();
         let me = state.member(&self.name).map(|(id, _)| id);
         let up = |node: NodeId| Some(node) == me || self.heard.is_up(node);
-        let led = |id: ShardId, owner: NodeId| match self.registry.get(id) {
-            Some(copy) => copy.shard.group().state().leader.is_some_and(|(_, node)| up(node)),
-            None => up(owner),
+        let lost = |s: &ShardPlacement| {
+            s.copies.iter().any(|c| c.node == s.owner && c.voter && state.is_lost(c))
         };
-        state.shards.iter().filter(|s| !led(s.id, s.owner)).map(|s| s.id).collect()
+        let led = |s: &&ShardPlacement| match self.registry.get(s.id) {
+            Some(copy) => copy.shard.group().state().leader.is_some_and(|(_, node)| up(node)),
+            None => up(s.owner) && !lost(s),
+        };
+        state.shards.iter().filter(|s| !led(s)).map(|s| s.id).collect()
     }
 
     pub(super) fn info(&self) -> Info {
@@ -142,14 +147,60 @@ impl Admin {
 }
 
 /// What a person should know, most important first.
-fn messages(nodes: &[NodeStatus], leaderless: &[ShardId]) -> Vec<String> {
+fn messages(state: &ClusterState, nodes: &[NodeStatus], leaderless: &[ShardId]) -> Vec<String> {
     let mut messages = vec![];
     if !leaderless.is_empty() {
-        let list: Vec<String> = leaderless.iter().map(ToString::to_string).collect();
-        messages.push(format!("no leader: {}; writes to these shards wait", list.join(" ")));
+        messages.push(format!("no leader: {}; writes to these shards wait", listed(leaderless)));
+    }
+    let mut by_disk: BTreeMap<(NodeId, DiskId), Vec<ShardId>> = BTreeMap::new();
+    for (shard, copy) in state.lost_copies() {
+        by_disk.entry((copy.node, copy.disk)).or_default().push(shard);
+    }
+    for ((node, disk), shards) in by_disk {
+        let name = state.name(node).map_or_else(|| node.to_string(), |name| name.to_string());
+        messages.push(format!(
+            "{name} lost disk {disk}, and no quorum without it is known for: {}; keep that disk, its \
+             copies may hold what no other copy has",
+            listed(&shards)
+        ));
     }
     for node in nodes.iter().filter(|n| !n.up) {
-        messages.push(format!("{} is down; start it with `ppdb serve`", node.name));
+        let name = &node.name;
+        messages.push(match state.member(name).is_some_and(|(_, member)| member.joined) {
+            true => format!("{name} is down; start it with `ppdb serve`"),
+            false => format!("{name} lost its disk and has not rejoined with an empty one yet"),
+        });
     }
     messages
+}
+
+fn listed(shards: &[ShardId]) -> String {
+    shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::MetaCommand;
+    use crate::cluster::core::tests::record;
+
+    #[test]
+    fn a_lost_disk_is_told_with_the_shards_that_wait_for_it() {
+        let mut state = ClusterState::default();
+        state.apply(&MetaCommand::Form(record(3, 1, 3)));
+        let (node, shard) = (state.shards[1].owner, state.shards[1].id);
+        state.apply(&MetaCommand::Rejoin { node, disk: DiskId(77) });
+        let rejoining = NodeStatus {
+            name: state.name(state.shards[1].owner).unwrap(),
+            role: Role::Primary,
+            addr: String::new(),
+            up: false,
+            shards_owned: 1,
+            copies: 1,
+        };
+        let told = messages(&state, &[rejoining], &[shard]);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[1].contains("lost disk") && told[1].contains(&format!("for: {shard};")));
+        assert!(told[2].contains("has not rejoined"));
+    }
 }

@@ -79,8 +79,10 @@ impl Agent {
             }
             self.host.set_copy_rate(self.view.state().copy_bytes_per_s());
             confirmed = confirmed || self.confirm(&meta).await;
-            if confirmed {
-                self.lift_fences();
+            match self.view.replaced(self.node) {
+                true => self.close_fences(),
+                false if confirmed => self.lift_fences(),
+                false => {}
             }
             self.reconcile_metadata(&meta).await;
             for (_, copy) in self.registry.all() {
@@ -117,9 +119,12 @@ impl Agent {
                 continue;
             }
             let lone = placed.copies.iter().filter(|c| c.voter).all(|c| c.id == copy.copy);
+            // A copy that had nothing when it was opened has to have been up to date once: before, it
+            // would deny keys that every other copy has.
+            let proof = lone || copy.was_empty;
             tokio::spawn(async move {
                 let deadline = Instant::now() + CONFIRM_TIMEOUT;
-                if !lone || copy.shard.group().read_barrier(deadline).await.is_ok() {
+                if !proof || copy.shard.group().read_barrier(deadline).await.is_ok() {
                     copy.serve();
                 }
             });
@@ -195,17 +200,17 @@ impl Agent {
         }
     }
 
-    /// On the metadata leader: members that are not in the group yet follow it as learners.
-    async fn reconcile_metadata(&self, meta: &Group) {
-        let Some(formation) = self.view.formation() else { return };
-        if !meta.state().is_leader {
-            return;
+    /// Nothing is served any more under an id that is gone.
+    fn close_fences(&self) {
+        for (shard, copy) in self.registry.all() {
+            if copy.is_serving() {
+                tracing::error!(%shard, copy = %copy.copy, "closed: this disk was replaced");
+                copy.close();
+            }
         }
-        let members = formation.members.iter().map(|m| (m.id.0, m.id));
-        add_missing_learner(meta, members).await;
     }
 
-    /// Starts a pristine group whose only voter is this copy; on its leader, adds the learners listed.
+    /// Starts a pristine group whose founder is this copy; on its leader, adds the learners listed.
     async fn reconcile_shard(&self, copy: &LocalCopy) {
         let state = self.view.state();
         let Some(shard) = placement_of(&state, copy) else { return };
@@ -214,7 +219,10 @@ impl Agent {
         let voters: BTreeMap<u64, NodeId> =
             shard.copies.iter().filter(|c| c.voter).map(|c| (c.id.0, c.node)).collect();
         if now.last_index.is_none() && now.term == 0 {
-            if voters.keys().eq([copy.copy.0].iter())
+            // Being the only voter that is placed is not enough: a copy that replaced a lost one has a
+            // group to join, and starting it anew would forget everything.
+            if shard.founder == copy.copy
+                && voters.keys().eq([copy.copy.0].iter())
                 && let Err(error) = group.initialize(voters).await
             {
                 tracing::debug!(shard = %shard.id, %error, "not initialized");
@@ -247,7 +255,7 @@ impl Agent {
 }
 
 /// The outcome of a metadata command.
-fn reply_of(replies: &[Bytes]) -> Result<()> {
+pub fn reply_of(replies: &[Bytes]) -> Result<()> {
     let reply = replies.first().map(|bytes| codec::decode(bytes));
     match reply {
         Some(Ok(super::MetaReply::Done { .. })) => Ok(()),

@@ -25,6 +25,12 @@ pub enum MetaCommand {
     Advance { operation: u64, step: u64, event: Event, now_ms: u64 },
     /// Sets a live setting.
     Set { name: String, value: String },
+    /// A member lost its disk and answers with an empty one: it goes on under a fresh id.
+    Rejoin { node: NodeId, disk: DiskId },
+    /// A member that was registered anew runs as such.
+    Joined { node: NodeId },
+    /// These copies were on lost disks and their groups go on without them: fresh ones take their place.
+    Replace { copies: Vec<CopyId> },
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -74,6 +80,9 @@ pub struct Member {
     pub addr: String,
     /// The disk it was registered with.
     pub disk: DiskId,
+    /// It has run with this disk as a member. Until then it may be told to join; afterwards a folder with
+    /// this disk id and no formation in it has lost what it held.
+    pub joined: bool,
 }
 
 /// Where a shard lives.
@@ -87,6 +96,9 @@ pub struct ShardPlacement {
     pub owner: NodeId,
     /// Its copies. A copy exists only by being listed here with the disk it belongs to.
     pub copies: Vec<CopyPlacement>,
+    /// The one copy that may start the group of this incarnation; every other one joins it, even where it
+    /// is the only voter that placement names.
+    pub founder: CopyId,
 }
 
 /// A copy of a shard.
@@ -96,7 +108,7 @@ pub struct CopyPlacement {
     pub id: CopyId,
     /// The member that holds it.
     pub node: NodeId,
-    /// The disk it was created for.
+    /// The disk it was created for. If that is not the disk of its member, the copy is lost.
     pub disk: DiskId,
     /// Whether it shall vote.
     pub voter: bool,
@@ -120,6 +132,9 @@ impl ClusterState {
                 self.advance(*operation, *step, event, *now_ms)
             }
             MetaCommand::Set { name, value } => self.set(name, value),
+            MetaCommand::Rejoin { node, disk } => self.rejoin(*node, *disk),
+            MetaCommand::Joined { node } => self.joined(*node),
+            MetaCommand::Replace { copies } => self.replace(copies),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -151,6 +166,7 @@ impl ClusterState {
                     role: m.role,
                     addr: m.addr.clone(),
                     disk: m.disk,
+                    joined: true,
                 };
                 (m.id, member)
             })
@@ -177,7 +193,8 @@ impl ClusterState {
     ) -> ShardPlacement {
         let mut copies = vec![self.create_copy(owner, true)];
         copies.extend(replicas.iter().map(|node| self.create_copy(*node, false)));
-        ShardPlacement { id, incarnation: Incarnation(1), owner, copies }
+        let founder = copies.first().map_or(CopyId(0), |c| c.id);
+        ShardPlacement { id, incarnation: Incarnation(1), owner, copies, founder }
     }
 
     /// Allocates a copy id for the member's registered disk.
@@ -288,6 +305,14 @@ impl ClusterState {
                     return Err(format!("{} is used twice", copy.id));
                 }
             }
+            if shard.founder.0 >= self.next_copy {
+                return Err(format!("{}: {} was never created", shard.id, shard.founder));
+            }
+        }
+        let disks: BTreeSet<_> = self.members.values().map(|m| m.disk).collect();
+        let names: BTreeSet<_> = self.members.values().map(|m| &m.name).collect();
+        if disks.len() != self.members.len() || names.len() != self.members.len() {
+            return Err("two members share a disk or a name".into());
         }
         self.check_journal()?;
         match self.members.keys().last() {
@@ -454,11 +479,16 @@ pub(crate) mod tests {
         assert_eq!(
             hex(codec::encode(&state)),
             "012a0474657374010001\
-             01026e31000e3132372e302e302e313a3731303180808080808080808002\
-             010001010101018080808080808080800201\
-             0202"
+             01026e31000e3132372e302e302e313a373130318080808080808080800201\
+             01000101010101808080808080808080020101\
+             0202000100"
         );
         let moved = MetaCommand::Readdress { node: NodeId(2), addr: "a:1".into() };
         assert_eq!(hex(codec::encode(&moved)), "01010203613a31");
+        let rejoin = MetaCommand::Rejoin { node: NodeId(2), disk: DiskId(7) };
+        assert_eq!(hex(codec::encode(&rejoin)), "01050207");
+        assert_eq!(hex(codec::encode(&MetaCommand::Joined { node: NodeId(2) })), "010602");
+        let replace = MetaCommand::Replace { copies: vec![CopyId(3), CopyId(9)] };
+        assert_eq!(hex(codec::encode(&replace)), "0107020309");
     }
 }

@@ -7,7 +7,7 @@
 
 use super::agent::{Agent, CopyRecord};
 use super::core::{ClusterState, CopyPlacement, ShardPlacement};
-use crate::types::{Code, CopyId, Error, GroupId, Result};
+use crate::types::{Code, CopyId, DiskId, Error, GroupId, NodeId, Result};
 use crate::wire::codec;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ impl Agent {
     /// Drops every copy here that is not placed here.
     pub(super) async fn drop_unlisted(&self) -> Result<()> {
         let state = self.view.state();
-        let listed = self.listed(&state);
+        let Some(listed) = listed(&state, self.node, self.disk) else { return Ok(()) };
         for (shard, copy) in self.registry.all() {
             if listed.contains(&copy.copy) {
                 continue;
@@ -56,8 +56,9 @@ impl Agent {
     /// Whether there may be anything to drop; cheap, for every round.
     pub(super) fn holds_unlisted(&self) -> bool {
         let state = self.view.state();
-        let listed = self.listed(&state);
-        self.registry.all().iter().any(|(_, copy)| !listed.contains(&copy.copy))
+        listed(&state, self.node, self.disk).is_some_and(|listed| {
+            self.registry.all().iter().any(|(_, copy)| !listed.contains(&copy.copy))
+        })
     }
 
     /// Whether an earlier copy of that shard is still recorded here: it makes room first.
@@ -66,11 +67,6 @@ impl Agent {
         let recorded = self.wal.groups().into_iter().find(|(id, _)| *id == group);
         let record = recorded.and_then(|(_, body)| codec::decode::<CopyRecord>(&body).ok());
         record.is_some_and(|r| r.disk == self.disk && CopyId(r.raft_id) < copy.id)
-    }
-
-    fn listed(&self, state: &ClusterState) -> BTreeSet<CopyId> {
-        let placed = state.shards.iter().flat_map(|s| &s.copies);
-        placed.filter(|c| c.node == self.node && c.disk == self.disk).map(|c| c.id).collect()
     }
 
     /// The log forgets the group before its folder goes: a folder without a record is known to be dead,
@@ -86,6 +82,13 @@ impl Agent {
             Err(_) => Err(Error::new(Code::Corrupt, "the log has stopped")),
         }
     }
+}
+
+/// The copies that are recorded for a disk; none if it was replaced: its folder is the operator's then,
+/// because a copy in it may hold what no other copy has.
+fn listed(state: &ClusterState, node: NodeId, disk: DiskId) -> Option<BTreeSet<CopyId>> {
+    let placed = state.shards.iter().flat_map(|s| &s.copies);
+    (!state.is_gone(node)).then(|| placed.filter(|c| c.disk == disk).map(|c| c.id).collect())
 }
 
 /// Removes the folders of copies that are not listed. Other names are left alone.
@@ -109,6 +112,8 @@ fn remove_folders(folders: &Path, listed: &BTreeSet<CopyId>) -> std::io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::MetaCommand;
+    use crate::cluster::core::tests::record;
 
     #[test]
     fn only_folders_of_copies_that_are_not_listed_go() {
@@ -127,6 +132,23 @@ mod tests {
         left.sort();
         assert_eq!(left, ["c", "c2", "cx", "other"]);
         remove_folders(&dir.path().join("absent"), &listed).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_dropped_from_a_disk_that_was_replaced() {
+        let mut state = ClusterState::default();
+        state.apply(&MetaCommand::Form(record(3, 1, 12)));
+        let (node, disk) = (NodeId(3), state.members[&NodeId(3)].disk);
+        let of_disk = |state: &ClusterState| {
+            let placed = state.shards.iter().flat_map(|s| &s.copies);
+            placed.filter(|c| c.disk == disk).map(|c| c.id).collect::<BTreeSet<_>>()
+        };
+        let before = of_disk(&state);
+        assert_eq!(listed(&state, node, disk), Some(before.clone()));
+        state.apply(&MetaCommand::Rejoin { node, disk: DiskId(77) });
+        assert_eq!(of_disk(&state), before, "what only that disk has is still recorded");
+        assert_eq!(listed(&state, node, disk), None);
+        assert_eq!(listed(&state, NodeId(5), DiskId(77)), Some(BTreeSet::new()));
     }
 
     #[test]

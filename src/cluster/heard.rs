@@ -30,7 +30,7 @@ struct Peer {
 }
 
 impl Heard {
-    /// A frame arrived.
+    /// A member said that it is there, under its own id: its name alone does not tell the disk it runs on.
     pub fn note(&self, from: NodeId, clock_ms: u64) {
         self.peers.lock().insert(from, Peer { at: Instant::now(), clock_ms });
     }
@@ -38,6 +38,11 @@ impl Heard {
     /// Whether a peer was heard from lately.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.peers.lock().get(&node).is_some_and(|peer| peer.at.elapsed() < UP_WITHIN)
+    }
+
+    /// When a peer was heard from last.
+    pub fn last(&self, node: NodeId) -> Option<Instant> {
+        self.peers.lock().get(&node).map(|peer| peer.at)
     }
 
     /// The clocks of the peers, carried forward to this moment.

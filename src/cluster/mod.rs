@@ -9,8 +9,10 @@ mod dropping;
 pub mod heard;
 pub mod journal;
 pub mod logic;
+pub mod members;
 pub mod placement;
 pub mod registry;
+pub mod rejoin;
 pub mod settings;
 pub mod view;
 

@@ -19,6 +19,8 @@ pub struct LocalCopy {
     pub incarnation: Incarnation,
     /// Where its table lies.
     pub dir: std::path::PathBuf,
+    /// It had applied nothing when it was opened.
+    pub was_empty: bool,
     serving: AtomicBool,
 }
 
@@ -30,7 +32,8 @@ impl LocalCopy {
         incarnation: Incarnation,
         dir: std::path::PathBuf,
     ) -> Self {
-        Self { shard, copy, incarnation, dir, serving: AtomicBool::new(false) }
+        let was_empty = shard.group().state().applied.is_none();
+        Self { shard, copy, incarnation, dir, was_empty, serving: AtomicBool::new(false) }
     }
 
     /// True once the boot fence has passed for this copy.
@@ -41,6 +44,11 @@ impl LocalCopy {
     /// Lets it answer from now on.
     pub fn serve(&self) {
         self.serving.store(true, Ordering::Release);
+    }
+
+    /// Lets it answer no more.
+    pub fn close(&self) {
+        self.serving.store(false, Ordering::Release);
     }
 }
 

@@ -18,6 +18,8 @@ pub struct StateView {
 struct Inner {
     formation: Option<Arc<FormationRecord>>,
     state: Option<watch::Receiver<Arc<ClusterState>>>,
+    /// Under which id this node's name goes on, with another disk.
+    successor: Option<NodeId>,
 }
 
 impl StateView {
@@ -57,14 +59,28 @@ impl StateView {
         }
     }
 
-    /// Where a node listens: by the applied metadata, else by the formation.
+    /// Where a node listens: by the applied metadata, else by the formation. Who is gone is nowhere, though
+    /// another member may listen there.
     pub fn addr(&self, node: NodeId) -> Option<String> {
         let state = self.state();
         if let Some(member) = state.members.get(&node) {
             return Some(member.addr.clone());
         }
+        if state.is_gone(node) {
+            return None;
+        }
         let formation = self.formation()?;
         formation.members.iter().find(|m| m.id == node).map(|m| m.addr.clone())
+    }
+
+    /// Notes that this node's name goes on under another id. True if that was not known.
+    pub fn set_replaced(&self, successor: NodeId) -> bool {
+        self.inner.write().successor.replace(successor) != Some(successor)
+    }
+
+    /// Whether this node, known to itself as `me`, was replaced: it was told so, or sees that it is gone.
+    pub fn replaced(&self, me: NodeId) -> bool {
+        self.inner.read().successor.is_some() || self.state().is_gone(me)
     }
 
     /// The id of the node with that name.

@@ -112,15 +112,16 @@ impl Node {
         Ok(record)
     }
 
-    /// Joins a formation another member drew up.
+    /// Joins a formation another member drew up, or a cluster that runs and has registered this node's
+    /// empty disk.
     pub(super) async fn join(self: &Arc<Self>, record: FormationRecord) -> Result<()> {
-        if self.view.formation().is_some_and(|joined| joined.id == record.id) {
-            return Ok(());
-        }
-        crate::cluster::core::check_formation(&record)?;
         let me = record.members.iter().find(|m| m.name == self.name).ok_or_else(|| {
             Error::new(Code::BadRequest, format!("{} is not in the formation", self.name))
         })?;
+        if let Some(joined) = self.view.formation().filter(|joined| joined.id == record.id) {
+            return self.still_member(&joined, me);
+        }
+        crate::cluster::core::check_formation(&record)?;
         if me.disk != self.describe().disk || me.role != self.role {
             return Err(Error::new(
                 Code::BadRequest,
@@ -128,15 +129,24 @@ impl Node {
             ));
         }
         let _one = self.forming.lock().await;
-        self.adopt(record).await
+        match self.view.formation() {
+            // Told twice at the same time.
+            Some(joined) if joined.id == record.id => Ok(()),
+            _ => self.adopt(record).await,
+        }
     }
 
-    /// Stores the formation durably, then starts this node's part of it.
+    /// Stores the formation durably, then starts this node's part of it. A node that has stored it and
+    /// cannot start would wait for ever, so it stops.
     async fn adopt(self: &Arc<Self>, record: FormationRecord) -> Result<()> {
         let (node, stored) = (self.clone(), record.clone());
         let saved = tokio::task::spawn_blocking(move || node.disk.lock().join(&stored)).await;
         saved.map_err(|e| Error::new(Code::Internal, e.to_string()))??;
-        self.start_cluster(record).await
+        let started = self.start_cluster(record).await;
+        if let Err(error) = &started {
+            let _ = self.fatal.try_send(error.clone());
+        }
+        started
     }
 
     /// On the first primary: repeats what is left of the formation until the cluster exists.
@@ -201,8 +211,13 @@ impl Node {
         }
     }
 
-    /// One call to another node, on a stream of its own.
-    async fn call(&self, addr: &str, name: &NodeName, call: NodeCall) -> Result<NodeAnswer> {
+    /// One call to whatever node of that name listens at an address, on a connection of its own.
+    pub(super) async fn call(
+        &self,
+        addr: &str,
+        name: &NodeName,
+        call: NodeCall,
+    ) -> Result<NodeAnswer> {
         let unreachable = |why: String| Error::new(Code::Unreachable, format!("{name}: {why}"));
         let talk = async {
             let connection =

@@ -7,7 +7,7 @@ use crate::cluster::StateView;
 use crate::cluster::heard::clock_ms;
 use crate::raft::Links;
 use crate::transport::{Connection, Endpoint, FrameReceiver, FrameSender, StreamClass};
-use crate::types::{Code, Error, NodeId, Result, limits};
+use crate::types::{Code, Error, GroupId, NodeId, Result, limits};
 use crate::wire::codec;
 use crate::wire::peer::{NodeAnswer, NodeCall, PeerBody, PeerFrame, PeerMessage};
 use futures_util::FutureExt;
@@ -47,12 +47,9 @@ struct Inner {
 #[derive(Clone)]
 struct Peer {
     connection: Arc<tokio::sync::Mutex<Option<Connection>>>,
-    urgent: mpsc::Sender<Item>,
-    append: mpsc::Sender<Item>,
+    urgent: mpsc::Sender<PeerMessage>,
+    append: mpsc::Sender<PeerMessage>,
 }
-
-/// A message, or nothing but the news that this node is there.
-type Item = Option<PeerMessage>;
 
 impl PeerLinks {
     /// Links that run their tasks on `runtime`.
@@ -60,14 +57,22 @@ impl PeerLinks {
         Self { inner: Arc::new(Inner { endpoint, view, runtime, peers: Mutex::default() }) }
     }
 
-    /// Tells every other member, again and again, that `me` is there.
+    /// Tells every other member, again and again, that `me` is there. It names the id, because the
+    /// certificate names the node only, and another disk of the same node is another member.
     pub async fn beacon(self, me: NodeId) {
         let mut ticks = tokio::time::interval(BEACON_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             for node in self.inner.view.members().into_iter().filter(|node| *node != me) {
-                let _ = self.peer(node).urgent.try_send(None);
+                let beacon = PeerMessage {
+                    group: GroupId::META,
+                    from: me.0,
+                    to: node.0,
+                    call: 0,
+                    body: PeerBody::Beacon,
+                };
+                let _ = self.peer(node).urgent.try_send(beacon);
             }
         }
     }
@@ -166,7 +171,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self, mut queue: mpsc::Receiver<Item>) {
+    async fn run(self, mut queue: mpsc::Receiver<PeerMessage>) {
         let mut stream: Option<(FrameSender, FrameReceiver)> = None;
         let mut silent = false;
         while let Some(first) = queue.recv().await {
@@ -201,16 +206,15 @@ impl Writer {
 }
 
 /// Everything that waits, up to the bounds of a frame.
-fn collect(first: Item, queue: &mut mpsc::Receiver<Item>) -> PeerFrame {
-    let mut bytes = first.as_ref().map_or(0, |message| body_bytes(&message.body));
-    let mut messages: Vec<PeerMessage> = first.into_iter().collect();
+fn collect(first: PeerMessage, queue: &mut mpsc::Receiver<PeerMessage>) -> PeerFrame {
+    let mut bytes = body_bytes(&first.body);
+    let mut messages = vec![first];
     while messages.len() < limits::PEER_FRAME_MESSAGES_MAX && bytes < FRAME_FILL_BYTES {
         match queue.try_recv() {
-            Ok(Some(next)) => {
+            Ok(next) => {
                 bytes += body_bytes(&next.body);
                 messages.push(next);
             }
-            Ok(None) => {}
             Err(_) => break,
         }
     }
@@ -224,17 +228,20 @@ fn body_bytes(body: &PeerBody) -> usize {
         | PeerBody::PreVote(bytes)
         | PeerBody::TransferLeader(bytes)
         | PeerBody::Answer(bytes) => bytes.len(),
-        PeerBody::ReadIndex | PeerBody::ReadIndexAnswer(_) | PeerBody::Refused(_) => 0,
+        PeerBody::ReadIndex
+        | PeerBody::ReadIndexAnswer(_)
+        | PeerBody::Refused(_)
+        | PeerBody::Beacon => 0,
     }
 }
 
 impl Links for PeerLinks {
     fn send_urgent(&self, to: NodeId, message: PeerMessage) {
-        let _ = self.peer(to).urgent.try_send(Some(message));
+        let _ = self.peer(to).urgent.try_send(message);
     }
 
     fn send_append(&self, to: NodeId, message: PeerMessage) {
-        let _ = self.peer(to).append.try_send(Some(message));
+        let _ = self.peer(to).append.try_send(message);
     }
 
     fn open_snapshot(

@@ -7,6 +7,7 @@ mod calls;
 mod disk;
 mod formation;
 mod links;
+mod rejoin;
 mod server;
 
 use crate::admin::{Admin, Control};
@@ -207,15 +208,15 @@ impl Node {
         *self.control.write() = Some(Control { metadata: meta.clone(), coordinator, calls });
         *self.started.write() = Some(Started { host, agent: agent.clone() });
         let (fatal, stopping) = (self.fatal.clone(), self.stopping.clone());
+        let driven = meta.clone();
         tokio::spawn(async move {
-            let error = agent.run(meta).await;
+            let error = agent.run(driven).await;
             if !stopping.load(Ordering::Acquire) {
                 let _ = fatal.send(error).await;
             }
         });
-        let first =
-            record.members.iter().filter(|m| m.role == Role::Primary).map(|m| &m.name).min();
-        if first == Some(&self.name) {
+        tokio::spawn(self.clone().watch_members(id, meta));
+        if rejoin::founds(&record, &self.name) {
             tokio::spawn(self.clone().complete_formation(Arc::new(record)));
         }
         Ok(())

@@ -6,9 +6,9 @@
 use super::Node;
 use crate::pki::{Principal, Subject};
 use crate::transport::{Connection, FrameReceiver, FrameSender, StreamClass};
-use crate::types::{Code, Error, NodeId, limits};
+use crate::types::{Code, Error, GroupId, NodeId, limits};
 use crate::wire::codec;
-use crate::wire::peer::{self, NodeAnswer, NodeCall};
+use crate::wire::peer::{self, NodeAnswer, NodeCall, PeerBody};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,9 +90,18 @@ impl Node {
                 }
             };
             let (Some(from), Some(host)) = (self.peer_id(&who), self.host()) else { continue };
-            self.heard.note(from, frame.clock_ms);
             for message in frame.messages {
-                host.deliver(from, message);
+                match message.body {
+                    PeerBody::Beacon if message.from == from.0 => {
+                        self.heard.note(from, frame.clock_ms);
+                    }
+                    // From a disk that was replaced, or from one that is not known here yet.
+                    PeerBody::Beacon => {}
+                    // A copy of the metadata has the id of its member; who is gone is not listened to.
+                    _ if message.group == GroupId::META
+                        && self.view.state().is_gone(NodeId(message.from)) => {}
+                    _ => host.deliver(from, message),
+                }
             }
         }
     }

@@ -54,6 +54,8 @@ pub enum PeerBody {
     ReadIndexAnswer(LogPos),
     /// The call was not carried out.
     Refused(Code),
+    /// The node is there, under the id in `from`. Belongs to no group, and is not answered.
+    Beacon,
 }
 
 /// First frame of a snapshot stream; raw chunks follow, `data_bytes` in all.

@@ -17,6 +17,8 @@ mod commands;
 mod durability;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
+/// A node that lost its disk comes back under fresh ids.
+mod rejoin;
 /// Pages of a scan.
 mod scan;
 /// The committed fuzz seeds are what the code encodes.

@@ -213,6 +213,12 @@ fn peer_frame() -> PeerFrame {
     }
 }
 
+fn beacon() -> PeerFrame {
+    let (group, body) = (GroupId::META, PeerBody::Beacon);
+    let message = PeerMessage { group, from: 5, to: 1, call: 0, body };
+    PeerFrame { clock_ms: 1_795_000_000_000, messages: vec![message] }
+}
+
 fn peer_seeds() -> Vec<Seed> {
     let header = SnapshotHeader {
         group: GroupId::of(ShardId(3), Incarnation(1)),
@@ -235,6 +241,7 @@ fn peer_seeds() -> Vec<Seed> {
     vec![
         seed(target, "frame", &peer_frame()),
         seed(target, "frame-empty", &PeerFrame::default()),
+        seed(target, "frame-beacon", &beacon()),
         seed(target, "snapshot", &header),
         seed(target, "call-describe", &NodeCall::Describe),
         seed(target, "call-join", &NodeCall::Join(record())),
@@ -366,10 +373,22 @@ fn metadata_seeds() -> Vec<Seed> {
         MetaCommand::Form(other),
         MetaCommand::Form(record()),
     ];
+    let lost = vec![
+        MetaCommand::Form(record()),
+        MetaCommand::Rejoin { node: NodeId(2), disk: DiskId(77) },
+        MetaCommand::Replace { copies: vec![CopyId(1), CopyId(3)] },
+        MetaCommand::Joined { node: NodeId(4) },
+    ];
     // The second way in which the target reads its input: one member, and an address for it.
     let choices = vec![0, 1, 1, 1, 0, 1, 1, 7, 3, 1, 1, 8];
-    let seed = seed("metadata_apply", "log", &log);
-    vec![seed, ("metadata_apply", "choices".into(), choices)]
+    // One member, which loses its disk twice and whose copy is replaced.
+    let lose = vec![0, 1, 3, 1, 0, 1, 1, 7, 3, 5, 1, 9, 5, 2, 8, 7, 1, 1, 6, 3];
+    vec![
+        seed("metadata_apply", "log", &log),
+        seed("metadata_apply", "log-lost-disk", &lost),
+        ("metadata_apply", "choices".into(), choices),
+        ("metadata_apply", "choices-lost-disk".into(), lose),
+    ]
 }
 
 #[test]
