@@ -152,7 +152,7 @@ impl Plane {
 
     /// Linearizable reads are answered by the leader, and in full replication by any primary.
     fn check_level(&self, copy: &LocalCopy, shard: ShardId, level: ReadLevel) -> Result<()> {
-        if level != ReadLevel::Linearizable || copy.shard.group().state().is_leader {
+        if level != ReadLevel::Linearizable || copy.shard.group().is_leader() {
             return Ok(());
         }
         let state = self.view.state();

@@ -20,6 +20,7 @@ mod data;
 mod etcd;
 mod load;
 mod ppdb;
+mod proc_files;
 mod process;
 mod redis;
 mod report;

@@ -5,6 +5,7 @@
 //! the kernel then kills them with the thread that started them, which is the main one.
 
 use crate::Result;
+use crate::proc_files::{anon_kib, ticks};
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt as _;
@@ -100,21 +101,6 @@ impl Drop for Process {
 pub fn cpu_s(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     Ok(ticks(&stat).ok_or("an unexpected /proc/PID/stat")? / TICKS_PER_S)
-}
-
-/// User and system ticks in `/proc/PID/stat`. The name of the program, in brackets, may hold anything.
-pub fn ticks(stat: &str) -> Option<f64> {
-    let after = &stat[stat.rfind(')')? + 1..];
-    let mut fields = after.split_whitespace().skip(11);
-    let user: f64 = fields.next()?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-/// `RssAnon` in `/proc/PID/status`.
-pub fn anon_kib(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Where a program is, by `PATH`, and where Debian puts servers.

@@ -140,6 +140,11 @@ impl Group {
         }
     }
 
+    /// Whether this copy leads, as far as it knows; as `state().is_leader`, without the rest.
+    pub fn is_leader(&self) -> bool {
+        self.shared.raft().is_some_and(|raft| raft.is_leader())
+    }
+
     /// What this copy knows now.
     pub fn state(&self) -> State {
         let applied = self.shared.store.applied().pos;

@@ -32,7 +32,7 @@ pub async fn run(group: Group, clock: Arc<dyn Clock>, batcher: Batcher) {
 }
 
 fn look(group: &Group, clock: &dyn Clock, ticked_at: Option<Instant>) -> Tick {
-    if !group.state().is_leader {
+    if !group.is_leader() {
         return Tick::Sleep(TICK_POLL);
     }
     match group.store().read(expiry::first_due_ms).and_then(|first_ms| first_ms) {

@@ -6,7 +6,7 @@
 //! go to all three nodes in turn.
 
 mod grpc;
-pub mod proto;
+mod proto;
 
 use crate::Result;
 use crate::certs::Certs;

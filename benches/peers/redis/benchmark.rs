@@ -1,6 +1,6 @@
 //! `redis-benchmark`, Redis' own load generator, as a second opinion on what Redis can do here.
 
-use super::Cluster;
+use super::{Cluster, benchmark_csv};
 use crate::Result;
 use crate::load::{CLIENTS, Measured, Shape, Work};
 use std::path::Path;
@@ -46,22 +46,9 @@ pub async fn benchmark(
     let ended = tokio::time::timeout(RUN_MAX, command.output()).await;
     let output = ended.map_err(|_| "redis-benchmark took more than five minutes")??;
     let text = String::from_utf8_lossy(&output.stdout);
-    parse(&text).ok_or_else(|| {
+    let [rate, p50_ms, p99_ms] = benchmark_csv::parse(&text).ok_or_else(|| {
         let error = String::from_utf8_lossy(&output.stderr);
-        format!("redis-benchmark: {}\n{text}{error}", output.status).into()
-    })
-}
-
-/// The last line of its CSV: `"SET","13400.53","4.7","1.2","4.5","7.1","9.9","30.1"`, in the order test,
-/// requests a second, then milliseconds: mean, least, median, 95th, 99th percentile, most.
-pub fn parse(text: &str) -> Option<Measured> {
-    let line = text.lines().rev().find(|line| line.starts_with('"') && !line.contains("rps"))?;
-    let fields: Vec<f64> = line
-        .split(',')
-        .skip(1)
-        .map(|field| field.trim().trim_matches('"').parse())
-        .collect::<Result<_, _>>()
-        .ok()?;
-    let [rate, _mean, _least, p50_ms, _p95, p99_ms, ..] = fields[..] else { return None };
-    Some(Measured { rate, p50_ms, p99_ms, failed: 0, failure: None })
+        format!("redis-benchmark: {}\n{text}{error}", output.status)
+    })?;
+    Ok(Measured { rate, p50_ms, p99_ms, failed: 0, failure: None })
 }

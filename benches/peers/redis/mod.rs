@@ -10,8 +10,9 @@
 //! connections and as many threads as there are cores.
 
 mod benchmark;
+mod benchmark_csv;
 mod conn;
-pub mod resp;
+mod resp;
 
 pub use benchmark::benchmark;
 
