@@ -41,6 +41,11 @@ impl Expiry {
         Ok(Self { first_ms: first_due_ms(view)?.unwrap_or(NEVER_MS) })
     }
 
+    /// True only if no record has an expiry: a bound of `NEVER_MS` is a time that no key is given.
+    pub fn is_empty(&self) -> bool {
+        self.first_ms == NEVER_MS
+    }
+
     /// Keeps the index in step with a record whose expiry goes from `old_ms` to `new_ms`.
     pub fn moved(
         &mut self,

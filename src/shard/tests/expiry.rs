@@ -67,6 +67,33 @@ fn removal_is_bounded_ordered_and_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_set_reads_what_it_replaces_only_where_that_may_be_in_the_index() {
+    let mut copy = Copy::new();
+    // A record that nobody can read any more.
+    let mut writer = copy.store.write();
+    writer.put(Space::Data, b"bad", Bytes::from_static(b"\xff"));
+    writer.commit(Applied::default());
+    assert_eq!(copy.request(1_000, &[set("bad", "1")]), [OpResult::Done]);
+    assert_eq!(copy.stored("bad"), "1");
+
+    // From the first key with an expiry on, also across a restart, what is replaced counts.
+    copy.request(1_000, &[set_ttl("k", "1", 500)]);
+    copy.request(1_000, &[set_ttl("k", "2", 700)]);
+    copy.check_index();
+    copy.reload();
+    copy.request(1_000, &[set("k", "3")]);
+    copy.check_index();
+    copy.request(2_000, &[set("other", "1")]);
+    assert_eq!(copy.stored("k"), "3");
+
+    // The index is known to be empty again once its last time has passed.
+    let mut writer = copy.store.write();
+    writer.put(Space::Data, b"bad", Bytes::from_static(b"\xff"));
+    writer.commit(Applied::default());
+    assert_eq!(copy.request(2_000, &[set("bad", "2")]), [OpResult::Done]);
+}
+
+#[test]
 fn a_key_written_again_is_not_removed_by_its_old_time() {
     let mut copy = Copy::new();
     copy.request(1_000, &[set_ttl("a", "1", 100), set_ttl("b", "1", 100), set_ttl("c", "1", 100)]);
