@@ -32,11 +32,8 @@ fn a_median_is_in_the_middle() {
 #[test]
 fn a_demand_is_met_by_all_of_its_parts_only() {
     let gate = Row::SetFull.gate();
-    let found = |ratio, p99_ms| Found {
-        ratio: Some(ratio),
-        p99_ms: Some(p99_ms),
-        ..Found::default()
-    };
+    let found =
+        |ratio, p99_ms| Found { ratio: Some(ratio), p99_ms: Some(p99_ms), ..Found::default() };
     assert!(gate.is_met(&found(4.0, 29.9)));
     assert!(!gate.is_met(&found(3.99, 29.9)));
     assert!(!gate.is_met(&found(4.0, 30.0)));

@@ -45,9 +45,7 @@ fn append(log: &GroupLog, batch: usize, time: Duration) -> Result<f64> {
     Ok(records as f64 / started.elapsed().as_secs_f64())
 }
 
-fn tell(
-    sender: &Sender<Result<(), ppdb::storage::wal::Error>>,
-) -> ppdb::storage::wal::Done {
+fn tell(sender: &Sender<Result<(), ppdb::storage::wal::Error>>) -> ppdb::storage::wal::Done {
     let sender = sender.clone();
     Box::new(move |result| drop(sender.send(result)))
 }

@@ -23,12 +23,8 @@ const END_WAIT: Duration = Duration::from_secs(30);
 /// A system under load, through its client. `lane` says which requester asks, to choose a connection by.
 pub trait Target: Send + Sync + 'static {
     /// Stores a value; answered when the system says that it is durable.
-    fn set(
-        &self,
-        lane: usize,
-        key: Bytes,
-        value: Bytes,
-    ) -> impl Future<Output = Result<()>> + Send;
+    fn set(&self, lane: usize, key: Bytes, value: Bytes)
+    -> impl Future<Output = Result<()>> + Send;
 
     /// Reads a value: its length. An absent key is an error, as all were stored.
     fn get(&self, lane: usize, key: Bytes) -> impl Future<Output = Result<usize>> + Send;

@@ -150,7 +150,9 @@ async fn run(args: &Args) -> Result<Report> {
     let sharded: Vec<Row> = of_peer(&rows, Peer::Redis);
     if let (false, Some(server)) = (sharded.is_empty(), find("redis-server")) {
         let dir = dir.path().join("redis");
-        report.samples.extend(against_redis(&contest, &sharded, &mut own, &server, &dir, &certs).await?);
+        report
+            .samples
+            .extend(against_redis(&contest, &sharded, &mut own, &server, &dir, &certs).await?);
     }
     let full: Vec<Row> = rows.iter().copied().filter(|row| row.is_full()).collect();
     if !full.is_empty() {
@@ -166,7 +168,9 @@ async fn run(args: &Args) -> Result<Report> {
     let full = of_peer(&rows, Peer::Etcd);
     if let (false, Some(server)) = (full.is_empty(), find("etcd")) {
         let dir = dir.path().join("etcd");
-        report.samples.extend(against_etcd(&contest, &full, &mut own, &server, &dir, &certs).await?);
+        report
+            .samples
+            .extend(against_etcd(&contest, &full, &mut own, &server, &dir, &certs).await?);
     }
     Ok(report)
 }
@@ -261,8 +265,7 @@ async fn against_etcd(
     let shared = Arc::new(etcd.client(3).await?);
     shared.fill(&contest.data).await?;
     let separate = Arc::new(etcd.client(3 * SEPARATE).await?);
-    let mut ways =
-        ways_of_ppdb(own.client(1).await?.local(), own.client(SEPARATE).await?.local());
+    let mut ways = ways_of_ppdb(own.client(1).await?.local(), own.client(SEPARATE).await?.local());
     ways.push(Way {
         name: "etcd, 3 connections",
         counts: Counts::Reference,

@@ -176,7 +176,9 @@ impl Cluster {
                 }
                 if operation.phase.is_over() {
                     let reason = operation.reason.as_deref().unwrap_or("no reason is given");
-                    return Err(format!("the switch is {}: {reason}", operation.phase.name()).into());
+                    return Err(
+                        format!("the switch is {}: {reason}", operation.phase.name()).into()
+                    );
                 }
             }
             if started.elapsed() > SWITCH {
@@ -258,7 +260,7 @@ pub struct Driver {
 impl Driver {
     /// The same, reading the nearest copy.
     pub fn local(self) -> Self {
-        let level = Level::Local { max_staleness_ms: None };
+        let level = Some(Level::Local { max_staleness_ms: None });
         Self { call: CallOptions { level, ..self.call }, ..self }
     }
 

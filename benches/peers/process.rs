@@ -127,7 +127,9 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
         }
     }
     if held.len() < count {
-        return Err(format!("no {count} free ports between {} and {}", PORTS.start, PORTS.end).into());
+        return Err(
+            format!("no {count} free ports between {} and {}", PORTS.start, PORTS.end).into()
+        );
     }
     Ok(held.into_iter().map(|(port, ..)| port).collect())
 }

@@ -161,8 +161,17 @@ impl Report {
             ]
         });
         let header = [
-            "ROW", "REFERENCE", "PPDB", "REFERENCE", "RATIO", "P99 MS", "MIB", "GATE", "MET",
-            "GOAL", "MET",
+            "ROW",
+            "REFERENCE",
+            "PPDB",
+            "REFERENCE",
+            "RATIO",
+            "P99 MS",
+            "MIB",
+            "GATE",
+            "MET",
+            "GOAL",
+            "MET",
         ];
         let mut out = table(&header, &rows.collect::<Vec<_>>(), 2);
         let lines = self.lines().into_iter().map(|line| {
@@ -179,8 +188,16 @@ impl Report {
         });
         let lines: Vec<_> = lines.collect();
         if !lines.is_empty() {
-            let header =
-                ["MEASURED", "DRIVEN BY", "/S", "LEAST - MOST", "P50 MS", "P99 MS", "CPU US", "FAILED"];
+            let header = [
+                "MEASURED",
+                "DRIVEN BY",
+                "/S",
+                "LEAST - MOST",
+                "P50 MS",
+                "P99 MS",
+                "CPU US",
+                "FAILED",
+            ];
             out += &format!("\n{}", table(&header, &lines, 2));
             out += "Medians of the rounds. CPU US: of all server processes, for each answer.\n";
         }
