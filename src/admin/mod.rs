@@ -162,9 +162,14 @@ impl Admin {
             Command::Precheck { to } => coordinator.precheck(to).await.map(Answer::Precheck),
             Command::Strategy(order) => {
                 tracing::info!(by = asker.name, ?order, "strategy");
-                coordinator.order(&asker.name, order).await.map(Answer::Operation)
+                coordinator
+                    .order(&asker.name, order)
+                    .await
+                    .map(|op| Answer::Operation(Box::new(op)))
             }
-            Command::StrategyShow => coordinator.show().map(Answer::StrategyView),
+            Command::StrategyShow => {
+                coordinator.show().map(|view| Answer::StrategyView(Box::new(view)))
+            }
             Command::Set { name, value } => {
                 tracing::info!(by = asker.name, name, value, "setting");
                 coordinator.set(name, value).await.map(Answer::Settings)

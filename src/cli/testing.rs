@@ -260,8 +260,8 @@ impl State {
 
     fn answer(&mut self, command: &Command, node: &NodeName) -> Result<Answer> {
         Ok(match command {
-            Command::Strategy(order) => Answer::Operation(self.order(order)?),
-            Command::StrategyShow => Answer::StrategyView(self.view()?),
+            Command::Strategy(order) => Answer::Operation(Box::new(self.order(order)?)),
+            Command::StrategyShow => Answer::StrategyView(Box::new(self.view()?)),
             Command::StrategyHistory => Answer::History(self.operations.clone()),
             Command::Precheck { to } => Answer::Precheck(Precheck {
                 to: *to,

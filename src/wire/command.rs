@@ -70,9 +70,9 @@ pub enum Answer {
     /// To `Precheck`.
     Precheck(Precheck),
     /// To `Strategy`: the operation, as journaled.
-    Operation(Operation),
+    Operation(Box<Operation>),
     /// To `StrategyShow`.
-    StrategyView(StrategyView),
+    StrategyView(Box<StrategyView>),
     /// To `StrategyHistory`.
     History(Vec<Operation>),
     /// To `Settings` and `Set`.

@@ -104,7 +104,7 @@ async fn a_replica_that_lost_its_disk_is_filled_again() {
     assert!(after.copies.iter().all(|c| c.copy > highest), "ids are fresh: {after:?}");
     // From the moment a copy answers it has what was there: nothing is denied meanwhile.
     let local = CallOptions {
-        level: Level::Local { max_staleness_ms: None },
+        level: Some(Level::Local { max_staleness_ms: None }),
         node: Some(name("r1")),
         ..within(Duration::from_secs(20))
     };
@@ -144,7 +144,7 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     let refused = one(&client, set(waiting.clone(), "x"), &options).await.expect_err("it waits");
     assert_eq!(refused.class(), Class::Retry, "{refused}");
     let local = CallOptions {
-        level: Level::Local { max_staleness_ms: None },
+        level: Some(Level::Local { max_staleness_ms: None }),
         node: Some(name("r1")),
         ..within(Duration::from_secs(20))
     };

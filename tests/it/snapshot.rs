@@ -73,7 +73,7 @@ async fn transfer(values: usize) {
     let installed = |log: &String| log.contains("snapshot installed");
     wait_until("snapshot", Duration::from_secs(300), log, installed).await;
     let grown = [("sender", sender.grown_kib()), ("receiver", receiver.grown_kib())];
-    println!("{} MiB sent; KiB of memory: {grown:?}", values * VALUE_BYTES >> 20);
+    println!("{} MiB sent; KiB of memory: {grown:?}", (values * VALUE_BYTES) >> 20);
     for (side, kib) in grown {
         assert!(kib < MEMORY_MAX_KIB, "the {side} grew by {kib} KiB");
     }

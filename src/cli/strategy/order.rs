@@ -91,7 +91,7 @@ pub async fn give<C: Caller>(
     loop {
         let command = Command::Strategy(order.clone());
         let error = match caller.command(command, None, insistence.timeout()).await {
-            Ok((Answer::Operation(op), by)) => return Ok((op, Some(by))),
+            Ok((Answer::Operation(op), by)) => return Ok((*op, Some(by))),
             Ok(_) => return Err(other_answer()),
             Err(error) => error,
         };
@@ -126,7 +126,7 @@ pub async fn give<C: Caller>(
 /// The strategy, the latest operation, and how far it is.
 pub async fn view<C: Caller>(caller: &C, timeout: Duration) -> Result<StrategyView> {
     match caller.command(Command::StrategyShow, None, timeout).await? {
-        (Answer::StrategyView(view), _) => Ok(view),
+        (Answer::StrategyView(view), _) => Ok(*view),
         _ => Err(other_answer()),
     }
 }

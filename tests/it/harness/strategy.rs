@@ -21,7 +21,7 @@ impl Cluster {
         loop {
             let command = Command::Strategy(order.clone());
             let error = match client.command(command, None, ANSWER_WITHIN).await {
-                Ok((Answer::Operation(operation), _)) => return Ok(operation),
+                Ok((Answer::Operation(operation), _)) => return Ok(*operation),
                 Ok((other, _)) => panic!("another answer: {other:?}"),
                 Err(error) => error,
             };
@@ -69,7 +69,7 @@ impl Cluster {
 
 async fn show(client: &Client) -> Result<StrategyView> {
     match client.command(Command::StrategyShow, None, ANSWER_WITHIN).await? {
-        (Answer::StrategyView(view), _) => Ok(view),
+        (Answer::StrategyView(view), _) => Ok(*view),
         (other, _) => Err(Error::new(Code::Internal, format!("another answer: {other:?}"))),
     }
 }
