@@ -30,7 +30,7 @@ pub fn operation(id: u64, phase: Phase) -> Operation {
         from: Strategy::Sharded,
         to: Strategy::Full,
         by: "user ann".into(),
-        commits_itself: false,
+        commit_asked: false,
         reason: None,
         checkpoint: None,
         verified: vec![],
@@ -173,7 +173,7 @@ impl State {
             Checkpointed => Copying,
             Copying => CaughtUp,
             CaughtUp => Prepared,
-            Prepared if op.commits_itself => Committing,
+            Prepared if op.commit_asked => Committing,
             Committing => Soaking,
             Finalizing => Finalized,
             Aborting => Aborted,
@@ -199,12 +199,16 @@ impl State {
                     op.phase = Finalized;
                 }
                 let id = self.operations.last().map_or(1, |op| op.id + 1);
-                let commits_itself = matches!(order, StrategyOrder::Switch { .. });
+                let commit_asked = matches!(order, StrategyOrder::Switch { .. });
                 let from = self.strategy;
-                let op = Operation { from, to: *to, commits_itself, ..operation(id, Planned) };
+                let op = Operation { from, to: *to, commit_asked, ..operation(id, Planned) };
                 self.operations.push(op);
             }
-            StrategyOrder::Commit if phase == Some(Prepared) => self.enter(Committing),
+            StrategyOrder::Commit if phase == Some(Prepared) => {
+                if let Some(op) = self.operations.last_mut() {
+                    op.commit_asked = true;
+                }
+            }
             StrategyOrder::Abort { reason } if phase.is_some_and(|p| p < Committing) => {
                 self.because(reason);
                 self.enter(Aborting);

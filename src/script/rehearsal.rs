@@ -16,7 +16,7 @@ pub fn rehearsed(
     let begin = |to: Strategy, phase: Phase| {
         let id = latest.map_or(1, |op| op.id + 1);
         let times = Times::default();
-        let commits_itself = phase == Soaking;
+        let commit_asked = phase == Soaking;
         let by = "a dry run".to_owned();
         Ok(Operation {
             id,
@@ -26,7 +26,7 @@ pub fn rehearsed(
             from: holds(view, latest),
             to,
             by,
-            commits_itself,
+            commit_asked,
             reason: None,
             checkpoint: None,
             verified: vec![],

@@ -22,7 +22,7 @@ pub fn operation(op: &Operation) -> Json {
     json!({
         "id": op.id, "phase": op.phase.name(), "over": op.phase.is_over(),
         "from": name(op.from), "to": name(op.to), "by": op.by, "reason": op.reason,
-        "commits_itself": op.commits_itself, "copies_verified": op.verified.len(),
+        "commit_asked": op.commit_asked, "copies_verified": op.verified.len(),
         "origin_epoch": op.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch),
         "started_ms": started_ms, "prepared_ms": prepared_ms, "committed_ms": committed_ms,
         "soaking_ms": soaking_ms, "ended_ms": ended_ms,
@@ -123,8 +123,9 @@ pub fn view(view: &StrategyView, shards: usize) -> Doc {
 fn next_order(op: &Operation) -> Option<&'static str> {
     use crate::wire::operation::Phase::*;
     match op.phase {
-        Prepared if !op.commits_itself => Some("`strategy commit`, or `strategy abort`"),
-        Planned | Checkpointed | Copying | CaughtUp | Prepared => {
+        Prepared if !op.commit_asked => Some("`strategy commit`, or `strategy abort`"),
+        Prepared => Some("the commit follows as soon as it is safe; `strategy abort` gives it up"),
+        Planned | Checkpointed | Copying | CaughtUp => {
             Some("`strategy watch` follows it, `strategy abort` gives it up")
         }
         Committing => Some("`strategy watch` follows it, `strategy revert` goes back"),
@@ -230,7 +231,7 @@ mod tests {
             "to",
             "by",
             "reason",
-            "commits_itself",
+            "commit_asked",
             "copies_verified",
             "origin_epoch",
             "started_ms",

@@ -150,7 +150,7 @@ pub fn over(goal: Goal, op: &Operation) -> Option<Result<()>> {
 
 /// True if nothing will happen without a further order.
 fn rests(op: &Operation) -> bool {
-    let held = op.phase == Phase::Prepared && !op.commits_itself;
+    let held = op.phase == Phase::Prepared && !op.commit_asked;
     held || op.phase == Phase::Soaking || op.phase.is_over()
 }
 

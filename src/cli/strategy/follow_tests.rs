@@ -45,8 +45,8 @@ fn each_goal_ends_in_the_right_phases() {
 }
 
 #[test]
-fn a_prepared_operation_that_commits_itself_does_not_rest() {
-    let op = Operation { commits_itself: true, ..operation(7, Phase::Prepared) };
+fn a_prepared_operation_whose_commit_was_asked_for_does_not_rest() {
+    let op = Operation { commit_asked: true, ..operation(7, Phase::Prepared) };
     assert!(over(Goal::Rest, &op).is_none());
 }
 
@@ -102,7 +102,7 @@ async fn followed(twin: &Twin, goal: Goal, ms: u64) -> (Result<Operation>, Vec<P
 
 #[tokio::test]
 async fn a_switch_is_followed_from_phase_to_phase() {
-    let op = Operation { commits_itself: true, ..operation(1, Phase::Planned) };
+    let op = Operation { commit_asked: true, ..operation(1, Phase::Planned) };
     let twin = Twin::with(|state| {
         state.operations.push(op);
         state.blind_looks = 3;
@@ -140,7 +140,7 @@ async fn an_operation_that_is_not_the_latest_is_found_in_the_history() {
 #[tokio::test]
 async fn an_operation_that_gives_up_ends_the_waiting() {
     for (phase, goal) in [(Phase::Copying, Phase::Prepared), (Phase::Soaking, Phase::Finalized)] {
-        let op = Operation { commits_itself: true, ..operation(1, Phase::Planned) };
+        let op = Operation { commit_asked: true, ..operation(1, Phase::Planned) };
         let twin = Twin::with(|state| {
             state.operations.push(op);
             state.gives_up_in = Some(phase);
