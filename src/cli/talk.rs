@@ -130,7 +130,7 @@ pub fn left_running(change: &Change) -> Option<String> {
     use Phase::*;
     let way_out = match change.phase {
         Planned | Checkpointed | Copying | CaughtUp => "; `ppdb strategy abort` gives it up",
-        Prepared => "; `ppdb strategy commit` or `ppdb strategy abort` ends that",
+        Prepared => "; `ppdb strategy commit` goes on, `ppdb strategy abort` gives it up",
         Committing => "; `ppdb strategy revert` goes back",
         Finalizing | Aborting | Reverting => "",
         Soaking | Finalized | Aborted | Reverted => return None,

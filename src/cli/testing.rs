@@ -204,7 +204,11 @@ impl State {
                 let op = Operation { from, to: *to, commit_asked, ..operation(id, Planned) };
                 self.operations.push(op);
             }
-            StrategyOrder::Commit if phase == Some(Prepared) => self.enter(Committing),
+            StrategyOrder::Commit if phase == Some(Prepared) => {
+                if let Some(op) = self.operations.last_mut() {
+                    op.commit_asked = true;
+                }
+            }
             StrategyOrder::Abort { reason } if phase.is_some_and(|p| p < Committing) => {
                 self.because(reason);
                 self.enter(Aborting);

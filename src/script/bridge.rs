@@ -117,10 +117,12 @@ impl<C: Caller> Bridge<C> {
         done
     }
 
-    /// An operation has moved on.
+    /// An operation has moved on. What an earlier call has shown is not shown again by the next.
     pub fn changed(&self, change: &Change) {
-        self.state.lock().last_change = Some(change.clone());
-        self.stage.changed(change);
+        let before = self.state.lock().last_change.replace(change.clone());
+        if before.as_ref() != Some(change) {
+            self.stage.changed(change);
+        }
     }
 
     /// The operation that the script had to do with last.

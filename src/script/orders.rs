@@ -197,11 +197,11 @@ fn carry_out<C: Caller>(b: &Bridge<C>, order: StrategyOrder, waiting: Waiting) -
         let insistence = Insistence::until(until, true);
         give(&*b.caller, &order, &insistence).await.map(|(op, _)| op)
     })?;
-    b.changed(&Change::of(&op, None));
-    match waiting.wait {
-        true => wait_for(b, &op, Goal::Phase(goal(&order)), until),
-        false => Ok(of_operation(&op, None, false)),
+    if waiting.wait {
+        return wait_for(b, &op, Goal::Phase(goal(&order)), until);
     }
+    b.changed(&Change::of(&op, None));
+    Ok(of_operation(&op, None, false))
 }
 
 fn watch<C: Caller>(b: &Bridge<C>, goal: Goal, timeout: Duration) -> Answer {

@@ -133,7 +133,10 @@ async fn the_functions_give_the_orders_of_the_command_line() {
     let calls: Vec<&str> = played.ended.steps.iter().map(|step| step.call.as_str()).collect();
     assert_eq!(calls[..3], ["precheck(\"full\")", "prepare(\"full\")", "commit()"]);
     assert_eq!(played.ended.steps[1].line, 5);
-    assert!(played.paper.phases.lock().contains(&Phase::Copying), "progress is shown");
+    let phases = played.paper.phases.lock();
+    assert!(phases.contains(&Phase::Copying), "progress is shown");
+    let planned = phases.iter().filter(|phase| **phase == Phase::Planned).count();
+    assert_eq!(planned, 2, "once for each of the two operations: {phases:?}");
 }
 
 #[tokio::test]
@@ -344,8 +347,8 @@ async fn a_pause_of_nonsense_is_refused() {
 #[tokio::test]
 async fn an_interrupted_script_ends_and_says_what_goes_on() {
     for source in [
-        "try { prepare(\"full\") } catch { } loop {}",
-        "prepare(\"full\", #{ wait: false }); loop {}",
+        "try { prepare(\"full\") } catch { } loop { sleep(\"10ms\") }",
+        "prepare(\"full\", #{ wait: false }); loop { sleep(\"10ms\") }",
     ] {
         let twin = Arc::new(Twin::with(|state| state.stuck_in = Some(Phase::Copying)));
         let (stop, stopped) = watch::channel(false);

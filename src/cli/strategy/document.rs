@@ -2,7 +2,6 @@
 
 use super::super::value::Doc;
 use super::follow::{Change, percent};
-use crate::types::units::show_bytes;
 use crate::wire::client::Strategy;
 use crate::wire::operation::{Operation, Precheck, Progress, StrategyView, Times, Verdict};
 use serde_json::{Value as Json, json};
@@ -76,7 +75,7 @@ fn progress_line(progress: &Progress) -> String {
         let names: Vec<String> = progress.pending.iter().map(ToString::to_string).collect();
         parts.push(format!("pending: {}", names.join(" ")));
     }
-    parts.extend(progress.blocker.as_ref().map(|what| format!("waits for {what}")));
+    parts.extend(progress.blocker.as_ref().map(|what| format!("({what})")));
     parts.join("  ")
 }
 
@@ -85,7 +84,7 @@ pub fn show_size(bytes: u64) -> String {
     let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, factor)| bytes >= *factor) {
         Some((unit, factor)) => format!("{:.1} {unit}", bytes as f64 / factor as f64),
-        None => format!("{} B", show_bytes(bytes)),
+        None => format!("{bytes} B"),
     }
 }
 
@@ -124,7 +123,8 @@ fn next_order(op: &Operation) -> Option<&'static str> {
     use crate::wire::operation::Phase::*;
     match op.phase {
         Prepared if !op.commit_asked => Some("`strategy commit`, or `strategy abort`"),
-        Planned | Checkpointed | Copying | CaughtUp | Prepared => {
+        Prepared => Some("the commit follows as soon as it is safe; `strategy abort` gives it up"),
+        Planned | Checkpointed | Copying | CaughtUp => {
             Some("`strategy watch` follows it, `strategy abort` gives it up")
         }
         Committing => Some("`strategy watch` follows it, `strategy revert` goes back"),
@@ -269,10 +269,10 @@ mod tests {
     #[test]
     fn a_line_names_what_is_waited_for_and_why_it_ended() {
         let mut far = far(11, 12);
-        far.blocker = Some("n2".into());
+        far.blocker = Some("n2 is away".into());
         far.pending = vec![ShardId(3)];
         let line = change_line(&Change::of(&op(7, Phase::Committing), Some(&far)));
-        assert!(line.contains("pending: s3") && line.contains("waits for n2"), "{line}");
+        assert!(line.contains("pending: s3") && line.contains("(n2 is away)"), "{line}");
         let mut ended = op(7, Phase::Aborted);
         ended.reason = Some("the sale is off".into());
         let line = change_line(&Change::of(&ended, Some(&far)));

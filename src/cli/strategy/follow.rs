@@ -119,7 +119,7 @@ impl Follow {
     pub fn out_of_time(&self, last_error: Option<&Error>) -> Error {
         let phase = self.last.as_ref().map_or("under way", |change| change.phase.name());
         let blocker = self.last.as_ref().and_then(|c| c.progress.as_ref()?.blocker.clone());
-        let waits = blocker.map_or(String::new(), |what| format!(", waiting for {what}"));
+        let waits = blocker.map_or(String::new(), |what| format!(" ({what})"));
         let silence = last_error.map_or(String::new(), |error| format!("; last answer: {error}"));
         let message = format!(
             "operation {} is {phase}{waits} and goes on; `strategy watch` follows it{silence}",

@@ -72,7 +72,11 @@ pub fn taken(order: &StrategyOrder, before: Option<&Operation>, now: Option<&Ope
         StrategyOrder::Revert { .. } => &[Phase::Reverting, Phase::Reverted],
         StrategyOrder::Finalize => &[Phase::Finalizing, Phase::Finalized],
     };
+    let asked = |op: &Operation| *order == StrategyOrder::Commit && op.commit_asked;
     match (same, newer) {
+        (Some(op), _) if asked(op) && op.phase <= Phase::Prepared => {
+            Taken::Yes(Box::new(op.clone()))
+        }
         (Some(op), _) if phases.contains(&op.phase) => Taken::Yes(Box::new(op.clone())),
         (None, Some(_)) => Taken::Overtaken,
         _ => Taken::NotYet,

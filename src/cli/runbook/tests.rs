@@ -1,6 +1,9 @@
 //! How the end of a script looks, as text and as the object of the contract.
 
+use super::summary::{explained, printed, summary};
+use super::terminal::shown;
 use super::*;
+use serde_json::json;
 
 fn book(source: &str) -> Runbook {
     Runbook {

@@ -2,22 +2,25 @@
 //!
 //! The language is behind `ScriptDoor`, which stands above this module and is handed in, as the shell is.
 
+mod summary;
+mod terminal;
+
 use super::args::{Format, Globals, RunArgs};
-use super::output::{self, Printed};
 use super::session::{self, Call};
 use super::strategy::follow::Change;
-use super::talk::{Show, Talk};
-use super::value::{Answered, Doc, Done, VERSION};
-use super::{exit, millis};
+use super::talk::Talk;
+use super::value::{Answered, Doc, Done};
+use super::{exit, millis, output};
 use crate::client::Client;
 use crate::types::{Code, Error, Result, limits};
 use serde_json::{Value as Json, json};
 use std::future::Future;
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use terminal::Terminal;
 use tokio::sync::watch;
 
 /// How long a script may run unless `--timeout` says otherwise.
@@ -179,7 +182,7 @@ async fn on_stage(door: ScriptDoor, client: Client, book: &Runbook, format: Form
             running.await
         }
     };
-    stage.talk.ended();
+    stage.close();
     ended
 }
 
@@ -209,158 +212,10 @@ fn of_trouble(trouble: Box<Trouble>, ms: f64) -> Ended {
 /// Prints how it ended and answers the exit code.
 fn finish(book: &Runbook, ended: &Ended, format: Format) -> u8 {
     // A reader that went away is no failure of the script.
-    let _ = output::print(&printed(book, ended, format));
+    let _ = output::print(&summary::printed(book, ended, format));
     ended.result.as_ref().map_or_else(|trouble| trouble.exit, |_| exit::YES)
 }
 
-/// How it ended, on paper.
-pub fn printed(book: &Runbook, ended: &Ended, format: Format) -> Printed {
-    let mut printed = match format {
-        Format::Json | Format::Jsonl => output::compact(&summary(book, ended)),
-        Format::Table | Format::Plain => Printed { err: told(book, ended), ..Printed::default() },
-    };
-    if let (Err(trouble), true) = (&ended.result, format != Format::Jsonl) {
-        printed.err.push_str(&explained(book, trouble));
-    }
-    if let (Some(text), true) = (&ended.left_running, format != Format::Jsonl) {
-        printed.err.push_str(&format!("  {}\n", output::escape(text.as_bytes())));
-    }
-    printed
-}
-
-/// The object of the contract.
-pub fn summary(book: &Runbook, ended: &Ended) -> Json {
-    let steps: Vec<Json> = ended
-        .steps
-        .iter()
-        .map(|step| {
-            let (ok, ms) = (step.code.is_none(), (step.ms * 10.0).round() / 10.0);
-            json!({ "call": step.call, "line": step.line, "ok": ok, "code": step.code, "ms": ms })
-        })
-        .collect();
-    let mut json = json!({
-        "v": VERSION, "ok": ended.result.is_ok(), "outcome": "ok", "script": book.name,
-        "dry_run": book.dry_run, "result": ended.result.as_ref().ok(), "steps": steps,
-        "steps_left_out": ended.steps_left_out, "left_running": ended.left_running,
-    });
-    if let Err(trouble) = &ended.result {
-        let outcome = if trouble.class == "uncertain" { "unknown" } else { "fail" };
-        json["outcome"] = json!(outcome);
-        json["code"] = json!(trouble.code);
-        json["class"] = json!(trouble.class);
-        json["message"] = json!(trouble.message);
-        json["line"] = json!(trouble.at.map(|(line, _)| line));
-        json["column"] = json!(trouble.at.map(|(_, column)| column));
-    }
-    json["ms"] = json!((ended.ms * 10.0).round() / 10.0);
-    json
-}
-
-fn told(book: &Runbook, ended: &Ended) -> String {
-    let count = ended.steps.len() as u64 + ended.steps_left_out;
-    let seconds = ended.ms / 1000.0;
-    let rehearsal = if book.dry_run { ", and no order was given" } else { "" };
-    match ended.result {
-        Ok(_) => format!("{}: done, {count} steps in {seconds:.1} s{rehearsal}\n", book.name),
-        Err(_) => format!("{}: ended early, {count} steps in {seconds:.1} s\n", book.name),
-    }
-}
-
-/// What went wrong, and where, with the line of the script.
-pub fn explained(book: &Runbook, trouble: &Trouble) -> String {
-    let escaped = |text: &str| output::escape(text.as_bytes());
-    let mut text = format!("error[{}]: {}\n", trouble.code, escaped(&trouble.message));
-    if let Some((line, column)) = trouble.at {
-        text.push_str(&format!("  --> {}:{line}:{column}\n", book.name));
-        if let Some(source) = book.source.lines().nth(line - 1) {
-            let (gutter, number) = (" ".repeat(line.to_string().len()), line);
-            let until: String = source.chars().take(column.saturating_sub(1)).collect();
-            // Tabs stay tabs, so that the mark stands under what it marks.
-            let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
-            let mark: String = until.chars().map(blank).collect();
-            let source = source.replace(|c: char| c.is_control() && c != '\t', " ");
-            text.push_str(&format!("{gutter} |\n{number} | {source}\n{gutter} | {mark}^\n"));
-        }
-    }
-    for name in &trouble.inside {
-        text.push_str(&format!("  in `{}`\n", escaped(name)));
-    }
-    text
-}
-
-/// A terminal, or a pipe.
-struct Terminal {
-    format: Format,
-    talk: Talk,
-}
-
-impl Terminal {
-    fn new(format: Format) -> Self {
-        let show = match format {
-            Format::Jsonl => Show::Lines(Format::Jsonl),
-            _ => Show::to_person(),
-        };
-        Self { format, talk: Talk::new(show) }
-    }
-
-    /// A line for whoever reads; a reader that went away does not stop a switch.
-    fn say(&self, key: &str, text: &str) {
-        self.talk.close_line();
-        if self.format == Format::Jsonl {
-            let _ = output::print(&output::compact(&json!({ "v": VERSION, key: text })));
-            return;
-        }
-        let to_out = key == "print" && self.format != Format::Json;
-        let line = if std::io::stdout().is_terminal() { shown(text) } else { text.to_owned() };
-        let line = format!("{line}\n");
-        let printed = match to_out {
-            true => Printed { out: line.into_bytes(), err: String::new() },
-            false => Printed { out: Vec::new(), err: line },
-        };
-        let _ = output::print(&printed);
-    }
-}
-
-/// A terminal shows what a script prints and does not obey it; line feeds and tabs are meant.
-fn shown(text: &str) -> String {
-    let keep = |c: char| c == '\n' || c == '\t';
-    let parts = text.split_inclusive(keep).map(|part| match part.strip_suffix(keep) {
-        Some(before) => output::escape(before.as_bytes()) + &part[before.len()..],
-        None => output::escape(part.as_bytes()),
-    });
-    parts.collect()
-}
-
-impl Stage for Terminal {
-    fn print(&self, text: &str) {
-        self.say("print", text);
-    }
-
-    fn log(&self, text: &str) {
-        self.say("log", text);
-    }
-
-    fn changed(&self, change: &Change) {
-        self.talk.changed(change);
-    }
-
-    fn confirm(&self, question: &str) -> Result<bool> {
-        self.talk.close_line();
-        if !std::io::stdin().is_terminal() {
-            let message = format!("nobody is there to answer `{question}`; --yes answers yes");
-            return Err(Error::new(Code::BadRequest, message));
-        }
-        let mut err = std::io::stderr().lock();
-        let _ = write!(err, "{} [y/N] ", shown(question));
-        let _ = err.flush();
-        drop(err);
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().take(64).read_line(&mut answer);
-        read.map_err(|error| Error::new(Code::BadRequest, format!("standard input: {error}")))?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-    }
-}
-
 #[cfg(test)]
-#[path = "runbook_tests.rs"]
+#[path = "tests.rs"]
 mod tests;
