@@ -1,9 +1,11 @@
 //! A node comes back with an empty disk: it rejoins by itself under fresh ids, what others still have is
 //! filled in again, what nobody else has waits, and the old disk is not let in any more.
 
+use crate::durability::{Load, verify};
 use crate::harness::{Cluster, Shape, get, one, set, wait_until, within};
 use ppdb::client::{CallOptions, Client, Level};
 use ppdb::types::{Class, NodeId, NodeName, OpResult, Result, ShardId, slots};
+use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Info, Status};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,7 +106,7 @@ async fn a_replica_that_lost_its_disk_is_filled_again() {
     assert!(after.copies.iter().all(|c| c.copy > highest), "ids are fresh: {after:?}");
     // From the moment a copy answers it has what was there: nothing is denied meanwhile.
     let local = CallOptions {
-        level: Level::Local { max_staleness_ms: None },
+        level: Some(Level::Local { max_staleness_ms: None }),
         node: Some(name("r1")),
         ..within(Duration::from_secs(20))
     };
@@ -144,7 +146,7 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     let refused = one(&client, set(waiting.clone(), "x"), &options).await.expect_err("it waits");
     assert_eq!(refused.class(), Class::Retry, "{refused}");
     let local = CallOptions {
-        level: Level::Local { max_staleness_ms: None },
+        level: Some(Level::Local { max_staleness_ms: None }),
         node: Some(name("r1")),
         ..within(Duration::from_secs(20))
     };
@@ -189,4 +191,39 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     let up = |s: &Result<Status>| s.as_ref().is_ok_and(|s| s.nodes.iter().all(|n| n.up));
     let _ = wait_until("all nodes up", REJOINED_WITHIN, heard, up).await;
     joined(&client, "n3", 5).await;
+}
+
+/// In `full` replication nothing waits: the copies are made again, vote again, and bear the next loss.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_full_replication_redundancy_comes_back_by_itself() {
+    let mut cluster = Cluster::start(Shape::default()).await;
+    let client = cluster.client().await;
+    let load = Load::start(&client, "full");
+    load.until(200).await;
+    cluster.switch(&client, Strategy::Full, REJOINED_WITHIN).await;
+    let before = info(&client, "n3").await.expect("it runs");
+    let of_n3 = owned(&client, "n3").await;
+    lose_disk(&mut cluster, "n3");
+    cluster.node("n3").start();
+    load.until(500).await;
+    joined(&client, "n3", 5).await;
+    let after = ready(&client, "n3", SHARDS as usize).await;
+    let highest = before.copies.iter().map(|c| c.copy).max().expect("it had copies");
+    assert!(after.copies.iter().all(|c| c.copy > highest), "ids are fresh: {after:?}");
+    // Voters again, every one of them.
+    let ask = async || info(&client, "n3").await;
+    let votes =
+        |i: &Result<Info>| i.as_ref().is_ok_and(|i| i.copies.iter().all(|c| c.state != "learner"));
+    wait_until("voting copies", REJOINED_WITHIN, ask, votes).await.expect("just checked");
+    assert_eq!(owned(&client, "n3").await, of_n3, "it owns what it owned");
+    logged(&cluster, &["metadata group changed", "Remove({3})"]).await;
+    load.until(100).await;
+    // With another primary gone, every shard has its quorum only with a fresh copy.
+    cluster.node("n1").kill();
+    load.until(500).await;
+    cluster.node("n1").start();
+    cluster.wait_ready().await;
+    let ledger = load.end().await;
+    verify(&client, &ledger, &within(REJOINED_WITHIN), "after the loss").await;
+    cluster.assert_copies_equal(&client).await;
 }
