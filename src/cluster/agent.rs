@@ -216,19 +216,16 @@ impl Agent {
         let Some(shard) = placement_of(&state, copy) else { return };
         let group = copy.shard.group();
         let now = group.state();
-        let voters: BTreeMap<u64, NodeId> =
-            shard.copies.iter().filter(|c| c.voter).map(|c| (c.id.0, c.node)).collect();
         if now.last_index.is_none() && now.term == 0 {
-            // Being the only voter that is placed is not enough: a copy that replaced a lost one has a
-            // group to join, and starting it anew would forget everything.
-            if shard.founder == copy.copy
-                && voters.keys().eq([copy.copy.0].iter())
-                && let Err(error) = group.initialize(voters).await
+            let alone = BTreeMap::from([(copy.copy.0, self.node)]);
+            if shard.may_start(copy.copy)
+                && let Err(error) = group.initialize(alone).await
             {
                 tracing::debug!(shard = %shard.id, %error, "not initialized");
             }
         } else if now.is_leader {
-            add_missing_learner(group, shard.copies.iter().map(|c| (c.id.0, c.node))).await;
+            let there = shard.copies.iter().filter(|c| !state.is_lost(c));
+            add_missing_learner(group, there.map(|c| (c.id.0, c.node))).await;
         }
     }
 

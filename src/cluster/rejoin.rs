@@ -4,7 +4,7 @@
 //! Pure. Ids are never used again, so a lost disk is a member that is gone and another one under the same
 //! name; a copy whose group cannot go on without it stays where it is recorded and waits for the operator.
 
-use super::core::{ClusterState, CopyPlacement, Member};
+use super::core::{ClusterState, CopyPlacement, Member, ShardPlacement};
 use crate::types::{Code, CopyId, DiskId, Error, NodeId, ShardId};
 use crate::wire::operation::Phase;
 use crate::wire::peer::{FormationMember, FormationRecord, NodeDescription};
@@ -106,7 +106,7 @@ impl ClusterState {
 
     /// Copies on lost disks that no fresh copy has replaced.
     pub fn lost_copies(&self) -> Vec<(ShardId, CopyPlacement)> {
-        let of_shard = |s: &super::ShardPlacement| {
+        let of_shard = |s: &ShardPlacement| {
             let lost = s.copies.iter().filter(|c| self.is_lost(c));
             lost.map(|c| (s.id, *c)).collect::<Vec<_>>()
         };
@@ -133,6 +133,16 @@ impl ClusterState {
             shards: self.shards.len() as u16,
             members: self.members.iter().map(member).collect(),
         }
+    }
+}
+
+impl ShardPlacement {
+    /// Whether this copy may start the group: it founds it, and votes alone. That it is the only voter
+    /// placed is not enough: a copy that replaced a lost one has a group to join, in which others may
+    /// still vote, and starting it anew would forget everything.
+    pub fn may_start(&self, copy: CopyId) -> bool {
+        let alone = self.copies.iter().filter(|c| c.voter).map(|c| c.id).eq([copy]);
+        self.founder == copy && alone
     }
 }
 

@@ -138,6 +138,28 @@ fn in_full_replication_every_copy_is_replaced_and_votes() {
     assert_eq!(error.code, Code::NotFound);
 }
 
+/// Demoted to its owner alone by placement, while the others still vote in its group: the owner's fresh
+/// copy is the only voter placed, is empty, and must not take itself for the first.
+#[test]
+fn only_the_first_copy_of_a_shard_starts_its_group() {
+    let mut state = full();
+    state.settings.insert("switch.cool_down".into(), "0s".into());
+    begin(&mut state, Strategy::Sharded);
+    verify(&mut state);
+    advance(&mut state, Event::Commit);
+    let first = state.shards[0].founder;
+    assert!(state.shards[0].may_start(first));
+    assert!(!full().shards[0].may_start(first), "not while others shall vote");
+    let (owner, shard) = (state.shards[0].owner, state.shards[0].id);
+    apply(&mut state, MetaCommand::Rejoin { node: owner, disk: DISK });
+    let lost = state.lost_copies().into_iter().find(|(id, _)| *id == shard).map(|(_, c)| c.id);
+    apply(&mut state, MetaCommand::Replace { copies: vec![lost.expect("its only voter")] });
+    let voters: Vec<CopyId> =
+        state.shards[0].copies.iter().filter(|c| c.voter).map(|c| c.id).collect();
+    assert_eq!(voters.len(), 1);
+    assert!(!state.shards[0].may_start(voters[0]));
+}
+
 #[test]
 fn what_was_prepared_is_compared_again() {
     let mut state = formed();

@@ -1,9 +1,11 @@
 //! A node comes back with an empty disk: it rejoins by itself under fresh ids, what others still have is
 //! filled in again, what nobody else has waits, and the old disk is not let in any more.
 
+use crate::durability::{Load, verify};
 use crate::harness::{Cluster, Shape, get, one, set, wait_until, within};
 use ppdb::client::{CallOptions, Client, Level};
 use ppdb::types::{Class, NodeId, NodeName, OpResult, Result, ShardId, slots};
+use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Info, Status};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,21 +63,22 @@ async fn joined(client: &Client, node: &str, id: u64) -> Info {
     wait_until("rejoined node", REJOINED_WITHIN, ask, is).await.expect("just checked")
 }
 
-async fn ready(client: &Client, node: &str) -> Info {
+/// Waits until a node answers from that many copies.
+async fn ready(client: &Client, node: &str, copies: usize) -> Info {
     let ask = async || info(client, node).await;
-    let is = |i: &Result<Info>| i.as_ref().is_ok_and(|i| i.ready);
+    let is = |i: &Result<Info>| i.as_ref().is_ok_and(|i| i.ready && i.copies.len() == copies);
     wait_until("ready node", REJOINED_WITHIN, ask, is).await.expect("just checked")
 }
 
 /// Waits until some node has logged a line with all these words.
 async fn logged(cluster: &Cluster, words: &[&str]) {
-    let logs = async || cluster.nodes.iter().map(|node| node.log()).collect::<Vec<_>>();
-    let has = |logs: &Vec<String>| {
+    let found = async || {
+        let logs: Vec<String> = cluster.nodes.iter().map(|node| node.log()).collect();
         let mut lines = logs.iter().flat_map(|log| log.lines());
         lines.any(|line| words.iter().all(|word| line.contains(word)))
     };
     let what = format!("log line with {words:?}");
-    wait_until(&what, REJOINED_WITHIN, logs, has).await;
+    wait_until(&what, REJOINED_WITHIN, found, |found| *found).await;
 }
 
 /// Kills a node and takes its data folder away; returns where it is.
@@ -97,10 +100,9 @@ async fn a_replica_that_lost_its_disk_is_filled_again() {
     cluster.node("r1").start();
     write(&client, "after", &[]).await;
     joined(&client, "r1", 5).await;
-    let after = ready(&client, "r1").await;
+    let after = ready(&client, "r1", SHARDS as usize).await;
     assert_ne!(after.disk, before.disk);
     let highest = before.copies.iter().map(|c| c.copy).max().expect("it had copies");
-    assert_eq!(after.copies.len(), SHARDS as usize);
     assert!(after.copies.iter().all(|c| c.copy > highest), "ids are fresh: {after:?}");
     // From the moment a copy answers it has what was there: nothing is denied meanwhile.
     let local = CallOptions {
@@ -117,7 +119,7 @@ async fn a_replica_that_lost_its_disk_is_filled_again() {
     // It is a member like any other.
     cluster.node("r1").kill();
     cluster.node("r1").start();
-    assert_eq!(ready(&client, "r1").await.node_id, Some(NodeId(5)));
+    assert_eq!(ready(&client, "r1", SHARDS as usize).await.node_id, Some(NodeId(5)));
     cluster.wait_ready().await;
 }
 
@@ -154,9 +156,9 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     cluster.node("n2").kill();
     cluster.node("r1").kill();
     cluster.node("r1").start();
-    ready(&client, "r1").await;
+    ready(&client, "r1", SHARDS as usize).await;
     cluster.node("n2").start();
-    ready(&client, "n2").await;
+    ready(&client, "n2", 4).await;
 
     // The node that founded the cluster does not found it again.
     lose_disk(&mut cluster, "n1");
@@ -165,7 +167,7 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     logged(&cluster, &["metadata group changed", "Voters({2, 5, 6})"]).await;
     let both: Vec<ShardId> = of_n1.iter().chain(&of_n3).copied().collect();
     write(&client, "later", &both).await;
-    assert_eq!(ready(&client, "n1").await.copies, []);
+    ready(&client, "n1", 0).await;
 
     // The old disk is found again: it is known to be out, says so and serves nothing.
     let node = cluster.node("n3");
@@ -174,9 +176,9 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     std::fs::rename(node.data_dir(), &fresh).expect("moved");
     std::fs::rename(&kept, node.data_dir()).expect("moved back");
     node.start();
-    logged(&cluster, &["this data folder was replaced", "member 5"]).await;
+    logged(&cluster, &["this data folder was replaced", "member m5"]).await;
     write(&client, "latest", &both).await;
-    let old = info(&client, "n3").await.expect("it answers");
+    let old = joined(&client, "n3", 3).await;
     assert!(!old.ready && old.copies.len() == of_n3.len(), "{old:?}");
     let told = status(&client, "n2").await.expect("it runs");
     assert!(told.nodes.iter().any(|n| n.name == name("n3") && !n.up), "{told:?}");
@@ -188,5 +190,40 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     let heard = async || status(&client, "n2").await;
     let up = |s: &Result<Status>| s.as_ref().is_ok_and(|s| s.nodes.iter().all(|n| n.up));
     let _ = wait_until("all nodes up", REJOINED_WITHIN, heard, up).await;
-    assert_eq!(info(&client, "n3").await.expect("it runs").node_id, Some(NodeId(5)));
+    joined(&client, "n3", 5).await;
+}
+
+/// In `full` replication nothing waits: the copies are made again, vote again, and bear the next loss.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_full_replication_redundancy_comes_back_by_itself() {
+    let mut cluster = Cluster::start(Shape::default()).await;
+    let client = cluster.client().await;
+    let load = Load::start(&client, "full");
+    load.until(200).await;
+    cluster.switch(&client, Strategy::Full, REJOINED_WITHIN).await;
+    let before = info(&client, "n3").await.expect("it runs");
+    let of_n3 = owned(&client, "n3").await;
+    lose_disk(&mut cluster, "n3");
+    cluster.node("n3").start();
+    load.until(500).await;
+    joined(&client, "n3", 5).await;
+    let after = ready(&client, "n3", SHARDS as usize).await;
+    let highest = before.copies.iter().map(|c| c.copy).max().expect("it had copies");
+    assert!(after.copies.iter().all(|c| c.copy > highest), "ids are fresh: {after:?}");
+    // Voters again, every one of them.
+    let ask = async || info(&client, "n3").await;
+    let votes =
+        |i: &Result<Info>| i.as_ref().is_ok_and(|i| i.copies.iter().all(|c| c.state != "learner"));
+    wait_until("voting copies", REJOINED_WITHIN, ask, votes).await.expect("just checked");
+    assert_eq!(owned(&client, "n3").await, of_n3, "it owns what it owned");
+    logged(&cluster, &["metadata group changed", "Remove({3})"]).await;
+    load.until(100).await;
+    // With another primary gone, every shard has its quorum only with a fresh copy.
+    cluster.node("n1").kill();
+    load.until(500).await;
+    cluster.node("n1").start();
+    cluster.wait_ready().await;
+    let ledger = load.end().await;
+    verify(&client, &ledger, &within(REJOINED_WITHIN), "after the loss").await;
+    cluster.assert_copies_equal(&client).await;
 }
