@@ -55,15 +55,16 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Reply>, String> {
             false => Ok(None),
         };
     };
-    let Some(kind) = input.first().copied() else { return Ok(None) };
+    let kind = input[0];
     if kind != b'$' {
         let mut line = input.split_to(end + 2).freeze();
         line.truncate(end);
-        line.advance(1);
+        line.advance(end.min(1));
         return match kind {
             b'+' => Ok(Some(Reply::Simple(line))),
             b'-' => Ok(Some(Reply::Error(line))),
             b':' => Ok(Some(Reply::Int(int(&line)?))),
+            b'\r' => Err("an empty line".into()),
             other => Err(format!("a reply of kind {:?}", other as char)),
         };
     }
