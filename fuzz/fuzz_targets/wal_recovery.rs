@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ppdb::storage::wal::recover_bytes;
+use ppdb::storage::wal::{Summary, recover_bytes};
 
 /// Input: how many segments there are beside the last, the length of each of those in units of 512 bytes,
 /// then the content of all segments behind each other.
@@ -28,7 +28,7 @@ fn segments(data: &[u8]) -> Option<Vec<(u64, &[u8])>> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some(mut segments) = segments(data) else { return };
+    let Some(segments) = segments(data) else { return };
     let found = recover_bytes(&segments);
     match (&found, &recover_bytes(&segments)) {
         (Ok(first), Ok(second)) => assert_eq!(first, second),
@@ -39,13 +39,19 @@ fuzz_target!(|data: &[u8]| {
     let bytes: usize = segments.iter().map(|(_, bytes)| bytes.len()).sum();
     assert!(found.records <= bytes as u64, "{found:?} in {bytes} bytes");
     // Zeros behind the end are what an allocated file looks like; they hold nothing.
-    if let Some((_, last)) = segments.last_mut() {
-        let longer = [last, &[0; 1024][..]].concat();
-        *last = &longer;
-        let again = recover_bytes(&segments).expect("zeros behind the end are no damage");
-        assert_eq!(
-            (again.groups, again.entries, again.records),
-            (found.groups, found.entries, found.records)
-        );
-    }
+    let Some(longer) = recover_longer(&segments, 64) else {
+        // Without checksums they complete the header of a later batch, if the end goes through one. That
+        // takes a tear before it.
+        assert!(found.cut, "zeros behind a clean end are taken for damage: {found:?}");
+        return;
+    };
+    assert_eq!(longer, found);
+    assert_eq!(recover_longer(&segments, 1024), Some(found));
 });
+
+/// Recovery with `zeros` behind the last segment; none if it finds damage.
+fn recover_longer(segments: &[(u64, &[u8])], zeros: usize) -> Option<Summary> {
+    let Some((last, others)) = segments.split_last() else { return recover_bytes(segments).ok() };
+    let longer = [last.1, &vec![0; zeros]].concat();
+    recover_bytes(&[others, &[(last.0, &longer)]].concat()).ok()
+}

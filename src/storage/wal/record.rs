@@ -85,15 +85,6 @@ impl Head {
     }
 }
 
-/// Why there is no record at a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bad {
-    /// The header fails its checksum or says what cannot be.
-    Head,
-    /// The header holds; the body fails its checksum or is not all there.
-    Body,
-}
-
 /// Bytes of a record with such a body.
 pub(super) fn record_bytes(body_bytes: usize) -> usize {
     HEAD_BYTES + body_bytes.next_multiple_of(ALIGN)
@@ -133,15 +124,14 @@ pub(super) fn head(bytes: &[u8], at: usize, salt: Salt) -> Option<Head> {
     })
 }
 
-/// The record at `at`: its header and its body without padding.
-pub(super) fn record(bytes: &[u8], at: usize, salt: Salt) -> Result<(Head, &[u8]), Bad> {
-    let head = head(bytes, at, salt).ok_or(Bad::Head)?;
-    let end = at.checked_add(head.record_bytes()).ok_or(Bad::Body)?;
-    let padded = bytes.get(at + HEAD_BYTES..end).ok_or(Bad::Body)?;
+/// The body, without padding, of the record at `at` whose header is `head`; none if it fails its checksum
+/// or is not all there.
+pub(super) fn body<'a>(bytes: &'a [u8], at: usize, head: &Head, salt: Salt) -> Option<&'a [u8]> {
+    let padded = bytes.get(at + HEAD_BYTES..at.checked_add(head.record_bytes())?)?;
     if CHECKS && head.body_crc != salt.crc(at as u64, padded) {
-        return Err(Bad::Body);
+        return None;
     }
-    Ok((head, &padded[..head.body_bytes as usize]))
+    Some(&padded[..head.body_bytes as usize])
 }
 
 /// Where a record is written and which numbers it gets.

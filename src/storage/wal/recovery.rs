@@ -4,6 +4,10 @@
 //! written when the power went, none of its callbacks ran, and the log is cut there. It is *damage* if a
 //! later batch or segment follows, for that was begun only after the fdatasync that covers this place. Of
 //! a torn batch the records before the tear are kept: they are a prefix of what was submitted.
+//!
+//! A batch is written only where it fits, into a file whose length is durable. So a file that ends inside a
+//! batch is no tear but damage: it has lost its end, and maybe what callers were told. Only if another
+//! segment follows may it end there, because a cut made it do so.
 
 use super::Error;
 use super::body::{self, Read};
@@ -83,6 +87,16 @@ pub(super) struct Ending {
     pub last_batch: Range<usize>,
 }
 
+/// How far the records of a segment go.
+struct Walked {
+    /// Behind the last record that holds.
+    at: usize,
+    /// The last batch, by what its header says.
+    batch: Range<usize>,
+    /// Headers that hold tell of bytes up to here.
+    reach: usize,
+}
+
 /// Where a record stands.
 struct Spot<'a> {
     header: &'a Header,
@@ -105,19 +119,14 @@ impl Replay {
         };
         let id = header.segment;
         let Some(bytes) = bytes else { return damage(format!("segment {id} is cut short")) };
-        let (mut at, mut batch) = (BLOCK_BYTES, BLOCK_BYTES..BLOCK_BYTES);
-        while at < bytes.len() {
-            let Ok((head, body)) = record::record(bytes, at, header.salt()) else { break };
-            let spot = Spot { header, at, batch_end: batch.end };
-            if let Some(batch_bytes) = self.apply(&spot, &head, body)? {
-                batch = at..at.saturating_add(batch_bytes);
-            }
-            at += head.record_bytes();
-        }
-        let last_batch = batch.start.min(at)..at;
+        let Walked { at, batch, reach } = self.walk(header, bytes)?;
         if end.is_some() && at != bytes.len() {
             return damage(format!("bad record at {at} in segment {id}, which others follow"));
         }
+        if end.is_none() && (bytes.len() < reach || splits_a_header(bytes, at)) {
+            return damage(format!("segment {id} is cut short at {}", bytes.len()));
+        }
+        let last_batch = batch.start..at;
         let torn = if at < batch.end { self.batch } else { self.batch.saturating_add(1) };
         if let Some(later) = later_batch(bytes, at, header.salt(), torn) {
             return damage(format!(
@@ -126,6 +135,25 @@ impl Replay {
         }
         let clean = at >= batch.end && bytes.get(at..).is_none_or(is_zero);
         Ok(Ending { offset: at, clean, last_batch })
+    }
+
+    /// Takes in records up to the first that does not hold.
+    fn walk(&mut self, header: &Header, bytes: &[u8]) -> Result<Walked, Error> {
+        let salt = header.salt();
+        let (mut at, mut batch, mut reach) = (BLOCK_BYTES, BLOCK_BYTES..BLOCK_BYTES, BLOCK_BYTES);
+        while let Some(head) = record::head(bytes, at, salt) {
+            let spot = Spot { header, at, batch_end: batch.end };
+            self.expect(&spot, &head)?;
+            let end = at.saturating_add(head.record_bytes());
+            reach = reach.max(end);
+            let Some(body) = record::body(bytes, at, &head, salt) else { break };
+            if let Some(batch_bytes) = self.apply(&spot, &head, body)? {
+                batch = at..at.saturating_add(batch_bytes);
+                reach = reach.max(batch.end);
+            }
+            at = end;
+        }
+        Ok(Walked { at, batch, reach })
     }
 
     /// A segment goes on exactly where the one before ended.
@@ -142,8 +170,23 @@ impl Replay {
         Ok(())
     }
 
-    /// Takes in a record whose checksums hold. Answers the bytes of the batch that it opens, if it does.
-    /// Whatever such a record says wrong was not written by this log.
+    /// A header whose checksum holds says what comes next, also if the body behind it is torn: one that
+    /// says something else was not written by this log.
+    fn expect(&self, spot: &Spot<'_>, head: &Head) -> Result<(), Error> {
+        let Spot { header, at, batch_end } = *spot;
+        let end = at.saturating_add(head.record_bytes());
+        let (in_place, batch, sequence) = match Kind::of(head.kind) {
+            Some(Kind::Batch) => (at == batch_end, self.batch.checked_add(1), Some(self.sequence)),
+            _ => (end <= batch_end, Some(self.batch), self.sequence.checked_add(1)),
+        };
+        if !in_place || Some(head.batch) != batch || Some(head.sequence) != sequence {
+            return damage(format!("record at {at} in segment {} is out of order", header.segment));
+        }
+        Ok(())
+    }
+
+    /// Takes in a record that is expected and whose checksums hold. Answers the bytes of the batch that it
+    /// opens, if it does.
     fn apply(&mut self, spot: &Spot<'_>, head: &Head, body: &[u8]) -> Result<Option<usize>, Error> {
         let (segment, at) = (spot.header.segment, spot.at);
         let wrong = |what: &str| damage(format!("record at {at} in segment {segment} {what}"));
@@ -151,18 +194,11 @@ impl Replay {
             return wrong("is of an unknown kind or version");
         };
         if let Read::Batch { bytes, .. } = read {
-            let next = self.batch.checked_add(1);
-            let fits = spot.at == spot.batch_end && bytes >= BATCH_BYTES as u64;
-            if !fits || Some(head.batch) != next || head.sequence != self.sequence {
-                return wrong("opens a batch out of order");
+            if bytes < BATCH_BYTES as u64 {
+                return wrong("opens a batch that ends before it");
             }
             self.batch = head.batch;
             return Ok(Some(usize::try_from(bytes).unwrap_or(usize::MAX)));
-        }
-        let inside = spot.at.saturating_add(head.record_bytes()) <= spot.batch_end;
-        let next = self.sequence.checked_add(1);
-        if !inside || head.batch != self.batch || Some(head.sequence) != next {
-            return wrong("is out of order");
         }
         self.sequence = head.sequence;
         let state = self.groups.entry(head.group).or_default();
@@ -228,6 +264,12 @@ fn replay(state: &mut State, segment: u64, at: usize, read: Read<'_>) -> Option<
         }
         Read::Batch { .. } => return None,
     })
+}
+
+/// True if the bytes end inside what can only be the header of a record at `at`: what was never written is
+/// zero, and where no record fits nothing is ever written.
+fn splits_a_header(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at..).is_some_and(|rest| rest.len() < HEAD_BYTES && !is_zero(rest))
 }
 
 /// Offset of the first valid header of a batch after `torn`, at or behind `from`.

@@ -43,7 +43,7 @@ pub(super) enum Block {
     Blank,
     /// A later version of the program wrote it.
     Foreign(u32),
-    /// It holds records, but its header is gone.
+    /// It holds something, but no header.
     Broken,
 }
 
@@ -95,7 +95,10 @@ pub(super) fn block(id: u64, bytes: &[u8]) -> Block {
             version => foreign = Some(version),
         }
     }
-    match (foreign, bytes.get(BLOCK_BYTES..).is_none_or(is_zero)) {
+    // A header is written into a file of full length, and may be torn there. A file that ends inside its
+    // block is half created and holds zeros, or it was in use and has lost its end.
+    let unused = bytes.get(BLOCK_BYTES..).unwrap_or(bytes);
+    match (foreign, is_zero(unused)) {
         (Some(version), _) => Block::Foreign(version),
         (None, true) => Block::Blank,
         (None, false) => Block::Broken,
@@ -151,6 +154,8 @@ mod tests {
         bytes[2 * BLOCK_BYTES] = 1;
         assert_eq!(block(3, &bytes), Block::Broken);
         assert_eq!(block(3, &[]), Block::Blank);
+        assert_eq!(block(3, &[0; 20]), Block::Blank);
+        assert_eq!(block(3, &HEADER.block()[..20]), Block::Broken);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn check(change: Change, kind: u8, wanted: &str, read: Read<'_>) {
     assert_eq!(buffer.len(), change.record_bytes());
     let mut file = vec![0; 4160];
     file.extend_from_slice(&buffer);
-    let (head, body) = record::record(&file, 4160, place.salt).unwrap();
+    let (head, body) = record_at(&file, 4160, place.salt).unwrap();
     assert_eq!((head.kind, head.version, head.batch, head.sequence), (kind, 1, 7, 42));
     assert_eq!(body::read(&head, body), Some(read));
     // The same bytes elsewhere, in another segment or under another salt are no record.
@@ -62,7 +62,7 @@ fn a_batch_header() {
     );
     assert_eq!(hex(&buffer), wanted);
     let file = [vec![0; 4096], buffer].concat();
-    let (head, body) = record::record(&file, 4096, place.salt).unwrap();
+    let (head, body) = record_at(&file, 4096, place.salt).unwrap();
     assert_eq!((head.kind, head.batch, head.sequence, head.group), (1, 7, 41, 0));
     assert_eq!(body::read(&head, body), Some(Read::Batch { bytes: 120, count: 1 }));
 }
@@ -82,7 +82,7 @@ fn an_append() {
     assert_eq!(hex(&buffer), wanted);
     assert_eq!(buffer.len(), change.record_bytes());
     let file = [vec![0; 4160], buffer].concat();
-    let (head, body) = record::record(&file, 4160, place.salt).unwrap();
+    let (head, body) = record_at(&file, 4160, place.salt).unwrap();
     let Some(Read::Append { first: 9, entries }) = body::read(&head, body) else { panic!() };
     let found: Vec<&[u8]> = entries.map(|(_, entry)| entry).collect();
     assert_eq!(found, [&b"one"[..], b"", b"three"]);

@@ -1,8 +1,9 @@
 //! Stories about one log: what is written, read back, carried forward, deleted, refused.
 
+use super::super::body::Change;
 use super::super::recovery::recover_bytes;
 use super::super::sim::{Dice, Fault};
-use super::super::{Wal, segment};
+use super::super::{Wal, record, segment};
 use super::*;
 use crate::types::GroupId;
 use std::sync::mpsc;
@@ -366,6 +367,68 @@ fn a_missing_or_shortened_segment_is_damage() {
         let header = segment::Header { sequence_before: header.sequence_before + 1, ..header };
         all[2].1[..4096].copy_from_slice(&header.block());
     });
+}
+
+#[test]
+fn a_last_segment_cut_short_inside_a_batch_is_damage() {
+    // A batch is written only where it fits, into a file whose length is durable. So a file that ends
+    // inside a batch was no tear: it has lost its end, and with it what callers may have been told.
+    let fs = SimFs::new(1);
+    let mut log = Driven::open(&fs, tiny()).unwrap();
+    let group = log.group(1);
+    let name = segment::name(1);
+    let mut borders = vec![segment::BLOCK_BYTES];
+    for i in 0..3 {
+        group.save_vote(bytes("vote"), ignore());
+        // Ends in zeros, as a body does that is padded: they count as much as other bytes.
+        group.append(i, vec![Bytes::from(vec![0; 61])], ignore());
+        log.drain();
+        borders.push(log.writer.active.offset as usize);
+    }
+    let content = fs.content(&name).unwrap();
+    for length in 0..=borders[3] {
+        // Nothing tells that more was there: an empty file was never used, at a border a log may end.
+        let sound = length == 0 || borders.contains(&length);
+        let found = recover_bytes(&[(1, &content[..length])]);
+        let longer = recover_bytes(&[(1, &[&content[..length], &[0; 1024][..]].concat())]);
+        match (sound, found) {
+            (true, Ok(found)) => assert_eq!(found, longer.unwrap(), "zeros hold nothing: {length}"),
+            (false, Err(Error::Damage(_))) => {}
+            (_, found) => panic!("cut at {length}: {found:?}"),
+        }
+    }
+    // Behind a tear it is the log itself that ends its file inside a batch, once another segment follows.
+    fs.flip(&name, borders[3] - 1, 0);
+    let log = Driven::open(&fs.restart(), tiny()).unwrap();
+    assert_eq!(log.group(1).range(), 0..2);
+    assert!(fs.content(&name).unwrap().len() < borders[3]);
+    drop(log);
+    assert_eq!(Driven::open(&fs.reboot().1, tiny()).unwrap().group(1).range(), 0..2);
+}
+
+#[test]
+fn a_header_out_of_order_is_damage_even_if_its_body_is_torn() {
+    let header = segment::Header {
+        segment: 1,
+        random: 7,
+        end_before: 0,
+        sequence_before: 0,
+        batch_before: 0,
+    };
+    let base = segment::BLOCK_BYTES as u64;
+    let place = record::Place { salt: header.salt(), base, batch: 1 };
+    // A batch with room for one vote; the last byte of the votes in it is torn.
+    let recover = |votes: u64| {
+        let vote = Change::Vote(bytes("in eight"));
+        let batch_bytes = record::BATCH_BYTES + vote.record_bytes();
+        let mut batch = Vec::new();
+        record::write_batch(&mut batch, place, 0, batch_bytes as u64, 1);
+        (1..=votes).for_each(|vote_at| vote.write(&mut batch, place, vote_at, GroupId(1)));
+        *batch.last_mut().unwrap() ^= 1;
+        recover_bytes(&[(1, &[header.block(), batch, vec![0; 1024]].concat())])
+    };
+    assert!(recover(1).unwrap().cut);
+    assert!(matches!(recover(2), Err(Error::Damage(_))));
 }
 
 #[test]

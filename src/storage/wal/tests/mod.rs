@@ -5,6 +5,7 @@ mod log;
 mod power_loss;
 mod world;
 
+use super::record;
 use super::sim::SimFs;
 use super::writer::{Step, Writer};
 use super::{Done, Error, GroupLog, Options, Wal};
@@ -57,6 +58,12 @@ impl Driven {
             }
         }
     }
+}
+
+/// The record at `at`, if its checksums hold: its header and its body without padding.
+fn record_at(bytes: &[u8], at: usize, salt: record::Salt) -> Option<(record::Head, &[u8])> {
+    let head = record::head(bytes, at, salt)?;
+    Some((head, record::body(bytes, at, &head, salt)?))
 }
 
 fn bytes(text: &str) -> Bytes {

@@ -466,7 +466,7 @@ fn records(fs: &SimFs) -> Vec<Record> {
         let end = segments.get(at + 1).map_or(usize::MAX, |next| next.1.end_before as usize);
         let mut offset = BLOCK_BYTES;
         while offset < end {
-            let Ok((head, _)) = record::record(content, offset, header.salt()) else { break };
+            let Some((head, _)) = record_at(content, offset, header.salt()) else { break };
             let bytes = head.record_bytes();
             records.push(Record { name: name.clone(), offset, bytes, batch: head.batch });
             offset += bytes;
