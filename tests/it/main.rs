@@ -13,6 +13,8 @@ mod checker;
 mod certificates;
 /// A cluster is formed once; every data command and its edges, through the shell's JSON lines.
 mod commands;
+/// The switch by commands and runbooks.
+mod doors;
 /// `kill -9` under load loses nothing that was acknowledged.
 mod durability;
 /// Histories recorded while nodes are killed and stopped.
