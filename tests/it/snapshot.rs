@@ -20,9 +20,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(node: &Node) -> Self {
+    /// Watches a process that has needed `before_kib` without a transfer.
+    fn start(node: &Node, before_kib: u64) -> Self {
         let pid = node.pid().expect("a running node");
-        let before_kib = anonymous_kib(pid).expect("the kernel tells");
         let (peak_kib, over) = (Arc::new(AtomicU64::new(before_kib)), Arc::default());
         let (peak, ended) = (Arc::clone(&peak_kib), Arc::<AtomicBool>::clone(&over));
         std::thread::spawn(move || {
@@ -49,6 +49,8 @@ impl Drop for Watch {
 async fn transfer(values: usize) {
     let shape = Shape { primaries: 1, replicas: 1, shards: 1, ..Shape::default() };
     let mut cluster = Cluster::start(shape).await;
+    let idle = |node: &Node| anonymous_kib(node.pid().expect("it runs")).expect("the kernel tells");
+    let receiver_kib = idle(cluster.node("r1"));
     cluster.node("r1").kill();
     let client = cluster.client().await;
     let writing = (0..WRITERS).map(|writer| {
@@ -66,9 +68,10 @@ async fn transfer(values: usize) {
     for writer in writing.collect::<Vec<_>>() {
         writer.await.expect("a writer");
     }
-    let sender = Watch::start(cluster.node("n1"));
+    let sender_kib = idle(cluster.node("n1"));
+    let sender = Watch::start(cluster.node("n1"), sender_kib);
     cluster.node("r1").start();
-    let receiver = Watch::start(cluster.node("r1"));
+    let receiver = Watch::start(cluster.node("r1"), receiver_kib);
     let log = async || cluster.nodes[1].log();
     let installed = |log: &String| log.contains("snapshot installed");
     wait_until("snapshot", Duration::from_secs(300), log, installed).await;

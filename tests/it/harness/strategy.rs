@@ -10,7 +10,7 @@ use ppdb::wire::operation::{Operation, Phase, StrategyOrder, StrategyView};
 use std::time::{Duration, Instant};
 
 /// Longest time for one order to be journaled.
-const ORDER_WITHIN: Duration = Duration::from_secs(20);
+const ORDER_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -27,7 +27,12 @@ impl Cluster {
             };
             let transient = matches!(
                 error.code,
-                Code::NotReady | Code::NotLeader | Code::Unreachable | Code::Overloaded
+                // A check that says no may say yes soon: a replica that was killed catches up.
+                Code::PrecheckFailed
+                    | Code::NotReady
+                    | Code::NotLeader
+                    | Code::Unreachable
+                    | Code::Overloaded
             );
             if !transient || Instant::now() > end {
                 return Err(error);
