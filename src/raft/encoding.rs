@@ -354,13 +354,16 @@ impl MetaRecord {
     }
 }
 
-/// Last frame of a snapshot stream, from the receiver.
+/// What the receiver of a snapshot says: `Continue` to the header, then one of the others; or at any time
+/// one of the others, which ends the transfer. Append-only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SnapshotAnswer {
     /// Installed, or not needed; with the vote of the receiver.
     Done(VoteRecord),
     /// Not taken.
     Refused(Code),
+    /// So many bytes of this very file are here and durable: send what follows.
+    Continue { from_bytes: u64 },
 }
 
 /// A log id as stored (the base after a purge, what is committed).

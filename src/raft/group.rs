@@ -49,12 +49,14 @@ impl Group {
         self.shared.raft_id
     }
 
-    /// Why the group has stopped here; none while it works.
     /// Log index at which the last snapshot was installed in this copy, over restarts; 0 if none ever was.
+    /// Never lower than where the table really comes from; an installation that a crash cut short may have
+    /// raised it without having taken place.
     pub fn installed_index(&self) -> u64 {
         self.shared.installed()
     }
 
+    /// Why the group has stopped here; none while it works.
     pub fn stopped(&self) -> Option<String> {
         self.shared.stopped()
     }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the log stays after a snapshot was sent: the time the receiver has to fetch what follows.
-const AFTER_SENT: Duration = Duration::from_secs(30);
+/// How long the log stays after a snapshot was sent, or the transfer was cut off: the time the receiver has
+/// to fetch what follows, or to come back for the rest.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// See the module. Clones share the state.
 #[derive(Clone, Default)]
@@ -25,6 +26,7 @@ struct State {
 /// While it lives the log after its index stays.
 pub struct Hold {
     id: u64,
+    index: u64,
     state: Arc<Mutex<State>>,
 }
 
@@ -35,7 +37,7 @@ impl Holds {
         let id = state.next;
         state.next += 1;
         state.held.insert(id, (index, None));
-        Hold { id, state: Arc::clone(&self.state) }
+        Hold { id, index, state: Arc::clone(&self.state) }
     }
 
     /// Index up to which may be purged, if that is limited.
@@ -47,11 +49,12 @@ impl Holds {
 }
 
 impl Hold {
-    /// The snapshot has arrived: the log stays for a while longer.
-    pub fn arrived(self, now: Instant) {
-        if let Some((_, until)) = self.state.lock().held.get_mut(&self.id) {
-            *until = Some(now + AFTER_SENT);
-        }
+    /// From here on it runs out by itself, a while after now; dropping it does not end it earlier. May be
+    /// repeated to put off the end.
+    pub fn linger(&self, now: Instant) {
+        let mut state = self.state.lock();
+        let index = self.index;
+        state.held.insert(self.id, (index, Some(now + LINGER)));
     }
 }
 
@@ -77,9 +80,14 @@ mod tests {
         // It never arrived: nobody will continue from there.
         drop(c);
         assert_eq!(holds.limit(now), Some(7));
-        b.arrived(now);
+        b.linger(now);
         assert_eq!(holds.limit(now), Some(7));
-        assert_eq!(holds.limit(now + AFTER_SENT), Some(10));
+        assert_eq!(holds.limit(now + LINGER), Some(10));
+        // Put off, also after it had run out.
+        b.linger(now + LINGER);
+        drop(b);
+        assert_eq!(holds.limit(now + LINGER), Some(7));
+        assert_eq!(holds.limit(now + 2 * LINGER), Some(10));
         drop(a);
         assert_eq!(holds.limit(now), None);
     }

@@ -13,17 +13,17 @@ use super::peers::{Lane, Peers};
 use super::rpc::Callee;
 use super::shared::Shared;
 use super::types::{Raft, pos};
-use super::{Error, Group, GroupSpec, Links, Options, snapshot};
+use super::{Error, Group, GroupSpec, Links, Options, receiving, snapshot, staging};
 use crate::storage::{self, Store, wal::Wal};
 use crate::transport::{FrameReceiver, FrameSender};
 use crate::types::{Code, GroupId, LogPos, NodeId};
-use crate::wire::peer::{PeerBody, PeerMessage, SnapshotHeader};
+use crate::wire::peer::{PeerBody, PeerMessage};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -58,8 +58,6 @@ struct Inner {
 struct Opened {
     group: Group,
     inbox: Arc<Inbox>,
-    /// One snapshot is received at a time.
-    receiving: Arc<Semaphore>,
 }
 
 fn config(options: &Options) -> Result<Config, String> {
@@ -158,9 +156,25 @@ impl Host {
         }
     }
 
+    /// Stops a group whose copy is about to be deleted: nothing is flushed. False if it did not stop in
+    /// time: then what is left of it may still write to its log, and the log must not be given to another
+    /// copy by this process.
+    pub async fn discard(&self, group: GroupId) -> bool {
+        let closed = self.inner.groups.write().remove(&group);
+        let Some(Opened { group, .. }) = closed else { return true };
+        let stopped = halt(&group).await;
+        release(group).await;
+        stopped
+    }
+
     /// Bytes a second at which snapshots are sent from here, those under way included; 0 is unlimited.
     pub fn set_copy_rate(&self, bytes_per_s: u64) {
         self.inner.peers.set_copy_rate(bytes_per_s);
+    }
+
+    /// Bytes of snapshots that left from here since the start; what was sent again counts again.
+    pub fn copied_bytes(&self) -> u64 {
+        self.inner.peers.copied_bytes()
     }
 
     /// Hands over a message that arrived from a node. Never blocks; work is spawned.
@@ -213,6 +227,7 @@ impl Host {
         let groups: Vec<Opened> =
             self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
         for opened in groups {
+            opened.group.shared().incoming.close().await;
             if let Some(raft) = opened.group.shared().raft() {
                 raft.shutdown().await.unwrap();
             }
@@ -225,22 +240,36 @@ impl Host {
 
 /// Stops the library first, so that nothing is applied any more, then flushes.
 async fn stop(group: Group) {
+    halt(&group).await;
     let shared = group.shared();
-    if let Some(raft) = shared.raft() {
-        match tokio::time::timeout(STOP_MAX, raft.shutdown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(group = %shared.group, %error, "the group ended badly")
-            }
-            Err(_) => tracing::warn!(group = %shared.group, "the group did not stop in time"),
-        }
-    }
     if shared.failure().is_none() && !group.flush().await {
         tracing::warn!(group = %shared.group, "stopped without a last flush; the log has it");
     }
-    // Tasks that were just told to end still hold the store and the log open; whoever stops a group wants
-    // to open or delete its files next. Handles of the caller keep them open, so this is bounded.
-    let left = Arc::downgrade(shared);
+    release(group).await;
+}
+
+/// Ends what writes to the copy; false if that did not happen in time.
+async fn halt(group: &Group) -> bool {
+    let shared = group.shared();
+    shared.incoming.close().await;
+    let Some(raft) = shared.raft() else { return true };
+    match tokio::time::timeout(STOP_MAX, raft.shutdown()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(group = %shared.group, %error, "the group ended badly");
+            true
+        }
+        Err(_) => {
+            tracing::warn!(group = %shared.group, "the group did not stop in time");
+            false
+        }
+    }
+}
+
+/// Tasks that were just told to end still hold the store and the log open; whoever stops a group wants
+/// to open or delete its files next. Handles of the caller keep them open, so this is bounded.
+async fn release(group: Group) {
+    let left = Arc::downgrade(group.shared());
     drop(group);
     let deadline = tokio::time::Instant::now() + RELEASE_MAX;
     while left.strong_count() > 0 && tokio::time::Instant::now() < deadline {
@@ -255,7 +284,8 @@ impl Inner {
         let (wal, log) = (self.wal.clone(), self.wal.group(group));
         let (peers, keep) = (Arc::clone(&self.peers), flusher.clone());
         let recover = move || {
-            snapshot::sweep(&dir).map_err(|e| format!("staging folder: {e}"))?;
+            let found =
+                staging::take_stock(&dir, group).map_err(|e| format!("staging folder: {e}"))?;
             let store =
                 Store::open(&dir, storage::Options::default()).map_err(|e| e.to_string())?;
             let log = LogStore::open(log).map_err(|e| e.to_string())?;
@@ -267,6 +297,7 @@ impl Inner {
             let spec = (group, raft_id, dir);
             let shared =
                 Arc::new(Shared::new(spec, store, (log.clone(), wal), peers, flusher, membership));
+            shared.restore_staged(found, Instant::now());
             let machine = Machine::open(Arc::clone(&shared), logic).map_err(|e| e.to_string())?;
             Ok::<_, String>((shared, log, machine))
         };
@@ -280,12 +311,7 @@ impl Inner {
         shared.started(raft.clone());
         elect_if_alone(&raft, raft_id).await;
         self.peers.handle.spawn(notice_failure(Arc::downgrade(&shared)));
-        let opened = Opened {
-            group: Group::new(shared),
-            inbox: Arc::default(),
-            receiving: Arc::new(Semaphore::new(1)),
-        };
-        Ok(opened)
+        Ok(Opened { group: Group::new(shared), inbox: Arc::default() })
     }
 
     fn opened(&self, from: NodeId, group: GroupId, copy: u64, to: u64) -> Option<Opened> {
@@ -334,27 +360,17 @@ impl Inner {
         sender: &impl snapshot::FramesOut,
         receiver: &mut impl snapshot::FramesIn,
     ) {
-        let header = match snapshot::header(receiver).await {
+        let header = match receiving::header(receiver).await {
             Ok(header) => header,
             Err(error) => return tracing::warn!(%from, error, "a snapshot without a header"),
         };
-        let answer = self.take_snapshot(from, &header, receiver).await;
-        snapshot::answer(sender, &answer).await;
-    }
-
-    async fn take_snapshot(
-        &self,
-        from: NodeId,
-        header: &SnapshotHeader,
-        receiver: &mut impl snapshot::FramesIn,
-    ) -> SnapshotAnswer {
-        let Some(opened) = self.opened(from, header.group, header.from, header.to) else {
-            return SnapshotAnswer::Refused(Code::Moved);
+        let answer = match self.opened(from, header.group, header.from, header.to) {
+            Some(Opened { group, .. }) => {
+                receiving::receive(group.shared(), &header, sender, receiver).await
+            }
+            None => SnapshotAnswer::Refused(Code::Moved),
         };
-        let Ok(_receiving) = opened.receiving.try_acquire() else {
-            return SnapshotAnswer::Refused(Code::Overloaded);
-        };
-        snapshot::receive(opened.group.shared(), header, receiver).await
+        receiving::answer(sender, &answer).await;
     }
 }
 

@@ -39,6 +39,12 @@ fn stopped(error: wal::Error) -> io::Error {
     io::Error::other(error.to_string())
 }
 
+async fn durable(submit: impl FnOnce(wal::Done)) -> io::Result<()> {
+    let (done, durable) = oneshot::channel();
+    submit(Box::new(move |result| drop(done.send(result))));
+    durable.await.map_err(|_| stopped(wal::Error::Stopped))?.map_err(stopped)
+}
+
 impl LogStore {
     /// Takes over what the log recovered.
     pub fn open(log: GroupLog) -> io::Result<Self> {
@@ -75,19 +81,9 @@ impl LogStore {
         self.tail.lock().keep_from(keep_bytes)
     }
 
-    /// Resolves when everything submitted so far is durable: writes the vote once more, and the queue is
-    /// first in, first out. Without a vote there is nothing that could matter.
+    /// Resolves when everything submitted so far is durable.
     pub async fn barrier(&self) -> io::Result<()> {
-        match self.log.vote() {
-            Some(vote) => self.write_vote(vote).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn write_vote(&self, vote: bytes::Bytes) -> io::Result<()> {
-        let (done, durable) = oneshot::channel();
-        self.log.save_vote(vote, Box::new(move |result| drop(done.send(result))));
-        durable.await.map_err(|_| stopped(wal::Error::Stopped))?.map_err(stopped)
+        durable(|done| self.log.barrier(done)).await
     }
 
     /// Clips a range to what is in the log.
@@ -192,7 +188,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write_vote(encode_vote(vote)).await
+        durable(|done| self.log.save_vote(encode_vote(vote), done)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {

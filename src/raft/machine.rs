@@ -131,6 +131,14 @@ impl Machine {
         Ok(Some(SnapshotMeta { last_log_id: Some(log_id(flushed)), last_membership: membership }))
     }
 
+    /// What a snapshot that is sent now will be at least: the file that is there, or what a copy made now
+    /// would hold. While starting, the library asks for what it may rely on, which is the table.
+    fn sendable_meta(&self) -> io::Result<Option<SnapshotMeta>> {
+        let shared = &self.shared;
+        let staged = shared.raft().and_then(|_| shared.outgoing.offer(shared.purged_index()));
+        staged.map_or_else(|| self.flushed_meta(), |meta| meta.to_raft().map(Some))
+    }
+
     fn hold(&self, meta: &SnapshotMeta) -> Option<Hold> {
         // While starting, the library asks for the snapshot only to know its position.
         self.shared.raft()?;
@@ -207,7 +215,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let Some(meta) = self.flushed_meta()? else { return Ok(None) };
+        let Some(meta) = self.sendable_meta()? else { return Ok(None) };
         let snapshot = SnapshotData::Table { hold: self.hold(&meta) };
         Ok(Some(Snapshot { meta, snapshot }))
     }

@@ -10,7 +10,8 @@ use super::encoding::{
 use super::peers::{Lane, Peers};
 use super::rpc::{self, Callee};
 use super::shared::Shared;
-use super::snapshot::{self, SnapshotData};
+use super::sending;
+use super::snapshot::SnapshotData;
 use super::types::{
     AppendRequest, AppendResult, LogId, Member, RpcError, Snapshot, TransferRequest, TypeConfig,
     Vote, VoteRequest, VoteResponse,
@@ -242,14 +243,14 @@ impl RaftNetworkV2<TypeConfig> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let send = snapshot::send(&self.shared, self.callee, vote, snapshot, option.hard_ttl());
+        let send = sending::send(&self.shared, self.callee, vote, snapshot, option.hard_ttl());
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = send => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => {
                     tracing::warn!(group = %self.shared.group, to = %self.callee.node, %error, "a snapshot was not sent");
-                    // Always with back-off: the next attempt copies the whole table again.
+                    // Always with back-off: the next attempt may have to copy the whole table again.
                     Err(StreamingError::Unreachable(Unreachable::from_string(error)))
                 }
             },

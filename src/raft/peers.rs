@@ -27,6 +27,8 @@ pub struct Peers {
     pub snapshot_slot: Semaphore,
     /// Bytes a second at which a snapshot is sent; 0 is unlimited.
     copy_bytes_per_s: AtomicU64,
+    /// Bytes of snapshots that left since the start.
+    copied_bytes: AtomicU64,
     windows: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
 }
 
@@ -40,8 +42,16 @@ pub enum Lane {
 impl Peers {
     pub fn new(links: Arc<dyn Links>, options: Options, handle: Handle) -> Self {
         let (calls, windows) = (Calls::new(), Mutex::default());
-        let (snapshot_slot, copy_bytes_per_s) = (Semaphore::new(1), AtomicU64::new(0));
-        Self { links, calls, options, handle, snapshot_slot, copy_bytes_per_s, windows }
+        Self {
+            links,
+            calls,
+            options,
+            handle,
+            snapshot_slot: Semaphore::new(1),
+            copy_bytes_per_s: AtomicU64::new(0),
+            copied_bytes: AtomicU64::new(0),
+            windows,
+        }
     }
 
     /// Changes the rate of snapshots, that under way included.
@@ -52,6 +62,16 @@ impl Peers {
     /// Bytes a second at which a snapshot is sent; 0 is unlimited.
     pub fn copy_rate(&self) -> u64 {
         self.copy_bytes_per_s.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of a snapshot left.
+    pub fn count_copied(&self, bytes: u64) {
+        self.copied_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of snapshots that left since the start.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied_bytes.load(Ordering::Relaxed)
     }
 
     /// Sends a call.

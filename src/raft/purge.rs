@@ -66,14 +66,16 @@ pub fn pressed(shared: &Shared) -> bool {
         && shared.wal.oldest_pinning_group() == Some(shared.group)
 }
 
-/// Purges what may go, if that is anything and no purge is under way.
+/// Gives up staged snapshots that are of no use any more, then purges what may go, if that is anything and
+/// no purge is under way.
 pub fn consider(shared: &Arc<Shared>, now: Instant) {
+    shared.tidy_staged(now);
     let Some(raft) = shared.raft().cloned() else { return };
     let Some(flushed) = shared.store.flushed() else { return };
     let options = &shared.peers.options;
     let ends = Ends {
         flushed: flushed.index,
-        purged: shared.log.purged().map(|id| id.index),
+        purged: shared.purged_index(),
         keep_from: shared.log.keep_from(options.log_keep_bytes),
         acknowledged: acknowledged(&raft.metrics().borrow_watched()),
         hold: shared.holds.limit(now),

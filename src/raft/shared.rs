@@ -5,9 +5,12 @@ use super::digests::Digests;
 use super::encoding::MembershipRecord;
 use super::flush::{FlushState, Flusher};
 use super::holds::Holds;
+use super::incoming::Incoming;
 use super::log_store::LogStore;
+use super::outgoing::Outgoing;
 use super::peers::Peers;
 use super::snapshot;
+use super::staging::Found;
 use super::types::Raft;
 use crate::storage::{Store, wal::Wal};
 use crate::types::{GroupId, LogPos, NodeId};
@@ -36,6 +39,10 @@ pub struct Shared {
     pub flusher: Flusher,
     pub digests: Digests,
     pub holds: Holds,
+    /// The table as it is sent.
+    pub outgoing: Outgoing,
+    /// Another copy's table as it arrives.
+    pub incoming: Arc<Incoming>,
     memberships: Mutex<Memberships>,
     fresh: Mutex<Option<Instant>>,
     installed: AtomicU64,
@@ -68,6 +75,8 @@ impl Shared {
             flusher,
             digests: Digests::default(),
             holds: Holds::default(),
+            outgoing: Outgoing::default(),
+            incoming: Arc::default(),
             memberships: Mutex::new(Memberships::starting_with(membership)),
             fresh: Mutex::default(),
             installed: AtomicU64::new(installed),
@@ -84,6 +93,24 @@ impl Shared {
     /// Notes it, after it was noted durably and before the table is replaced.
     pub fn set_installed(&self, index: u64) {
         self.installed.store(index, Ordering::Release);
+    }
+
+    /// Takes over the snapshots that were on their way when the process before ended.
+    pub fn restore_staged(&self, found: Found, now: Instant) {
+        let (purged, holds) = (self.purged_index(), &self.holds);
+        self.outgoing.restore(found.outgoing, self.raft_id, purged, holds, now);
+        self.incoming.restore(found.incoming, now);
+    }
+
+    /// Deletes snapshots on their way that are of no use any more. Cheap; called all the time.
+    pub fn tidy_staged(&self, now: Instant) {
+        self.outgoing.tidy(now, self.purged_index());
+        self.incoming.tidy(now, self.store.applied_pos().map(|pos| pos.index));
+    }
+
+    /// The last index that the log has let go of.
+    pub fn purged_index(&self) -> Option<u64> {
+        self.log.purged().map(|id| id.index)
     }
 
     /// The library's handle, once the group runs.

@@ -1,7 +1,20 @@
-//! A snapshot over a slow stream: sent, cut short, damaged, meant for somebody else.
+//! A snapshot over a slow stream, from one end to the other: sent, cut short, continued, damaged, refused,
+//! slowed down; and the mark of an installation.
 
+use super::super::encoding::{SnapshotAnswer, VoteRecord};
+use super::super::incoming::Incoming;
+use super::super::receiving::{answer, fetch, header};
+use super::super::sending::{Course, transmit};
+use super::super::staging::folder;
 use super::*;
+use crate::types::{Code, limits};
+use crate::wire::peer::SnapshotHeader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use tokio::sync::mpsc;
+
+const CHUNK: usize = limits::SNAPSHOT_CHUNK_BYTES;
 
 /// One direction of a stream, with a queue as short as a slow reader's.
 struct Out(mpsc::Sender<Bytes>);
@@ -37,174 +50,234 @@ fn header_of(data: &[u8]) -> SnapshotHeader {
     }
 }
 
-fn file(dir: &Path, data: &[u8]) -> PathBuf {
-    let path = dir.join("data");
-    std::fs::write(&path, data).unwrap();
-    path
+fn data(chunks: usize) -> Vec<u8> {
+    (0..chunks * CHUNK + 7).map(|i| (i / 3) as u8).collect()
+}
+
+/// The two ends of a transfer, with folders of their own.
+struct World {
+    dir: tempfile::TempDir,
+    incoming: Arc<Incoming>,
+    /// Bytes sent since it was asked last.
+    sent: AtomicU64,
+}
+
+impl World {
+    fn new(data: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("data"), data).unwrap();
+        Self { dir, incoming: Arc::default(), sent: AtomicU64::new(0) }
+    }
+
+    async fn send(
+        &self,
+        header: &SnapshotHeader,
+        (out, answers): (Out, &mut In),
+        rate: &(dyn Fn() -> u64 + Sync),
+    ) -> Result<SnapshotAnswer, String> {
+        let goes_on = |bytes| drop(self.sent.fetch_add(bytes, Ordering::Relaxed));
+        let course = Course { bytes_per_s: rate, goes_on: &goes_on, install_max: STALL_MAX };
+        transmit(&out, answers, header, &self.dir.path().join("data"), &course).await
+    }
+
+    /// Receives up to so many frames of data; the answer of a whole file is its content.
+    async fn receive(
+        &self,
+        there: In,
+        back: Out,
+        frames_max: usize,
+    ) -> Result<Vec<u8>, (Code, String)> {
+        let (relay, mut here) = pipe();
+        let mut there = there;
+        let cut = async move {
+            for _ in 0..=frames_max {
+                let Ok(Some(frame)) = there.recv().await else { break };
+                if relay.send(frame).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let receive = async {
+            let header = header(&mut here).await.unwrap();
+            let turn = self.incoming.turn().await.unwrap();
+            let dir = self.dir.path();
+            let whole = fetch(&self.incoming, &turn, dir, &header, &back, &mut here).await;
+            whole.map(|file| std::fs::read(file.path()).unwrap())
+        };
+        let (received, ()) = tokio::join!(receive, cut);
+        if let Err((code, _)) = &received {
+            answer(&back, &SnapshotAnswer::Refused(*code)).await;
+        }
+        received
+    }
+
+    /// A whole transfer, or one that is cut after so many frames of data.
+    async fn transfer(
+        &self,
+        header: &SnapshotHeader,
+        frames_max: usize,
+    ) -> (u64, Result<Vec<u8>, Code>) {
+        let (out, there) = pipe();
+        let (back, mut answers) = pipe();
+        let sent_before = self.sent.load(Ordering::Relaxed);
+        let sending = self.send(header, (out, &mut answers), &|| 0);
+        let (_, received) = tokio::join!(sending, self.receive(there, back, frames_max));
+        let sent = self.sent.load(Ordering::Relaxed) - sent_before;
+        (sent, received.map_err(|(code, _)| code))
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(folder(self.dir.path())).map_or(0, Iterator::count)
+    }
 }
 
 #[tokio::test]
-async fn a_file_leaves_in_chunks_behind_its_header() {
-    let dir = tempfile::tempdir().unwrap();
-    let data: Vec<u8> = (0..3 * limits::SNAPSHOT_CHUNK_BYTES + 7).map(|i| i as u8).collect();
-    let path = file(dir.path(), &data);
+async fn a_file_arrives_in_chunks_behind_its_header() {
+    let data = data(3);
+    let world = World::new(&data);
+    let (sent, received) = world.transfer(&header_of(&data), usize::MAX - 1).await;
+    assert_eq!((sent, received.unwrap()), (data.len() as u64, data));
+    assert_eq!(world.files(), 0);
+}
+
+#[tokio::test]
+async fn what_arrived_is_not_sent_again() {
+    let data = data(40);
+    let (world, header) = (World::new(&data), header_of(&data));
+    let (_, cut) = world.transfer(&header, 20).await;
+    assert_eq!(cut, Err(Code::Unreachable));
+    assert_eq!(world.files(), 2, "a file and its note");
+    let (sent, received) = world.transfer(&header, usize::MAX - 1).await;
+    assert_eq!((sent, received.unwrap()), ((data.len() - 20 * CHUNK) as u64, data));
+    assert_eq!(world.files(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_after_a_continuation_costs_everything_that_was_there() {
+    let data = data(10);
+    let (world, header) = (World::new(&data), header_of(&data));
+    assert_eq!(world.transfer(&header, 5).await.1, Err(Code::Unreachable));
+    let mut other = data.clone();
+    *other.last_mut().unwrap() ^= 1;
+    std::fs::write(world.dir.path().join("data"), other).unwrap();
+    assert_eq!(world.transfer(&header, usize::MAX - 1).await.1, Err(Code::Corrupt));
+    assert_eq!(world.files(), 0);
+    std::fs::write(world.dir.path().join("data"), &data).unwrap();
+    let (sent, received) = world.transfer(&header, usize::MAX - 1).await;
+    assert_eq!((sent, received.unwrap()), (data.len() as u64, data));
+}
+
+#[tokio::test]
+async fn a_file_that_is_longer_or_shorter_than_announced_is_not_kept() {
+    let data = data(2);
+    let world = World::new(&data);
+    let longer = SnapshotHeader { data_bytes: data.len() as u64 - 1, ..header_of(&data) };
+    assert_eq!(world.transfer(&longer, usize::MAX - 1).await.1, Err(Code::BadRequest));
+    assert_eq!(world.files(), 0);
+    let shorter = SnapshotHeader { data_bytes: data.len() as u64 + 1, ..header_of(&data) };
+    let (out, there) = pipe();
+    let (back, mut answers) = pipe();
+    let sending = world.send(&shorter, (out, &mut answers), &|| 0);
+    let (sent, received) = tokio::join!(sending, world.receive(there, back, usize::MAX - 1));
+    assert!(sent.unwrap_err().contains("shorter"));
+    assert_eq!(received.unwrap_err().0, Code::Unreachable);
+}
+
+#[tokio::test]
+async fn a_new_stream_takes_over_from_one_that_hangs() {
+    let data = data(10);
+    let (world, header) = (World::new(&data), header_of(&data));
+    let (out, there) = pipe();
+    let (back, mut answers) = pipe();
+    // The first sender is gone, but its stream has not noticed.
+    let hangs = async {
+        out.send(codec::encode(&header).into()).await.unwrap();
+        answers.recv().await.unwrap();
+        for chunk in data.chunks(CHUNK).take(4) {
+            out.send(chunk.to_vec().into()).await.unwrap();
+        }
+        while world.sent.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let again = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.transfer(&header, usize::MAX - 1).await
+    };
+    let first = world.receive(there, back, usize::MAX - 1);
+    let ((), first, (sent, received)) = tokio::join!(hangs, first, again);
+    assert_eq!(first.unwrap_err().0, Code::Unreachable);
+    assert_eq!((sent, received.unwrap()), ((data.len() - 4 * CHUNK) as u64, data));
+}
+
+/// A receiver that answers the header, and then says so.
+async fn told(first: SnapshotAnswer, then: Option<SnapshotAnswer>) -> Result<SnapshotAnswer, String> {
+    let data = data(40);
+    let world = World::new(&data);
     let (out, mut there) = pipe();
     let (back, mut answers) = pipe();
-    let expected = header_of(&data);
-    let receiver = tokio::spawn(async move {
-        let got = header(&mut there).await.unwrap();
-        let (mut data, mut longest) = (vec![], 0);
-        while (data.len() as u64) < got.data_bytes {
-            let chunk = there.recv().await.unwrap().unwrap();
-            longest = longest.max(chunk.len());
-            data.extend_from_slice(&chunk);
+    let receiver = async {
+        header(&mut there).await.unwrap();
+        answer(&back, &first).await;
+        match then {
+            Some(then) => answer(&back, &then).await,
+            None => drop(back),
         }
-        answer(&back, &SnapshotAnswer::Refused(Code::NoSpace)).await;
-        (got, data, longest)
-    });
-    let told = transmit(&out, &mut answers, &expected, &path, || 0, STALL_MAX).await.unwrap();
-    assert_eq!(told, SnapshotAnswer::Refused(Code::NoSpace));
-    let (got, received, longest) = receiver.await.unwrap();
-    assert_eq!((got, received, longest), (expected, data, limits::SNAPSHOT_CHUNK_BYTES));
+        // Reads nothing more, but does not hang up either.
+        std::future::pending::<()>().await;
+        drop(there);
+    };
+    let header = header_of(&data);
+    tokio::select! {
+        told = world.send(&header, (out, &mut answers), &|| 0) => told,
+        () = receiver => unreachable!(),
+    }
 }
 
 #[tokio::test]
 async fn a_refusal_ends_the_sending_early() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = vec![7; 40 * limits::SNAPSHOT_CHUNK_BYTES];
-    let path = file(dir.path(), &data);
-    let (out, mut there) = pipe();
-    let (back, mut answers) = pipe();
-    let receiver = tokio::spawn(async move {
-        header(&mut there).await.unwrap();
-        answer(&back, &SnapshotAnswer::Refused(Code::Moved)).await;
-        // Reads nothing more, but does not hang up either.
-        std::future::pending::<()>().await;
-        drop(there);
-    });
-    let told =
-        transmit(&out, &mut answers, &header_of(&data), &path, || 0, STALL_MAX).await.unwrap();
-    assert_eq!(told, SnapshotAnswer::Refused(Code::Moved));
-    receiver.abort();
-}
-
-#[tokio::test]
-async fn a_stream_that_ends_without_an_answer_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = file(dir.path(), b"data");
-    let (out, there) = pipe();
-    let (back, mut answers) = pipe();
-    drop((back, there));
-    assert!(
-        transmit(&out, &mut answers, &header_of(b"data"), &path, || 0, STALL_MAX).await.is_err()
-    );
-}
-
-#[test]
-fn a_chunk_takes_its_time_at_the_rate() {
-    assert_eq!(takes(1 << 30, 0), Duration::ZERO);
-    assert_eq!(takes(1_000, 2_000), Duration::from_millis(500));
-    assert_eq!(takes(1 << 30, 1), TAKES_MAX);
+    let refused = || SnapshotAnswer::Refused(Code::Moved);
+    assert_eq!(told(refused(), None).await, Ok(refused()));
+    let begin = |from_bytes| SnapshotAnswer::Continue { from_bytes };
+    assert_eq!(told(begin(0), Some(refused())).await, Ok(refused()));
+    assert_eq!(told(begin(7), Some(refused())).await, Ok(refused()));
+    assert!(told(begin(1 << 40), None).await.is_err(), "it cannot have that much");
+    assert!(told(begin(0), None).await.is_err(), "the stream ended without an answer");
 }
 
 #[tokio::test]
 async fn a_rate_that_changes_is_felt_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("out");
-    let data = vec![7; 4 * limits::SNAPSHOT_CHUNK_BYTES];
-    std::fs::write(&path, &data).unwrap();
+    let data = data(3);
+    let (world, header) = (World::new(&data), header_of(&data));
     let (out, there) = pipe();
-    let (_back, mut answers) = pipe();
-    let header = header_of(&data);
-    // One chunk in a second, then as fast as it goes: without the change this takes 4 s.
-    let asked = std::sync::atomic::AtomicU64::new(0);
-    let rate = || match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
-        0 => limits::SNAPSHOT_CHUNK_BYTES as u64,
+    let (back, mut answers) = pipe();
+    // One chunk in a second, then as fast as it goes: without the change this takes three.
+    let asked = AtomicU64::new(0);
+    let rate = || match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => CHUNK as u64,
         _ => 0,
     };
     let started = Instant::now();
-    let reading = tokio::spawn(async move {
-        let mut there = there;
-        while there.recv().await.is_ok_and(|frame| frame.is_some()) {}
-    });
-    let sent = transmit(&out, &mut answers, &header, &path, rate, Duration::from_millis(10)).await;
-    assert!(sent.is_err(), "nobody answers");
-    let took = started.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
-    reading.abort();
-}
-
-#[test]
-fn snapshots_that_no_leader_of_this_lineage_sent_are_refused() {
-    let at = |term, leader, index| LogPos { term, leader, index };
-    let meta = |last| MetaRecord { last, membership: MembershipRecord::default() };
-    let vote = VoteRecord { term: 3, leader: 1, committed: true };
-    assert_eq!(judge(1, vote, &meta(at(3, 1, 50)), None), Ok(()));
-    assert_eq!(judge(1, vote, &meta(at(2, 9, 50)), Some(at(2, 9, 40))), Ok(()));
-    // Older than what is here: the library says that it is not needed.
-    assert_eq!(judge(1, vote, &meta(at(2, 1, 30)), Some(at(2, 9, 40))), Ok(()));
-    assert!(judge(2, vote, &meta(at(3, 1, 50)), None).is_err());
-    assert!(judge(1, VoteRecord { committed: false, ..vote }, &meta(at(3, 1, 50)), None).is_err());
-    assert!(judge(1, vote, &meta(at(4, 1, 50)), None).is_err());
-    assert!(judge(1, vote, &meta(at(3, 2, 50)), None).is_err());
-    assert!(judge(1, vote, &meta(at(3, 1, 40)), Some(at(2, 9, 40))).is_err());
-    assert!(judge(1, vote, &meta(at(3, 1, 10)), Some(at(2, 9, 40))).is_err());
+    let receiving = async { (world.receive(there, back, usize::MAX - 1).await, started.elapsed()) };
+    let (_, (received, took)) =
+        tokio::join!(world.send(&header, (out, &mut answers), &rate), receiving);
+    assert_eq!(received.unwrap(), data);
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(2_500), "{took:?}");
 }
 
 #[test]
 fn the_note_of_an_installation_is_read_back_or_ignored() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(marked_install(dir.path()), None);
-    let at = Some(LogPos { term: 2, leader: 1, index: 77 });
-    mark_install(dir.path(), at).unwrap();
-    assert_eq!(marked_install(dir.path()), at);
+    let at = |index| Some(LogPos { term: 2, leader: 1, index });
+    mark_install(dir.path(), at(77)).unwrap();
+    assert_eq!(marked_install(dir.path()), at(77));
+    // A crash while the next one is written leaves the one before.
+    std::fs::write(dir.path().join("install.base-new"), b"\x01").unwrap();
+    assert_eq!(marked_install(dir.path()), at(77));
+    mark_install(dir.path(), at(99)).unwrap();
+    assert_eq!(marked_install(dir.path()), at(99));
     let bytes = std::fs::read(install_mark(dir.path())).unwrap();
     std::fs::write(install_mark(dir.path()), &bytes[..3]).unwrap();
     assert_eq!(marked_install(dir.path()), None);
-}
-
-#[test]
-fn staged_files_go_with_their_owner_and_leftovers_at_the_next_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let staged = stage(dir.path(), "in").unwrap();
-    std::fs::write(staged.path(), b"x").unwrap();
-    let path = staged.path().to_owned();
-    drop(staged);
-    assert!(!path.exists());
-    let left = stage(dir.path(), "in").unwrap();
-    std::fs::write(left.path(), b"x").unwrap();
-    let path = left.path().to_owned();
-    std::mem::forget(left);
-    sweep(dir.path()).unwrap();
-    assert!(!path.exists());
-    sweep(dir.path()).unwrap();
-}
-
-#[tokio::test]
-async fn only_a_whole_and_true_file_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = vec![5; 300_000];
-    let receive = async |header: SnapshotHeader, chunks: Vec<Bytes>| {
-        let (out, mut there) = pipe();
-        let feed = tokio::spawn(async move {
-            for chunk in chunks {
-                let _ = out.send(chunk).await;
-            }
-        });
-        let stored = store(dir.path(), &header, &mut there).await;
-        feed.await.unwrap();
-        stored.map_err(|(code, _)| code)
-    };
-    let left = || std::fs::read_dir(staging(dir.path())).unwrap().count();
-    let chunks = || vec![Bytes::from(vec![5; 200_000]), Bytes::from(vec![5; 100_000])];
-    let staged = receive(header_of(&data), chunks()).await.unwrap();
-    assert_eq!(std::fs::read(staged.path()).unwrap(), data);
-    drop(staged);
-    let wrong = SnapshotHeader { crc32c: 1, ..header_of(&data) };
-    assert_eq!(receive(wrong, chunks()).await.err(), Some(Code::Corrupt));
-    let short = receive(header_of(&data), chunks()[..1].to_vec()).await;
-    assert_eq!(short.err(), Some(Code::Unreachable));
-    let long = SnapshotHeader { data_bytes: 250_000, ..header_of(&data) };
-    assert_eq!(receive(long, chunks()).await.err(), Some(Code::BadRequest));
-    assert_eq!(left(), 0);
 }

@@ -122,6 +122,17 @@ impl GroupLog {
         });
     }
 
+    /// Calls `done` once everything submitted so far is durable: writes once more what the vote is at that
+    /// moment, and the queue is first in, first out. A group without a vote has nothing that could matter;
+    /// `done` then runs at once.
+    pub fn barrier(&self, done: Done) {
+        let bytes = self.vote().map_or(0, |vote| vote.len());
+        // The vote is read where it is queued: in between, another one could be saved, and undone by this.
+        self.queue().submit(&self.group, bytes, Some(done), |state, _| {
+            Ok(state.vote.clone().map(Change::Vote))
+        });
+    }
+
     /// Remembers what is committed; written with the next batch, never waited for. A batch never
     /// holds it without the entries that were appended before this call.
     pub fn save_committed(&self, committed: Bytes) {

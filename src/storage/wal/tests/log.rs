@@ -102,6 +102,28 @@ fn callbacks_run_once_and_in_order_over_many_batches() {
 }
 
 #[test]
+fn a_barrier_comes_after_what_was_submitted_and_changes_nothing() {
+    let fs = SimFs::new(1);
+    let mut log = Driven::open(&fs, tiny()).unwrap();
+    let group = log.group(1);
+    group.barrier(log.done(0));
+    assert_eq!(*log.done.lock(), [(0, true)], "there is nothing to wait for");
+    group.save_vote(bytes("one"), log.done(1));
+    group.append(0, numbered(0..9, 1000), log.done(2));
+    group.truncate(5);
+    group.barrier(log.done(3));
+    group.save_vote(bytes("two"), log.done(4));
+    group.barrier(log.done(5));
+    assert_eq!(log.done.lock().len(), 1);
+    log.drain();
+    let wanted = [0, 1, 2, 3, 4, 5].map(|name| (name, true));
+    assert_eq!(*log.done.lock(), wanted);
+    drop((group, log));
+    let log = Driven::open(&fs.restart(), tiny()).unwrap();
+    assert_eq!((log.group(1).vote(), log.group(1).range()), (Some(bytes("two")), 0..5));
+}
+
+#[test]
 fn what_leaves_a_hole_is_refused_and_the_log_goes_on() {
     let mut log = Driven::open(&SimFs::new(1), tiny()).unwrap();
     let group = log.group(1);
