@@ -33,6 +33,8 @@ mod change_test;
 #[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
+mod resume_test;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use group::Group;
