@@ -5,11 +5,12 @@
 //! decides where a copy belongs; `core` did.
 
 use super::core::{ClusterState, CopyPlacement, MetaCommand, ShardPlacement};
+use super::opening::{Finding, judge};
 use super::registry::{LocalCopy, Registry};
 use super::view::StateView;
 use crate::raft::{self, Group, GroupSpec, Host};
 use crate::shard::{self, Clock, Shard};
-use crate::storage::wal::Wal;
+use crate::storage::wal::{self, Wal};
 use crate::types::{Code, DiskId, Error, GroupId, NodeId, Result};
 use crate::wire::client::Role;
 use crate::wire::codec;
@@ -17,7 +18,7 @@ use crate::wire::peer::FormationRecord;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,15 @@ impl Agent {
     /// Opens this node's metadata copy, creating it the first time.
     pub async fn open_metadata(&self) -> Result<Group> {
         let (logic, state) = super::MetaLogic::new();
-        let group = self.open(GroupId::META, self.node.0, "meta", Box::new(logic)).await?;
+        let (id, raft_id) = (GroupId::META, self.node.0);
+        let dir = self.data_dir.join("meta");
+        // Nothing can confirm this one but itself: what is recorded holds.
+        match self.find(id, raft_id, &dir, true)? {
+            Finding::Create => self.record_copy(id, raft_id).await?,
+            Finding::Open => {}
+            found => return Err(corrupt(id, &format!("{found:?}"))),
+        }
+        let group = self.open(id, raft_id, dir, Box::new(logic)).await?;
         self.view.set_state(state);
         Ok(group)
     }
@@ -69,16 +78,20 @@ impl Agent {
         loop {
             // A copy that is gone makes room for the next one of its shard first.
             if confirmed && (!swept || self.holds_unlisted()) {
-                if let Err(error) = self.drop_unlisted().await {
-                    return error;
+                match self.drop_unlisted().await {
+                    Ok(all_gone) => swept = all_gone,
+                    Err(error) => return error,
                 }
-                swept = true;
             }
-            if let Err(error) = self.open_copies().await {
+            if let Err(error) = self.open_copies(confirmed).await {
                 return error;
             }
             self.host.set_copy_rate(self.view.state().copy_bytes_per_s());
-            confirmed = confirmed || self.confirm(&meta).await;
+            if !confirmed && self.confirm(&meta).await {
+                // What waited for this can be created, dropped and opened.
+                confirmed = true;
+                continue;
+            }
             match self.view.replaced(self.node) {
                 true => self.close_fences(),
                 false if confirmed => self.lift_fences(),
@@ -131,73 +144,65 @@ impl Agent {
         }
     }
 
-    /// Creates and opens every copy that the metadata gives to this node and disk.
-    async fn open_copies(&self) -> Result<()> {
+    /// Opens every copy that the metadata gives to this node and disk; creates those that do not exist,
+    /// once the metadata is confirmed.
+    pub(super) async fn open_copies(&self, confirmed: bool) -> Result<()> {
         let state = self.view.state();
         for placed in &state.shards {
             let mine = placed.copies.iter().find(|c| c.node == self.node && c.disk == self.disk);
             let Some(copy) = mine else { continue };
-            if self.registry.get(placed.id).is_none() && !self.holds_earlier(placed, *copy) {
-                self.open_copy(placed, *copy).await?;
+            if self.registry.get(placed.id).is_none() {
+                self.open_copy(placed, *copy, confirmed).await?;
             }
         }
         Ok(())
     }
 
-    async fn open_copy(&self, placed: &ShardPlacement, copy: CopyPlacement) -> Result<()> {
+    async fn open_copy(
+        &self,
+        placed: &ShardPlacement,
+        copy: CopyPlacement,
+        confirmed: bool,
+    ) -> Result<()> {
         let group_id = GroupId::of(placed.id, placed.incarnation);
-        let folder = format!("copies/{}", copy.id);
+        let dir = self.data_dir.join(format!("copies/{}", copy.id));
+        match self.find(group_id, copy.id.0, &dir, confirmed)? {
+            Finding::Wait => return Ok(()),
+            Finding::Corrupt(why) => return Err(corrupt(group_id, &why)),
+            Finding::Create => self.record_copy(group_id, copy.id.0).await?,
+            Finding::Open => {}
+        }
         let logic = shard::logic(placed.id, placed.incarnation);
-        let group = self.open(group_id, copy.id.0, &folder, logic).await?;
+        let group = self.open(group_id, copy.id.0, dir.clone(), logic).await?;
         let shard = Shard::start(placed.id, placed.incarnation, group, self.clock.clone());
-        let dir = self.data_dir.join(folder);
         self.registry.insert(placed.id, LocalCopy::new(shard, copy.id, placed.incarnation, dir));
         Ok(())
     }
 
-    /// Opens the group of a copy. The copy is recorded in the log before its folder exists, so a folder
-    /// without a record means that the log lost what it had acknowledged.
+    fn find(&self, group: GroupId, raft_id: u64, dir: &Path, confirmed: bool) -> Result<Finding> {
+        let recorded = self.wal.group(group).created();
+        let recorded = recorded.map(|body| codec::decode::<CopyRecord>(&body)).transpose();
+        let recorded = recorded.map_err(|e| corrupt(group, &e))?;
+        let wanted = CopyRecord { raft_id, disk: self.disk };
+        Ok(judge(&wanted, recorded.as_ref(), dir.exists(), confirmed))
+    }
+
     async fn open(
         &self,
         group: GroupId,
         raft_id: u64,
-        folder: &str,
+        dir: PathBuf,
         logic: Box<dyn raft::Logic>,
     ) -> Result<Group> {
-        let dir = self.data_dir.join(folder);
-        let record = CopyRecord { raft_id, disk: self.disk };
-        match self.wal.groups().into_iter().find(|(id, _)| *id == group) {
-            Some((_, body)) => {
-                let found: CopyRecord = codec::decode(&body).map_err(|e| corrupt(group, &e))?;
-                if found != record {
-                    return Err(corrupt(group, &format!("recorded as {found:?}, not {record:?}")));
-                }
-            }
-            None if dir.exists() => {
-                return Err(corrupt(group, &"its folder exists, but the log does not know it"));
-            }
-            None => self.record_copy(group, codec::encode(&record).into()).await?,
-        }
-        let spec = GroupSpec { group, raft_id, dir, logic };
-        self.host
-            .open(spec)
-            .await
-            .map_err(|e| Error::new(Code::Corrupt, format!("cannot open the copy of {group}: {e}")))
+        let opened = self.host.open(GroupSpec { group, raft_id, dir, logic }).await;
+        opened.map_err(|e| corrupt(group, &format!("it cannot be opened: {e}")))
     }
 
-    async fn record_copy(&self, group: GroupId, body: Bytes) -> Result<()> {
-        let (done, durable) = tokio::sync::oneshot::channel();
-        self.wal.group(group).create(
-            body,
-            Box::new(move |result| {
-                let _ = done.send(result);
-            }),
-        );
-        match durable.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Error::new(Code::Corrupt, error.to_string())),
-            Err(_) => Err(Error::new(Code::Corrupt, "the log has stopped")),
-        }
+    /// A copy is recorded in the log before its folder exists, so a folder without a record means that the
+    /// log lost what it had acknowledged.
+    async fn record_copy(&self, group: GroupId, raft_id: u64) -> Result<()> {
+        let body = codec::encode(&CopyRecord { raft_id, disk: self.disk });
+        durable(|done| self.wal.group(group).create(body.into(), done)).await
     }
 
     /// Nothing is served any more under an id that is gone.
@@ -248,6 +253,17 @@ impl Agent {
             Ok((_, replies)) => reply_of(&replies),
             Err(error) => Err(Error::new(Code::NotReady, format!("metadata group: {error}"))),
         }
+    }
+}
+
+/// Waits until what is submitted to the log is durable.
+pub(super) async fn durable(submit: impl FnOnce(wal::Done)) -> Result<()> {
+    let (done, durable) = tokio::sync::oneshot::channel();
+    submit(Box::new(move |result| drop(done.send(result))));
+    match durable.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::new(Code::Corrupt, error.to_string())),
+        Err(_) => Err(Error::new(Code::Corrupt, "the log has stopped")),
     }
 }
 

@@ -5,10 +5,11 @@
 //! been placed since. What a confirmed state does not list is gone for ever, because copy ids are never
 //! used again.
 
-use super::agent::{Agent, CopyRecord};
-use super::core::{ClusterState, CopyPlacement, ShardPlacement};
+use super::agent::{Agent, CopyRecord, durable};
+use super::core::ClusterState;
 use crate::types::{Code, CopyId, DiskId, Error, GroupId, NodeId, Result};
 use crate::wire::codec;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,10 @@ use std::path::{Path, PathBuf};
 const FOLDER_PREFIX: char = 'c';
 
 impl Agent {
-    /// Drops every copy here that is not placed here.
-    pub(super) async fn drop_unlisted(&self) -> Result<()> {
+    /// Drops every copy here that is not placed here. False if something of one is left, to be tried again.
+    pub(super) async fn drop_unlisted(&self) -> Result<bool> {
         let state = self.view.state();
-        let Some(listed) = listed(&state, self.node, self.disk) else { return Ok(()) };
+        let Some(listed) = listed(&state, self.node, self.disk) else { return Ok(true) };
         for (shard, copy) in self.registry.all() {
             if listed.contains(&copy.copy) {
                 continue;
@@ -28,26 +29,24 @@ impl Agent {
             self.registry.remove(shard, copy.copy);
             let group = copy.shard.group().id();
             drop(copy);
-            self.host.close(group).await;
-            self.forget(group).await?;
-        }
-        for (group, body) in self.wal.groups() {
-            if group == GroupId::META || self.host.group(group).is_some() {
-                continue;
+            if !self.host.discard(group).await {
+                // It may still write, and a copy that is created next would take that for its own.
+                return Err(Error::new(Code::Internal, format!("{group} does not stop")));
             }
-            let record: Option<CopyRecord> = codec::decode(&body).ok();
-            if record.is_some_and(|record| !listed.contains(&CopyId(record.raft_id))) {
+        }
+        for group in self.recorded_unlisted(&listed) {
+            if self.host.group(group).is_none() {
                 self.forget(group).await?;
             }
         }
         let folders = self.data_dir.join("copies");
         let unlisted = move || remove_folders(&folders, &listed);
         match tokio::task::spawn_blocking(unlisted).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(true),
             // The space is not given back yet; nothing else depends on it.
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the folder of a dropped copy stays");
-                Ok(())
+                tracing::warn!(%error, "the folder of a dropped copy is not gone yet");
+                Ok(false)
             }
             Err(error) => Err(Error::new(Code::Internal, error.to_string())),
         }
@@ -57,30 +56,27 @@ impl Agent {
     pub(super) fn holds_unlisted(&self) -> bool {
         let state = self.view.state();
         listed(&state, self.node, self.disk).is_some_and(|listed| {
-            self.registry.all().iter().any(|(_, copy)| !listed.contains(&copy.copy))
+            let gone = |copy: CopyId| !listed.contains(&copy);
+            self.registry.all().iter().any(|(_, copy)| gone(copy.copy))
+                || !self.recorded_unlisted(&listed).is_empty()
         })
     }
 
-    /// Whether an earlier copy of that shard is still recorded here: it makes room first.
-    pub(super) fn holds_earlier(&self, placed: &ShardPlacement, copy: CopyPlacement) -> bool {
-        let group = GroupId::of(placed.id, placed.incarnation);
-        let recorded = self.wal.groups().into_iter().find(|(id, _)| *id == group);
-        let record = recorded.and_then(|(_, body)| codec::decode::<CopyRecord>(&body).ok());
-        record.is_some_and(|r| r.disk == self.disk && CopyId(r.raft_id) < copy.id)
+    /// Groups whose copy on this disk is not placed any more. A record that cannot be read stays: whoever
+    /// wants to open that copy says so.
+    fn recorded_unlisted(&self, listed: &BTreeSet<CopyId>) -> Vec<GroupId> {
+        let is_unlisted = |(group, body): &(GroupId, Bytes)| {
+            let record: Option<CopyRecord> = codec::decode(body).ok();
+            let own = record.filter(|r| *group != GroupId::META && r.disk == self.disk);
+            own.is_some_and(|r| !listed.contains(&CopyId(r.raft_id)))
+        };
+        self.wal.groups().into_iter().filter(is_unlisted).map(|(group, _)| group).collect()
     }
 
     /// The log forgets the group before its folder goes: a folder without a record is known to be dead,
     /// a record without its folder would look like a disk that lost data.
     async fn forget(&self, group: GroupId) -> Result<()> {
-        let (done, durable) = tokio::sync::oneshot::channel();
-        self.wal.group(group).remove(Box::new(move |result| {
-            let _ = done.send(result);
-        }));
-        match durable.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Error::new(Code::Corrupt, error.to_string())),
-            Err(_) => Err(Error::new(Code::Corrupt, "the log has stopped")),
-        }
+        durable(|done| self.wal.group(group).remove(done)).await
     }
 }
 

@@ -10,6 +10,7 @@ pub mod heard;
 pub mod journal;
 pub mod logic;
 pub mod members;
+mod opening;
 pub mod placement;
 pub mod registry;
 pub mod rejoin;
