@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn at(node: &str, level: Level) -> CallOptions {
     let node = NodeName::new(node).expect("a name");
-    CallOptions { level, node: Some(node), ..within(MINUTE) }
+    CallOptions { level: Some(level), node: Some(node), ..within(MINUTE) }
 }
 
 /// Each of these nodes answers for everything from its own copies.
