@@ -115,6 +115,7 @@ impl Agent {
         let state = self.view.state();
         if state.is_formed() && meta.read_barrier(Instant::now() + CONFIRM_TIMEOUT).await.is_ok() {
             tracing::info!(epoch = self.view.state().epoch, "metadata confirmed by a quorum");
+            self.view.set_confirmed();
             return true;
         }
         false

@@ -20,6 +20,8 @@ struct Inner {
     state: Option<watch::Receiver<Arc<ClusterState>>>,
     /// Under which id this node's name goes on, with another disk.
     successor: Option<NodeId>,
+    /// A quorum has confirmed the metadata since this process started.
+    confirmed: bool,
 }
 
 impl StateView {
@@ -76,6 +78,17 @@ impl StateView {
     /// Notes that this node's name goes on under another id. True if that was not known.
     pub fn set_replaced(&self, successor: NodeId) -> bool {
         self.inner.write().successor.replace(successor) != Some(successor)
+    }
+
+    /// Notes that a quorum has confirmed the metadata.
+    pub fn set_confirmed(&self) {
+        self.inner.write().confirmed = true;
+    }
+
+    /// Whether what this node says of its copies counts: a quorum has confirmed the metadata since it
+    /// started, and it was not replaced.
+    pub fn counts(&self, me: NodeId) -> bool {
+        self.inner.read().confirmed && !self.replaced(me)
     }
 
     /// Whether this node, known to itself as `me`, was replaced: it was told so, or sees that it is gone.

@@ -39,18 +39,16 @@ pub(super) fn founds(record: &FormationRecord, name: &NodeName) -> bool {
 impl Node {
     /// Runs for ever; acts while this node leads the metadata group.
     pub(super) async fn watch_members(self: Arc<Self>, me: NodeId, meta: Group) {
-        let mut leading: Option<Instant> = None;
+        // Everybody tells everybody that he is there, so this node has listened since it started.
+        let since = Instant::now();
         let mut told = BTreeMap::new();
         while !self.stopping.load(Ordering::Acquire) {
             tokio::time::sleep(LOOK_EVERY).await;
             let confirmed = meta.state().is_leader
                 && meta.read_barrier(Instant::now() + CONFIRM_TIMEOUT).await.is_ok();
             if !confirmed || !self.view.state().is_formed() {
-                leading = None;
                 continue;
             }
-            // Who was not heard before this node led may have been heard by the leader before it.
-            let since = *leading.get_or_insert_with(Instant::now);
             self.note_joined(&meta).await;
             self.look_for_lost(me, &meta, since, &mut told).await;
             self.replace_lost(&meta).await;

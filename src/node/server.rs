@@ -134,6 +134,11 @@ impl Node {
                     let message = "only members of the cluster may ask for this";
                     return NodeAnswer::Refused(Error::new(Code::Denied, message));
                 }
+                // The disk of this process may have been replaced, and whoever asks may mean its successor.
+                if self.agent().is_none_or(|agent| !self.view.counts(agent.node)) {
+                    let message = "no metadata quorum has confirmed this node yet";
+                    return NodeAnswer::Refused(Error::new(Code::NotReady, message));
+                }
                 let timeout = std::time::Duration::from_millis(deadline_ms.into());
                 match self.clone().carry_out(by, command, timeout).await {
                     Ok(answer) => NodeAnswer::Answer(answer),

@@ -7,6 +7,7 @@ use ppdb::client::{CallOptions, Client, Level};
 use ppdb::types::{Class, NodeId, NodeName, OpResult, Result, ShardId, slots};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Info, Status};
+use ppdb::wire::operation::{Precheck, Verdict};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,17 @@ async fn status(client: &Client, node: &str) -> Result<Status> {
     match client.command(Command::Status, Some(&node), Duration::from_secs(2)).await? {
         (Answer::Status(status), _) => Ok(status),
         (other, _) => panic!("another answer: {other:?}"),
+    }
+}
+
+async fn precheck(client: &Client) -> Precheck {
+    let ask = async || {
+        let command = Command::Precheck { to: Strategy::Full };
+        client.command(command, None, Duration::from_secs(5)).await
+    };
+    match wait_until("precheck", REJOINED_WITHIN, ask, |found| found.is_ok()).await {
+        Ok((Answer::Precheck(found), _)) => found,
+        other => panic!("another answer: {other:?}"),
     }
 }
 
@@ -180,6 +192,11 @@ async fn a_primary_that_lost_its_disk_votes_again_and_what_only_it_had_waits() {
     write(&client, "latest", &both).await;
     let old = joined(&client, "n3", 3).await;
     assert!(!old.ready && old.copies.len() == of_n3.len(), "{old:?}");
+    // It leads the shards that only it votes in, and its word on them counts for nothing.
+    let found = precheck(&client).await;
+    let leaders = found.checks.iter().find(|check| check.name == "leaders").expect("a check");
+    let missing = format!("{} without a leader", both.len());
+    assert_eq!((leaders.verdict, leaders.value.clone()), (Verdict::NoGo, missing), "{found:?}");
     let told = status(&client, "n2").await.expect("it runs");
     assert!(told.nodes.iter().any(|n| n.name == name("n3") && !n.up), "{told:?}");
     let node = cluster.node("n3");
