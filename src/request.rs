@@ -14,6 +14,7 @@ use crate::wire::codec;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Carries out commands that are not about keys; the control plane implements it.
@@ -25,6 +26,22 @@ pub trait Commands: Send + Sync + 'static {
         command: crate::wire::command::Command,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<crate::wire::command::Answer>>;
+}
+
+/// What was served since the start, in operations.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// Keys read, those of scans included.
+    pub reads: AtomicU64,
+    /// Operations that change a key.
+    pub writes: AtomicU64,
+}
+
+impl Served {
+    fn count(&self, reads: usize, writes: usize) {
+        self.reads.fetch_add(reads as u64, Ordering::Relaxed);
+        self.writes.fetch_add(writes as u64, Ordering::Relaxed);
+    }
 }
 
 /// What the data plane works with.
@@ -39,6 +56,8 @@ pub struct Plane {
     pub budget: Budget,
     /// The control plane.
     pub commands: Arc<dyn Commands>,
+    /// What was served.
+    pub served: Arc<Served>,
 }
 
 impl Plane {
@@ -87,13 +106,17 @@ impl Plane {
         let copy = self.route(kv.shard)?;
         let ops = client::decode_ops(&kv.ops)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
-        if ops.iter().any(|op| op.is_write()) {
+        let writes = ops.iter().filter(|op| op.is_write()).count();
+        let reads = ops.len() - writes;
+        if writes > 0 {
             let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
             let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+            self.served.count(reads, writes);
             return Ok(KvReply { results, token, age_ms: None });
         }
         self.check_level(&copy, kv.shard, kv.level)?;
-        copy.shard.read(ops, kv.level, deadline).await.map_err(|e| self.public(kv.shard, e))
+        let read = copy.shard.read(ops, kv.level, deadline).await;
+        read.inspect(|_| self.served.count(reads, 0)).map_err(|e| self.public(kv.shard, e))
     }
 
     async fn scan(&self, scan: Scan, deadline: Instant) -> Result<ReplyBody> {
@@ -101,7 +124,9 @@ impl Plane {
         let copy = self.route(shard)?;
         self.check_level(&copy, shard, scan.level)?;
         let page = copy.shard.scan(scan, deadline).await;
-        page.map(ReplyBody::Scan).map_err(|e| self.public(shard, e))
+        let page = page.map_err(|e| self.public(shard, e))?;
+        self.served.count(page.entries.len(), 0);
+        Ok(ReplyBody::Scan(page))
     }
 
     /// The copy of a shard here, if there is one and its fence is lifted.

@@ -9,7 +9,7 @@ mod status;
 
 use crate::cluster::{Heard, Registry, StateView};
 use crate::pki::{Principal, Subject};
-use crate::request::Commands;
+use crate::request::{Commands, Served};
 use crate::shard;
 use crate::storage::wal::Wal;
 use crate::strategy::{Calls, Coordinator};
@@ -70,6 +70,8 @@ pub struct Admin {
     pub data_dir: std::path::PathBuf,
     /// The log, for its counters.
     pub wal: Wal,
+    /// What the data plane has served.
+    pub served: Arc<Served>,
     /// Forms clusters.
     pub former: Arc<dyn Former>,
     /// Set when the node stops: no command starts any more.

@@ -8,6 +8,7 @@ use crate::types::{Code, DiskId, Error, NodeId, Result, ShardId};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::command::{CopyInfo, CopyLag, Info, NodeStatus, Status};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 impl Admin {
     pub(super) fn status(&self) -> Result<Status> {
@@ -88,6 +89,8 @@ impl Admin {
             wal_bytes: wal.disk_bytes,
             wal_syncs: wal.syncs,
             copies_bytes: copies.iter().map(|(_, c)| c.shard.group().store().table_bytes()).sum(),
+            reads: self.served.reads.load(Ordering::Relaxed),
+            writes: self.served.writes.load(Ordering::Relaxed),
             copies: copies
                 .iter()
                 .map(|(shard, copy)| {

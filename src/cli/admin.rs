@@ -17,6 +17,9 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How long a node may take to say what it has served.
+const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Carries out a command that needs nothing but a client.
 pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<Answered> {
     let node = call.globals.node.as_ref();
@@ -27,7 +30,8 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
         }
         Admin::Cluster(Cluster::Nodes) => {
             let (status, by) = status(client, node, call.left()).await?;
-            Ok(Answered::doc(nodes_doc(&status), Some(by)))
+            let infos = infos(client, &status, call.left()).await;
+            Ok(Answered::doc(busy_doc(&status, &infos), Some(by)))
         }
         Admin::Info { of } => {
             let (answer, by) =
@@ -55,6 +59,18 @@ pub async fn status<C: Caller>(
         (Answer::Status(status), by) => Ok((status, by)),
         _ => Err(other_answer()),
     }
+}
+
+/// What each node that is up says of itself; one that does not answer is left out.
+async fn infos<C: Caller>(client: &C, status: &Status, left: Duration) -> BTreeMap<NodeName, Info> {
+    let timeout = left.min(INFO_TIMEOUT);
+    let asked = status.nodes.iter().filter(|node| node.up).map(async |node| {
+        match client.command(Command::Info, Some(&node.name), timeout).await {
+            Ok((Answer::Info(info), _)) => Some((node.name.clone(), info)),
+            _ => None,
+        }
+    });
+    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// Forms a cluster: connects to the first primary by name, which is the one that takes the order.
@@ -184,6 +200,27 @@ fn nodes_doc(status: &Status) -> Doc {
     }
 }
 
+/// The members, with what each has served since it started.
+fn busy_doc(status: &Status, infos: &BTreeMap<NodeName, Info>) -> Doc {
+    let mut doc = nodes_doc(status);
+    doc.header.extend(["READY", "READS", "WRITES"]);
+    let nodes = doc.json.as_array_mut().into_iter().flatten();
+    for ((node, row), json) in status.nodes.iter().zip(&mut doc.rows).zip(nodes) {
+        let info = infos.get(&node.name);
+        json["ready"] = json!(info.map(|info| info.ready));
+        json["reads"] = json!(info.map(|info| info.reads));
+        json["writes"] = json!(info.map(|info| info.writes));
+        row.extend(match info {
+            Some(info) => {
+                let ready = if info.ready { "yes" } else { "no" };
+                [ready.to_owned(), info.reads.to_string(), info.writes.to_string()]
+            }
+            None => ["-", "-", "-"].map(str::to_owned),
+        });
+    }
+    doc
+}
+
 fn info_doc(info: &Info) -> Doc {
     let copies: Vec<Json> = info
         .copies
@@ -199,12 +236,14 @@ fn info_doc(info: &Info) -> Doc {
         "node": info.node.as_str(), "node_id": info.node_id.map(|id| id.0),
         "disk": info.disk.to_string(), "version": info.version, "pid": info.pid,
         "uptime_s": info.uptime_s, "ready": info.ready, "wal_bytes": info.wal_bytes,
-        "wal_syncs": info.wal_syncs, "copies_bytes": info.copies_bytes, "copies": copies,
+        "wal_syncs": info.wal_syncs, "copies_bytes": info.copies_bytes, "reads": info.reads,
+        "writes": info.writes, "copies": copies,
     });
     let uptime = humantime::format_duration(std::time::Duration::from_secs(info.uptime_s));
     let notes = vec![
         format!("node {}  version {}  pid {}  up {uptime}", info.node, info.version, info.pid),
         format!("disk {}  ready: {}", info.disk, if info.ready { "yes" } else { "no" }),
+        format!("served since the start: {} reads, {} writes", info.reads, info.writes),
         format!(
             "log {} in {} syncs, copies {}",
             show_bytes(info.wal_bytes),
@@ -420,7 +459,10 @@ mod tests {
             wal_syncs: 0,
             copies_bytes: 0,
             copies: Vec::new(),
+            reads: 7,
+            writes: 3,
         };
         assert_eq!(info_doc(&info).json["disk"], "f".repeat(32));
+        assert_eq!(info_doc(&info).json["reads"], 7);
     }
 }

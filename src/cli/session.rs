@@ -4,7 +4,7 @@
 
 use super::args::admin::{Admin, Cluster, Shard};
 use super::args::strategy::Strategy;
-use super::args::{Cli, ConfigVerb, Data, Format, Globals, Verb};
+use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
 use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
@@ -16,6 +16,7 @@ use crate::wire::client::Map;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// Connections to each node; requests share them.
 const CONNECTIONS_PER_NODE: usize = 1;
@@ -37,6 +38,14 @@ pub enum Door {
     Driven,
 }
 
+/// Processes that a session may kill and start: those of a demo.
+pub trait Crew: Send {
+    /// `kill -9`; an error if there is no such node, or it does not run.
+    fn kill_node(&mut self, name: &NodeName) -> Result<()>;
+    /// Starts one that does not run.
+    fn start_node(&mut self, name: &NodeName) -> Result<()>;
+}
+
 /// One user's conversation with a cluster.
 pub struct Session {
     base: Globals,
@@ -45,6 +54,7 @@ pub struct Session {
     cluster: Option<String>,
     last_node: Option<NodeName>,
     talk: Talk,
+    crew: Option<Arc<Mutex<dyn Crew>>>,
 }
 
 /// How one command is carried out, once defaults and flags are put together.
@@ -81,7 +91,14 @@ impl Call {
 impl Session {
     /// A session with these defaults; connects when the first command needs it.
     pub fn new(base: Globals, door: Door) -> Self {
-        Self { base, door, client: None, cluster: None, last_node: None, talk: Talk::default() }
+        let talk = Talk::default();
+        Self { base, door, client: None, cluster: None, last_node: None, talk, crew: None }
+    }
+
+    /// The same, with processes for `node kill` and `node start`.
+    pub fn with_crew(mut self, crew: Arc<Mutex<dyn Crew>>) -> Self {
+        self.crew = Some(crew);
+        self
     }
 
     /// Defaults of the session.
@@ -163,6 +180,7 @@ impl Session {
                 Ok(settings::set(&client, &setting, &value, &call).await?)
             }
             Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
+            Verb::Node(verb) => Ok(self.node(&verb).await?),
             Verb::Version => {
                 Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION")))))
             }
@@ -171,6 +189,22 @@ impl Session {
                 Err(Error::new(Code::BadRequest, message).into())
             }
         }
+    }
+
+    async fn node(&self, verb: &NodeVerb) -> Result<Answered> {
+        let Some(crew) = &self.crew else {
+            let message = "`node` works in the shell of `ppdb demo` only; elsewhere nodes are started and \
+                           stopped by whoever runs their machines";
+            return Err(Error::new(Code::BadRequest, message));
+        };
+        let mut crew = crew.lock().await;
+        let text = match verb {
+            NodeVerb::Kill { name } => {
+                crew.kill_node(name).map(|()| format!("{name} was killed"))?
+            }
+            NodeVerb::Start { name } => crew.start_node(name).map(|()| format!("{name} starts"))?,
+        };
+        Ok(Answered::of(Value::Text(text)))
     }
 
     /// Where this command says what happens while it waits.

@@ -16,7 +16,7 @@ use crate::cluster::{Agent, Heard, Registry, StateView};
 use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
 use crate::raft::{self, Host};
-use crate::request::Plane;
+use crate::request::{Plane, Served};
 use crate::storage::{
     self,
     wal::{self, Wal},
@@ -135,6 +135,7 @@ impl Node {
         let (view, registry, heard) = (StateView::default(), Registry::default(), Heard::default());
         let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
+        let served = Arc::new(Served::default());
         Ok(Arc::new_cyclic(|me: &Weak<Node>| {
             let admin = Arc::new(Admin {
                 name: settings.name.clone(),
@@ -146,6 +147,7 @@ impl Node {
                 control: control.clone(),
                 data_dir: disk.dir().to_owned(),
                 wal: wal.clone(),
+                served: served.clone(),
                 former: Arc::new(formation::NodeFormer(me.clone())),
                 stopping: stopping.clone(),
             });
@@ -155,6 +157,7 @@ impl Node {
                 registry: registry.clone(),
                 budget: Budget::new(admission::Options::default()),
                 commands: admin.clone(),
+                served,
             };
             Node {
                 name: settings.name.clone(),

@@ -9,8 +9,8 @@ use super::encoding::{
 };
 use super::peers::{Lane, Peers};
 use super::rpc::{self, Callee};
-use super::shared::Shared;
 use super::sending;
+use super::shared::Shared;
 use super::snapshot::SnapshotData;
 use super::types::{
     AppendRequest, AppendResult, LogId, Member, RpcError, Snapshot, TransferRequest, TypeConfig,

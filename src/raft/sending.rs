@@ -126,7 +126,8 @@ fn prepare(shared: &Shared, announced: Option<LogPos>) -> Result<Ready, String> 
     }
     let membership = MembershipRecord::decode(&applied.membership).map_err(|e| e.to_string())?;
     let meta = MetaRecord { last, membership };
-    let (data_bytes, crc32c) = checksum(&mut File::open(file.path()).map_err(text)?).map_err(text)?;
+    let (data_bytes, crc32c) =
+        checksum(&mut File::open(file.path()).map_err(text)?).map_err(text)?;
     let (group, copy) = (shared.group, shared.raft_id);
     let encoded = codec::encode(&meta).into();
     let identity = Identity { group, copy, meta: encoded, data_bytes, crc32c };

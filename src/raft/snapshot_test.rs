@@ -211,7 +211,10 @@ async fn a_new_stream_takes_over_from_one_that_hangs() {
 }
 
 /// A receiver that answers the header, and then says so.
-async fn told(first: SnapshotAnswer, then: Option<SnapshotAnswer>) -> Result<SnapshotAnswer, String> {
+async fn told(
+    first: SnapshotAnswer,
+    then: Option<SnapshotAnswer>,
+) -> Result<SnapshotAnswer, String> {
     let data = data(40);
     let world = World::new(&data);
     let (out, mut there) = pipe();

@@ -148,6 +148,10 @@ pub struct Info {
     pub copies_bytes: u64,
     /// Copies held.
     pub copies: Vec<CopyInfo>,
+    /// Keys read here since the start, those of scans included.
+    pub reads: u64,
+    /// Operations that change a key, carried out here since the start.
+    pub writes: u64,
 }
 
 /// About one copy.

@@ -115,6 +115,25 @@ pub struct DemoArgs {
     pub keys: u32,
 }
 
+/// The processes of a demo, in its own shell.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum NodeVerb {
+    /// Kills a node of the demo with `kill -9`.
+    #[command(after_help = "Example:\n  ppdb node kill n2")]
+    Kill {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: NodeName,
+    },
+    /// Starts a node of the demo that does not run.
+    #[command(after_help = "Example:\n  ppdb node start n2")]
+    Start {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: NodeName,
+    },
+}
+
 /// Makes and lists certificates.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum CertVerb {

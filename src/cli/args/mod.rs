@@ -14,7 +14,8 @@ pub use admin::Admin;
 pub use data::Data;
 pub use globals::{Format, Globals, LevelName};
 pub use local::{
-    CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ServeArgs, SettingFlags, ShellArgs,
+    CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, NodeVerb, ServeArgs, SettingFlags,
+    ShellArgs,
 };
 pub use run::RunArgs;
 
@@ -80,6 +81,9 @@ pub enum Verb {
     /// Starts a throw-away cluster of three primaries and a replica on this machine.
     #[command(after_help = local::DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Kills and starts nodes, in the shell of a demo only.
+    #[command(subcommand, after_help = "Example:\n  ppdb node kill n2")]
+    Node(NodeVerb),
     /// Runs a runbook: a script over the same commands.
     #[command(after_help = run::EXAMPLES)]
     Run(RunArgs),

@@ -34,6 +34,47 @@ pub struct Counters {
     pub filled: AtomicU64,
     stop_filling: AtomicBool,
     stop: AtomicBool,
+    gaps: Gaps,
+}
+
+/// How long writers went without an acknowledgement.
+#[derive(Debug)]
+struct Gaps {
+    since: Instant,
+    /// When each writer was acknowledged last, in microseconds.
+    last_us: Vec<AtomicU64>,
+    longest_us: AtomicU64,
+}
+
+impl Default for Gaps {
+    fn default() -> Self {
+        let last_us = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+        Self { since: Instant::now(), last_us, longest_us: AtomicU64::new(0) }
+    }
+}
+
+impl Gaps {
+    fn now_us(&self) -> u64 {
+        self.since.elapsed().as_micros() as u64
+    }
+
+    fn acked(&self, writer: usize, now_us: u64) {
+        let before_us = self.last_us[writer].swap(now_us, Ordering::Relaxed);
+        self.longest_us.fetch_max(now_us.saturating_sub(before_us), Ordering::Relaxed);
+    }
+
+    /// Forgets what was; a gap that is open goes on from now.
+    fn restart(&self, now_us: u64) {
+        self.last_us.iter().for_each(|last| drop(last.fetch_max(now_us, Ordering::Relaxed)));
+        self.longest_us.store(0, Ordering::Relaxed);
+    }
+
+    /// The longest one, those included that are open.
+    fn longest(&self, now_us: u64) -> Duration {
+        let open = self.last_us.iter().map(|last| last.load(Ordering::Relaxed)).min();
+        let open_us = open.map_or(0, |last| now_us.saturating_sub(last));
+        Duration::from_micros(self.longest_us.load(Ordering::Relaxed).max(open_us))
+    }
 }
 
 /// Writers at work.
@@ -51,7 +92,8 @@ impl Load {
         let mut writers = JoinSet::new();
         for first in 0..WRITERS.min(keys) {
             let own = (first..keys).step_by(WRITERS as usize).map(|key| (key, Entry::default()));
-            let writer = Writer { client: client.clone(), counters: counters.clone() };
+            let (client, counters) = (client.clone(), counters.clone());
+            let writer = Writer { number: first as usize, client, counters };
             writers.spawn(writer.run(own.collect()));
         }
         Self { counters, writers, keys }
@@ -73,6 +115,16 @@ impl Load {
         self.counters.acked.load(Ordering::Relaxed)
     }
 
+    /// Begins to look for the longest gap anew.
+    pub fn watch_gaps(&self) {
+        self.counters.gaps.restart(self.counters.gaps.now_us());
+    }
+
+    /// The longest time that a writer has waited for an acknowledgement since then, its own pauses included.
+    pub fn longest_gap(&self) -> Duration {
+        self.counters.gaps.longest(self.counters.gaps.now_us())
+    }
+
     /// Stops the writers and answers what is known of each key that was written.
     pub async fn stop(mut self) -> Vec<(u32, Entry)> {
         self.counters.stop.store(true, Ordering::Relaxed);
@@ -86,6 +138,7 @@ impl Load {
 }
 
 struct Writer {
+    number: usize,
     client: Client,
     counters: Arc<Counters>,
 }
@@ -123,6 +176,7 @@ impl Writer {
             let counter = match answer {
                 Ok(_) => {
                     entry.acked(number);
+                    self.counters.gaps.acked(self.number, self.counters.gaps.now_us());
                     &self.counters.acked
                 }
                 Err(error) if error.class() == Class::Uncertain => {
@@ -139,5 +193,25 @@ impl Writer {
         if failed {
             tokio::time::sleep(FAILURE_PAUSE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_counts_what_is_open_and_forgets_what_was() {
+        let gaps = Gaps { last_us: (0..2).map(|_| AtomicU64::new(0)).collect(), ..Gaps::default() };
+        gaps.acked(0, 300);
+        gaps.acked(1, 400);
+        gaps.acked(0, 450);
+        assert_eq!(gaps.longest(460), Duration::from_micros(400));
+        gaps.restart(500);
+        assert_eq!(gaps.longest(500), Duration::ZERO);
+        gaps.acked(0, 530);
+        assert_eq!(gaps.longest(540), Duration::from_micros(40), "the second writer still waits");
+        gaps.acked(1, 610);
+        assert_eq!(gaps.longest(620), Duration::from_micros(110));
     }
 }

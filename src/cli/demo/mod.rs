@@ -1,18 +1,20 @@
 //! `ppdb demo`: three primaries and a replica on this machine, as separate processes of this program, with
 //! a CA and data of their own that are thrown away.
 //!
-//! `place` is its folder, `nodes` its processes, `story` what `--exit` does, `ledger` and `verify` how it
-//! judges. Whatever happens, no process is left behind.
+//! `place` is its folder, `nodes` its processes, `story` what `--exit` does and `sale` its part with the switch,
+//! `ledger` and `verify` how it judges. Whatever happens, no process is left behind.
 
 mod ledger;
 mod load;
 mod nodes;
 mod place;
+mod sale;
 mod story;
 mod verify;
 
 use super::args::admin::Member;
 use super::args::{DemoArgs, Format, Globals, ShellArgs};
+use super::runbook::ScriptDoor;
 use super::session::{self, Call, Door, Session};
 use super::talk::Talk;
 use super::{Doors, admin, exit, output};
@@ -23,8 +25,10 @@ use crate::wire::command::{Answer, Command};
 use nodes::{Nodes, PORT_BASE};
 use place::Place;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
 
 /// Name of the cluster.
 const CLUSTER: &str = "demo";
@@ -41,7 +45,7 @@ const ASK: Duration = Duration::from_millis(800);
 /// Time for a goodbye to the nodes.
 const CLOSE: Duration = Duration::from_millis(500);
 /// The whole time of `--exit` with the usual number of keys.
-const STORY: Duration = Duration::from_secs(50);
+const STORY: Duration = Duration::from_secs(80);
 /// Keys a second that are written and read back at the least; more keys get more time.
 const KEYS_PER_S: u32 = 1_000;
 
@@ -49,15 +53,15 @@ const KEYS_PER_S: u32 = 1_000;
 pub async fn run(args: &DemoArgs, globals: &Globals, doors: Doors) -> Result<u8> {
     let started = Instant::now();
     let place = Place::take(args.port_offset, args.keep.as_deref())?;
-    let mut nodes = Nodes::new(&place, args.port_offset)?;
+    let nodes = Arc::new(Mutex::new(Nodes::new(&place, args.port_offset)?));
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| Error::new(Code::Internal, format!("signals: {error}")))?;
     let code = tokio::select! {
-        code = act(args, globals, &place, &mut nodes, doors, started) => code,
+        code = act(args, globals, &place, &nodes, doors, started) => code,
         _ = terminate.recv() => Ok(exit::INTERRUPTED),
         _ = interrupted(args.exit) => Ok(exit::INTERRUPTED),
     };
-    if !nodes.stop().await {
+    if !nodes.lock().await.stop().await {
         eprintln!("a node did not stop by itself and was killed");
     }
     match &code {
@@ -89,10 +93,12 @@ async fn act(
     args: &DemoArgs,
     globals: &Globals,
     place: &Place,
-    nodes: &mut Nodes,
+    shared: &Arc<Mutex<Nodes>>,
     doors: Doors,
     started: Instant,
 ) -> Result<u8> {
+    let mut guard = shared.lock().await;
+    let nodes = &mut *guard;
     certificates(&place.dir, nodes)?;
     nodes.start()?;
     let base = Globals {
@@ -110,13 +116,14 @@ async fn act(
         started.elapsed().as_secs_f64()
     ));
     if args.exit {
-        let code = tell(args, &client, nodes, started).await;
+        let code = tell(args, &client, nodes, doors.script, started).await;
         let _ = tokio::time::timeout(CLOSE, client.close()).await;
         return Ok(code(globals.output));
     }
     let _ = tokio::time::timeout(CLOSE, client.close()).await;
     how_to_connect(&base, args);
-    let session = Session::new(base, Door::Shell);
+    drop(guard);
+    let session = Session::new(base, Door::Shell).with_crew(shared.clone());
     Ok((doors.shell)(session, ShellArgs::default()).await)
 }
 
@@ -125,10 +132,12 @@ async fn tell(
     args: &DemoArgs,
     client: &Client,
     nodes: &mut Nodes,
+    script: ScriptDoor,
     started: Instant,
 ) -> impl FnOnce(Option<Format>) -> u8 {
     let limit = STORY + Duration::from_secs(u64::from(args.keys / KEYS_PER_S));
-    let summary = match tokio::time::timeout(limit, story::run(client, nodes, args.keys)).await {
+    let story = story::run(client, nodes, args.keys, script);
+    let summary = match tokio::time::timeout(limit, story).await {
         Ok(summary) => summary,
         Err(_) => {
             let message = format!("it took more than {} s", limit.as_secs());
@@ -255,7 +264,7 @@ fn how_to_connect(base: &Globals, args: &DemoArgs) {
     eprintln!("connect from elsewhere:");
     eprintln!("  export PPDB_ENDPOINTS={first} PPDB_CERTS={} PPDB_USER={USER}", certs.display());
     eprintln!("  ppdb status");
-    eprintln!("Ctrl-D ends the demo");
+    eprintln!("`node kill n2` and `node start n2` are this demo's own; Ctrl-D ends it");
 }
 
 /// Progress goes to standard error; standard output is for the summary.

@@ -4,6 +4,7 @@
 //! ends, and no other thread lives as long as the demo.
 
 use super::place::Place;
+use crate::cli::session::Crew;
 use crate::types::{Code, Error, NodeName, Result};
 use crate::wire::client::Role;
 use rustix::process::{Pid, Signal, kill_process};
@@ -120,10 +121,41 @@ impl Nodes {
     }
 
     fn runs(&mut self) -> bool {
-        self.all
-            .iter_mut()
-            .filter_map(|node| node.child.as_mut())
-            .any(|child| matches!(child.try_wait(), Ok(None)))
+        self.all.iter_mut().any(Node::runs)
+    }
+}
+
+impl Nodes {
+    fn named(&mut self, name: &NodeName) -> Result<&mut Node> {
+        let names: Vec<String> = self.all.iter().map(|node| node.name.to_string()).collect();
+        let found = self.all.iter_mut().find(|node| node.name == *name);
+        found.ok_or_else(|| {
+            let message = format!("there is no node {name}; there are {}", names.join(", "));
+            Error::new(Code::BadRequest, message)
+        })
+    }
+}
+
+impl Crew for Nodes {
+    fn kill_node(&mut self, name: &NodeName) -> Result<()> {
+        if !self.named(name)?.runs() {
+            return Err(Error::new(Code::BadRequest, format!("{name} does not run")));
+        }
+        self.kill(|node| node.name == *name);
+        Ok(())
+    }
+
+    fn start_node(&mut self, name: &NodeName) -> Result<()> {
+        if self.named(name)?.runs() {
+            return Err(Error::new(Code::BadRequest, format!("{name} runs already")));
+        }
+        // One that ended by itself is collected first.
+        self.kill(|node| node.name == *name);
+        let Self { exe, dir, .. } = self;
+        let (exe, dir) = (exe.clone(), dir.clone());
+        let node = self.named(name)?;
+        node.child = Some(spawn(&exe, &dir, node)?);
+        Ok(())
     }
 }
 
@@ -137,6 +169,10 @@ impl Node {
     /// The process, if it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 }
 

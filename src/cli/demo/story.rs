@@ -1,11 +1,13 @@
-//! What `demo --exit` does: load, one node killed and back, all nodes killed and back, and then every
-//! acknowledged write read from everywhere.
+//! What `demo --exit` does: load, one node killed and back, all nodes killed and back, a sale (`sale`), and
+//! then every acknowledged write read from everywhere.
 
 use super::ledger::Entry;
 use super::load::Load;
 use super::nodes::{Node, Nodes};
+use super::sale::{self, Sale};
 use super::verify::{self, Findings};
 use super::{say, wait_ready};
+use crate::cli::runbook::ScriptDoor;
 use crate::client::Client;
 use crate::types::{Code, Error, Result};
 use serde_json::{Value as Json, json};
@@ -38,6 +40,8 @@ pub struct Summary {
     pub restart_one_ms: u64,
     /// From the start of all nodes until everything was served again.
     pub restart_ms: u64,
+    /// The switch to full replication and back.
+    pub sale: Sale,
     /// What reading back has shown.
     pub findings: Findings,
     /// Whether all copies store the same, or why that cannot be told.
@@ -52,6 +56,7 @@ impl Summary {
         self.failure.is_none()
             && self.writes_acked > 0
             && self.keys > 0
+            && self.sale.ok()
             && self.findings.reads > 0
             && self.findings.held()
             && self.digests == Some(Ok(true))
@@ -76,6 +81,12 @@ impl Summary {
             "digests_equal": self.digests == Some(Ok(true)),
             "restart_ms": self.restart_ms,
             "restart_one_ms": self.restart_one_ms,
+            "switches": self.sale.switches,
+            "switch_to_full_ms": self.sale.to_full_ms,
+            "switch_to_sharded_ms": self.sale.to_sharded_ms,
+            "write_gap_ms_max": self.sale.write_gap_ms_max,
+            "failover_ms": self.sale.failover_ms,
+            "reads_by_node": self.sale.reads_by_node,
             "seconds": (seconds * 10.0).round() / 10.0,
             "messages": messages,
         })
@@ -83,17 +94,20 @@ impl Summary {
 }
 
 /// Runs the story. What goes wrong is in the summary.
-pub async fn run(client: &Client, nodes: &mut Nodes, keys: u32) -> Summary {
+pub async fn run(client: &Client, nodes: &mut Nodes, keys: u32, script: ScriptDoor) -> Summary {
     let mut summary = Summary::default();
     let load = Load::start(client, keys);
     let counters = load.counters.clone();
-    let kills = kills(client, nodes, &load, &mut summary).await;
+    let mut told = kills(client, nodes, &load, &mut summary).await;
+    if told.is_ok() {
+        told = sale::run(client, nodes, &load, script, &mut summary.sale).await;
+    }
     let entries = load.stop().await;
     summary.keys = entries.len() as u64;
     summary.writes_acked = counters.acked.load(Ordering::Relaxed);
     summary.errors = counters.errors.load(Ordering::Relaxed);
     summary.unknown = counters.unknown.load(Ordering::Relaxed);
-    let ended = match kills {
+    let ended = match told {
         Ok(()) => read_back(client, nodes, &entries, &mut summary).await,
         Err(error) => Err(error),
     };
@@ -171,7 +185,15 @@ mod tests {
     use super::*;
 
     fn good() -> Summary {
+        let name = |name| crate::types::NodeName::new(name).unwrap();
+        let sale = Sale {
+            switches: 2,
+            failover_ms: 1,
+            reads_by_node: ["n1", "n2", "n3"].map(|n| (name(n), 5)).into(),
+            ..Sale::default()
+        };
         Summary {
+            sale,
             keys: 10,
             writes_acked: 20,
             findings: Findings { reads: 30, ..Findings::default() },
@@ -200,6 +222,7 @@ mod tests {
                 ..good()
             },
             Summary { findings: Findings::default(), ..good() },
+            Summary { sale: Sale::default(), ..good() },
             Summary::default(),
         ];
         for summary in bad {
@@ -220,9 +243,13 @@ mod tests {
             "digests_equal",
             "restart_ms",
             "unknown",
+            "switches",
+            "write_gap_ms_max",
+            "failover_ms",
         ] {
             assert!(!json[field].is_null(), "{field}");
         }
+        assert_eq!(json["reads_by_node"], json!({ "n1": 5, "n2": 5, "n3": 5 }));
         assert_eq!((&json["v"], &json["seconds"]), (&json!(1), &json!(12.3)));
         let told = Summary { digests: Some(Err("s3 on r1: late".into())), ..good() };
         assert_eq!(told.json(1.0)["messages"], json!(["s3 on r1: late"]));

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Keys in one call.
 const CHUNK: usize = 200;
+/// Keys in one call where the nodes that answer are counted: each call chooses anew.
+const ANYWHERE_CHUNK: usize = 20;
 /// Calls at a time.
 const CALLS: usize = 8;
 /// The whole time of one call; a copy may have to catch up.
@@ -70,6 +72,28 @@ pub async fn linearizable(client: &Client, entries: &[(u32, Entry)]) -> Findings
     };
     let all: Vec<&(u32, Entry)> = entries.iter().collect();
     read(client, &all, &options).await
+}
+
+/// Reads keys as a client does that does not care which copy answers; says how many each node answered.
+pub async fn anywhere(client: &Client, keys: u32) -> Result<BTreeMap<NodeName, u64>> {
+    let options = CallOptions {
+        level: Some(Level::Session),
+        timeout: CALL_TIMEOUT,
+        ..CallOptions::default()
+    };
+    let mut by_node = BTreeMap::new();
+    let all: Vec<u32> = (0..keys).collect();
+    let chunks = all.chunks(ANYWHERE_CHUNK).map(|chunk| {
+        let ops = chunk.iter().map(|key| Op::Get { key: ledger::key(*key).into() });
+        client.call(ops.collect(), &options)
+    });
+    let mut chunks = stream::iter(chunks).buffer_unordered(CALLS);
+    while let Some(answers) = chunks.next().await {
+        for answer in answers {
+            *by_node.entry(answer?.served_by).or_insert(0) += 1;
+        }
+    }
+    Ok(by_node)
 }
 
 /// Reads every key from every copy that should hold it, at least as new as all we have seen.

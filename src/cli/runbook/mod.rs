@@ -20,8 +20,9 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use terminal::Terminal;
 use tokio::sync::watch;
+
+pub use terminal::Terminal;
 
 /// How long a script may run unless `--timeout` says otherwise.
 pub const RUN_DEFAULT: Duration = Duration::from_secs(3600);
