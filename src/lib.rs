@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod types;
+pub mod faults;
 pub mod wire;
 pub mod storage;
 pub mod pki;

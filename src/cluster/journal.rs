@@ -431,9 +431,9 @@ fn name(strategy: Strategy) -> &'static str {
     }
 }
 
-/// Phases in which copies are compared.
+/// Phases in which copies are compared: those that a switch makes, and later those of members that rejoined.
 fn verifies(phase: Phase) -> bool {
-    matches!(phase, Phase::CaughtUp | Phase::Prepared | Phase::Committing | Phase::Reverting)
+    phase >= Phase::CaughtUp
 }
 
 /// Phases before the commit point.

@@ -111,6 +111,13 @@ impl PeerLinks {
         }
     }
 
+    /// Whether a test has cut the way to this node.
+    fn is_cut(&self, node: NodeId) -> bool {
+        let Some(cut) = crate::faults::planted("cut") else { return false };
+        let name = self.inner.view.name(node);
+        name.is_some_and(|name| cut.split_whitespace().any(|cut| cut == name.as_str()))
+    }
+
     fn peer(&self, node: NodeId) -> Peer {
         let mut peers = self.inner.peers.lock();
         peers.entry(node).or_insert_with(|| self.start(node)).clone()
@@ -138,6 +145,9 @@ impl PeerLinks {
         node: NodeId,
         slot: &tokio::sync::Mutex<Option<Connection>>,
     ) -> std::result::Result<Connection, String> {
+        if self.is_cut(node) {
+            return Err("the way there is cut".to_owned());
+        }
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.as_ref().filter(|c| !c.is_closed()) {
             return Ok(connection.clone());
@@ -193,6 +203,9 @@ impl Writer {
                 silent = false;
             }
             let Some((sender, _)) = &stream else { continue };
+            if self.links.is_cut(self.node) {
+                continue;
+            }
             if sender.send(codec::encode(&frame).into()).await.is_err() {
                 stream = None;
             }

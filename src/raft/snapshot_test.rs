@@ -75,7 +75,9 @@ impl World {
         (out, answers): (Out, &mut In),
         rate: &(dyn Fn() -> u64 + Sync),
     ) -> Result<SnapshotAnswer, String> {
-        let goes_on = |bytes| drop(self.sent.fetch_add(bytes, Ordering::Relaxed));
+        let goes_on = |bytes| {
+            self.sent.fetch_add(bytes, Ordering::Relaxed);
+        };
         let course = Course { bytes_per_s: rate, goes_on: &goes_on, install_max: STALL_MAX };
         transmit(&out, answers, header, &self.dir.path().join("data"), &course).await
     }
@@ -104,7 +106,12 @@ impl World {
             let whole = fetch(&self.incoming, &turn, dir, &header, &back, &mut here).await;
             whole.map(|file| std::fs::read(file.path()).unwrap())
         };
-        let (received, ()) = tokio::join!(receive, cut);
+        // Who has everything, or has given up, waits for nothing more.
+        let mut receive = std::pin::pin!(receive);
+        let received = tokio::select! {
+            received = &mut receive => received,
+            () = cut => receive.await,
+        };
         if let Err((code, _)) = &received {
             answer(&back, &SnapshotAnswer::Refused(*code)).await;
         }

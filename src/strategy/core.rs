@@ -129,6 +129,11 @@ impl View<'_> {
         self.placed.copies.iter().filter(|c| c.voter).map(|c| c.id).collect()
     }
 
+    /// Copies that shall vote and do not yet.
+    fn entering(&self) -> BTreeSet<CopyId> {
+        self.wanted().difference(&self.voters()).copied().collect()
+    }
+
     fn is_placed(&self, copy: CopyId) -> bool {
         self.placed.copies.iter().any(|c| c.id == copy)
     }
@@ -368,10 +373,7 @@ impl Round<'_> {
                 Err(why) => blocker = blocker.or(Some(why)),
             }
         }
-        let grows = self.state.strategy == Strategy::Full;
-        if grows && matches!(op.phase, Phase::Committing | Phase::Reverting) {
-            actions.extend(self.comparisons(|v| !v.is_settled(fence)));
-        }
+        actions.extend(self.comparisons(|v| !v.is_settled(fence) && !v.entering().is_empty()));
         let total = self.views.len() as u32;
         let progress = Progress {
             shards_total: total,
@@ -407,6 +409,12 @@ impl Round<'_> {
                     Err(format!("{shard} waits for its owner {name}"))
                 };
                 if leader == view.placed.owner && now.contains(&owner) {
+                    let staying: BTreeSet<CopyId> =
+                        now.iter().copied().filter(|copy| !self.is_gone(view, *copy)).collect();
+                    if staying.len() > 1 && staying.len() < now.len() {
+                        // Who never comes back cannot be waited for; the others see that it goes.
+                        return send(ShardChange::Voters(staying.into_iter().collect()));
+                    }
                     return match now.iter().find(|copy| !view.is_near(**copy)) {
                         // Dying in the middle of leaving a silent voter behind would wedge the shard.
                         Some(silent) => Err(format!("{shard} waits for the voter {silent}")),
@@ -419,6 +427,7 @@ impl Round<'_> {
                 if now.contains(&owner) {
                     return send(ShardChange::Transfer(owner));
                 }
+                self.proven(view)?;
                 // The owner came back under a fresh id: it votes with the others before it takes over.
                 let mut voters: BTreeSet<CopyId> =
                     now.into_iter().filter(|copy| view.is_placed(*copy)).collect();
@@ -427,6 +436,12 @@ impl Round<'_> {
             }
             _ => self.promote(view, &wanted).and_then(send),
         }
+    }
+
+    /// A copy that will never answer again: on a disk that was lost, or not placed any more.
+    fn is_gone(&self, view: &View<'_>, copy: CopyId) -> bool {
+        let placed = view.placed.copies.iter().find(|c| c.id == copy);
+        placed.is_none_or(|placed| self.state.is_lost(placed))
     }
 
     fn promote(&self, view: &View<'_>, wanted: &BTreeSet<CopyId>) -> Result<ShardChange, String> {
@@ -438,12 +453,20 @@ impl Round<'_> {
         if let Some(absent) = wanted.iter().find(|copy| view.member(**copy).is_none()) {
             return Err(format!("{shard} waits until {absent} follows it"));
         }
-        let has_op = self.state.active().is_some_and(|op| op.phase != Phase::Soaking);
-        let open = self.state.unverified();
-        if has_op && open.iter().any(|(s, copy)| *s == shard && wanted.contains(copy)) {
-            return Err(format!("{shard} is being compared"));
-        }
+        self.proven(view)?;
         Ok(ShardChange::Voters(wanted.iter().copied().collect()))
+    }
+
+    /// Nobody votes before its digest was equal, whether a switch made the copy or a member that rejoined.
+    fn proven(&self, view: &View<'_>) -> Result<(), String> {
+        let (shard, entering) = (view.placed.id, view.entering());
+        if let Some(why) = self.seen.unequal.get(&shard) {
+            return Err(format!("{shard}: {why}"));
+        }
+        match self.state.unverified().iter().any(|(_, copy)| entering.contains(copy)) {
+            true => Err(format!("{shard} is being compared")),
+            false => Ok(()),
+        }
     }
 
     /// Between operations: groups keep to the placement (a member that rejoined, one that is gone), and in
@@ -452,17 +475,28 @@ impl Round<'_> {
         let fence = self.state.operation().map_or((0, 0), |op| (op.id, op.turn));
         let open: Vec<&View<'_>> =
             self.views.iter().filter(|v| v.lead.is_some() && !v.is_settled((0, 0))).collect();
-        let mut actions: Vec<Action> =
-            open.iter().filter_map(|view| self.approach(view, fence).ok()).collect();
+        let entering: BTreeSet<CopyId> = open.iter().flat_map(|view| view.entering()).collect();
+        let mut doubted = self.state.operation().map_or_else(Vec::new, |op| self.doubted(op));
+        doubted.retain(|copy| entering.contains(copy));
+        if !doubted.is_empty() {
+            return journal(Event::Doubted { copies: doubted });
+        }
+        let mut actions = self.comparisons(|v| v.lead.is_some() && !v.entering().is_empty());
+        let mut blocker = None;
+        for view in &open {
+            match self.approach(view, fence) {
+                Ok(action) => actions.push(action),
+                Err(why) => blocker = blocker.or(Some(why)),
+            }
+        }
         if actions.is_empty() && self.state.strategy == Strategy::Full {
             let steady =
                 |node: NodeId| self.seen.steady_ms.get(&node).is_some_and(|ms| *ms >= STEADY_MS);
             let back = self.views.iter().filter(|v| steady(v.placed.owner));
             actions.extend(back.filter_map(|view| self.transfer(view, fence)).take(1));
         }
-        let progress =
-            Progress { pending: open.iter().map(|v| v.placed.id).collect(), ..Progress::default() };
-        Decision { actions, progress }
+        let pending = open.iter().map(|v| v.placed.id).collect();
+        Decision { actions, progress: Progress { blocker, pending, ..Progress::default() } }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::wire::client::Strategy;
 use crate::wire::codec;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{
-    NodeReport, Operation, Precheck, Progress, SettingView, StrategyOrder, StrategyView, Verdict,
+    NodeReport, Operation, Precheck, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
+    StrategyView, Verdict,
 };
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
@@ -150,6 +151,7 @@ impl Coordinator {
                     self.inner.wake.notify_one();
                     return true;
                 }
+                Action::Order { order, .. } if is_held(&order) => {}
                 Action::Order { node, order } => orders.push((node, order)),
                 Action::Compare { shard, leader, reference, copies } => {
                     self.compare(&state, shard, leader, (reference, copies));
@@ -408,6 +410,12 @@ impl Coordinator {
             progress: Some(progress),
         })
     }
+}
+
+/// Whether a test holds back what comes after the commit point.
+fn is_held(order: &ShardOrder) -> bool {
+    matches!(order.change, ShardChange::Voters(_))
+        && crate::faults::planted("hold-voters").is_some()
 }
 
 /// Every check that says no, in one line.

@@ -33,6 +33,8 @@ mod staleness;
 mod strace;
 /// From `sharded` to `full` and back.
 mod switch;
+/// Faults planted in the middle of a switch.
+mod switch_faults;
 /// Switches while the processes that carry them out are killed.
 mod switch_kills;
 /// Rules of the repository.

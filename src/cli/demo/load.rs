@@ -65,7 +65,9 @@ impl Gaps {
 
     /// Forgets what was; a gap that is open goes on from now.
     fn restart(&self, now_us: u64) {
-        self.last_us.iter().for_each(|last| drop(last.fetch_max(now_us, Ordering::Relaxed)));
+        for last in &self.last_us {
+            last.fetch_max(now_us, Ordering::Relaxed);
+        }
         self.longest_us.store(0, Ordering::Relaxed);
     }
 

@@ -171,6 +171,8 @@ impl Table for LmdbTable {
         home::move_in(file, &staging)?;
         self.home.place(generation)?;
         let table = Self::open_generation(&self.home, generation, options)?;
+        #[cfg(debug_assertions)]
+        planted::damage(&table);
         let applied = table.applied()?;
         // From here on the other table is the one that a restart opens, whatever is returned.
         let unsynced = self.home.switch(generation)?.err();
@@ -199,6 +201,31 @@ impl Table for LmdbTable {
         let mut txn = self.env.write_txn().unwrap();
         self.dbs.of(space).put(&mut txn, key, stored).unwrap();
         txn.commit().unwrap();
+    }
+}
+
+/// Damage to the first record of a table, where a test asks for it.
+#[cfg(debug_assertions)]
+mod planted {
+    use super::{LmdbTable, Space};
+
+    pub fn damage(table: &LmdbTable) {
+        let Some(what) = crate::faults::planted("installed-table") else { return };
+        let db = table.dbs.of(Space::Data);
+        let damaged = table.env.write_txn().and_then(|mut txn| {
+            if let Some((key, stored)) = db.first(&txn)? {
+                let (key, mut stored) = (key.to_vec(), stored.to_vec());
+                match what.as_str() {
+                    "lose" => drop(db.delete(&mut txn, &key)?),
+                    _ => {
+                        stored.iter_mut().last().into_iter().for_each(|byte| *byte ^= 1);
+                        db.put(&mut txn, &key, &stored)?;
+                    }
+                }
+            }
+            txn.commit()
+        });
+        tracing::warn!(what, ok = damaged.is_ok(), "damage was planted in a table");
     }
 }
 

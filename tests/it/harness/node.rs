@@ -100,9 +100,28 @@ impl Node {
         self.log_from = self.log().len();
         let log =
             File::options().create(true).append(true).open(self.log_file()).expect("a log file");
-        run.args(args).envs(self.wrap.env.iter().cloned());
+        run.args(args).env("PPDB_FAULT_DIR", self.fault_dir());
+        run.envs(self.wrap.env.iter().cloned());
         run.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(run.spawn().unwrap_or_else(|e| panic!("{run:?}: {e}")));
+    }
+
+    fn fault_dir(&self) -> PathBuf {
+        self.dir.join(format!("faults-{}", self.name))
+    }
+
+    /// Plants a fault (`ppdb::faults`), whether the process runs or not.
+    pub fn plant(&self, fault: &str, what: &str) {
+        std::fs::create_dir_all(self.fault_dir()).expect("a folder for faults");
+        // Renamed into place: a fault is never half there.
+        let fresh = self.fault_dir().join("fresh");
+        std::fs::write(&fresh, what).expect("a fault");
+        std::fs::rename(fresh, self.fault_dir().join(fault)).expect("a fault");
+    }
+
+    /// Takes a fault away.
+    pub fn mend(&self, fault: &str) {
+        std::fs::remove_file(self.fault_dir().join(fault)).expect("a planted fault");
     }
 
     /// True while the process is there, stopped or not.
