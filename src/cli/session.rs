@@ -24,6 +24,8 @@ const CONNECTIONS_PER_NODE: usize = 1;
 const GRACE: Duration = Duration::from_millis(250);
 /// Time for `cluster init` unless asked otherwise: several nodes start their groups.
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a look at the map after a command that may have changed it.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(300);
 /// Time for a goodbye to the nodes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -142,6 +144,7 @@ impl Session {
         let globals = self.base.overlaid_by(&cli.globals);
         let timeout = timeout(&cli.verb, &cli.globals, &globals);
         let changes = changes(&cli.verb);
+        let moves = matches!(cli.verb, Verb::Admin(Admin::Strategy(_))) && self.door == Door::Shell;
         self.talk = Talk::new(self.show(&cli.verb, &globals));
         let deadline = Instant::now() + timeout;
         let call = Call { globals, typed: cli.globals, deadline, talk: self.talk.clone() };
@@ -151,6 +154,10 @@ impl Session {
             Ok(done) => done,
             Err(_) => Err(out_of_time(changes, timeout).into()),
         };
+        if let (true, Some(client)) = (moves, &self.client) {
+            // The prompt shows the map; a node that does not answer now is no reason to wait.
+            let _ = tokio::time::timeout(REFRESH_TIMEOUT, client.refresh()).await;
+        }
         if let Ok(Answered { served_by, .. }) = &done
             && let Some(node) = served_by.last()
         {

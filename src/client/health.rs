@@ -10,8 +10,9 @@ const EWMA_WEIGHT: f64 = 0.1;
 /// A latency that was not measured for this long counts half, so that a node that was slow once is
 /// tried again.
 const HALF_LIFE: Duration = Duration::from_secs(5);
-/// How long a node that did not answer is asked only if nobody else can be; doubles with each failure.
-const SUSPECT_MIN: Duration = Duration::from_millis(100);
+/// How long a node that did not answer is asked only if nobody else can be; doubles with each failure. Until
+/// an election is over, the others still name it as the leader.
+const SUSPECT_MIN: Duration = Duration::from_secs(1);
 /// Longest suspicion.
 const SUSPECT_MAX: Duration = Duration::from_secs(3);
 

@@ -124,8 +124,9 @@ impl View {
         }
     }
 
-    /// The node to ask: `to` if it was not tried yet, else whoever the want allows, first those neither
-    /// tried nor suspected, then those not tried, then anyone. None if no node may answer.
+    /// The node to ask: `to` if it was neither tried nor is suspected, else whoever the want allows, first those
+    /// neither tried nor suspected, then those not tried, then anyone. For the leader, one that answers is
+    /// asked again before one that is suspected: it will know the next leader first. None if no node may answer.
     pub(crate) fn choose(
         &self,
         shard: ShardId,
@@ -140,20 +141,23 @@ impl View {
             return self.node(name).cloned();
         }
         let untried = |n: &&Arc<Node>| !tried.contains(&n.target.name);
-        if let Some(node) = to.and_then(|name| self.node(name)).filter(untried) {
+        let fit = |n: &&Arc<Node>| untried(n) && !n.health.suspect(now);
+        // A hint to a node that has just not answered comes from one that has not noticed yet.
+        if let Some(node) = to.and_then(|name| self.node(name)).filter(fit) {
             return Some(node.clone());
         }
         let candidates = match want {
-            Want::AnyPrimary => &route.copies[..route.primaries],
+            Want::Leader | Want::AnyPrimary => &route.copies[..route.primaries],
             _ => &route.copies[..],
         };
-        let fit = |n: &&Arc<Node>| untried(n) && !n.health.suspect(now);
         match want {
             Want::Leader => {
                 let known = route.leader.lock().clone();
                 let known = known.and_then(|name| self.node(&name));
                 let in_order = || known.into_iter().chain(candidates);
-                let found = in_order().find(fit).or_else(|| in_order().find(untried));
+                let alert = |n: &&Arc<Node>| !n.health.suspect(now);
+                let found = in_order().find(fit).or_else(|| in_order().find(alert));
+                let found = found.or_else(|| in_order().find(untried));
                 found.or_else(|| in_order().next()).cloned()
             }
             _ => {

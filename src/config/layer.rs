@@ -184,8 +184,10 @@ impl Resolved {
             raft_election_min: units::duration(text("raft.election_min")?).map_err(bad)?,
             raft_election_max: units::duration(text("raft.election_max")?).map_err(bad)?,
         };
-        if settings.raft_election_min <= settings.raft_heartbeat * 2 {
-            return Err(bad("raft.election_min has to be more than two heartbeats".into()));
+        // The silence after which a leader is given up is at least the sum of the two.
+        if settings.raft_election_min + settings.raft_election_max <= settings.raft_heartbeat * 4 {
+            let message = "raft.election_min and raft.election_max together have to be more than four heartbeats";
+            return Err(bad(message.into()));
         }
         if settings.raft_election_max <= settings.raft_election_min {
             return Err(bad("raft.election_max has to be more than raft.election_min".into()));
@@ -223,7 +225,7 @@ mod tests {
             file::parse("name='f'\nrole='replica'\nlisten='10.0.0.1:1'\ndata_dir='/f'", path);
         let env = env(&[("PPDB_NAME", "e"), ("PPDB_DATA_DIR", "/e"), ("HOME", "/root")]).unwrap();
         let resolved = resolve(&[file.unwrap(), env, flag("data_dir", "/g")]).unwrap();
-        assert_eq!(origin(&resolved, "log.level"), (Some("info,openraft=warn"), "default".into()));
+        assert_eq!(origin(&resolved, "log.level"), (Some("info"), "default".into()));
         assert_eq!(origin(&resolved, "listen"), (Some("10.0.0.1:1"), "file:/e/ppdb.toml".into()));
         assert_eq!(origin(&resolved, "name"), (Some("e"), "env:PPDB_NAME".into()));
         assert_eq!(origin(&resolved, "data_dir"), (Some("/g"), "flag".into()));
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(resolved.get("cert"), None);
         assert!(resolved.settings().unwrap_err().message.contains("`name` is missing"));
         let layers =
-            [flag("role", "primary"), flag("name", "n1"), flag("raft.election_min", "500ms")];
+            [flag("role", "primary"), flag("name", "n1"), flag("raft.election_min", "300ms")];
         assert!(resolve(&layers).unwrap().settings().unwrap_err().message.contains("heartbeats"));
         let layers = [flag("name", "n1")];
         assert!(resolve(&layers).unwrap().settings().unwrap_err().message.contains("--primary"));

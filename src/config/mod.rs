@@ -45,8 +45,9 @@ pub struct ServeSettings {
     pub wal_segment_bytes: u64,
     /// Between heartbeats, 10 ms to 10 s.
     pub raft_heartbeat: Duration,
-    /// Shortest wait before an election; more than two heartbeats.
+    /// Shortest wait for an election once a leader's lease is over; together with the longest more than four
+    /// heartbeats.
     pub raft_election_min: Duration,
-    /// Longest wait before an election; more than the shortest.
+    /// Longest wait for an election, and a leader's lease; more than the shortest.
     pub raft_election_max: Duration,
 }

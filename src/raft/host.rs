@@ -311,6 +311,7 @@ impl Inner {
         shared.started(raft.clone());
         elect_if_alone(&raft, raft_id).await;
         self.peers.handle.spawn(notice_failure(Arc::downgrade(&shared)));
+        self.peers.handle.spawn(note_leaders(group, shared.raft().cloned()));
         Ok(Opened { group: Group::new(shared), inbox: Arc::default() })
     }
 
@@ -386,6 +387,28 @@ async fn notice_failure(shared: Weak<Shared>) {
             // An orderly stop.
             Err(openraft::errors::Fatal::Stopped) => return,
             Err(error) => return shared.stop(error.to_string()),
+        }
+    }
+}
+
+/// Logs who leads, each time that this copy itself comes to lead or ceases to. Ends with the group.
+async fn note_leaders(group: GroupId, raft: Option<Raft>) {
+    let Some(mut seen) = raft.map(|raft| raft.server_metrics()) else { return };
+    let mut led = false;
+    loop {
+        let (leads, term) = {
+            let now = seen.borrow_watched();
+            (now.state.is_leader(), now.vote.leader_id.term)
+        };
+        if leads != led {
+            match leads {
+                true => tracing::info!(%group, term, "leads"),
+                false => tracing::info!(%group, term, "leads no more"),
+            }
+            led = leads;
+        }
+        if seen.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -101,9 +101,11 @@ fn failure(error: &types::Fatal) -> Error {
 pub struct Options {
     /// Between heartbeats.
     pub heartbeat_ms: u64,
-    /// Shortest wait before an election.
+    /// Shortest wait for an election, once the lease of the silent leader is over. The library's lease lasts
+    /// `election_max_ms`, so a leader is given up after a silence of `election_max_ms` + `election_min_ms` to
+    /// twice `election_max_ms`.
     pub election_min_ms: u64,
-    /// Longest wait before an election.
+    /// Longest wait for an election, and the lease of a leader.
     pub election_max_ms: u64,
     /// Bytes applied but not flushed at which a copy is flushed.
     pub flush_bytes: usize,
@@ -117,8 +119,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             heartbeat_ms: 250,
-            election_min_ms: 800,
-            election_max_ms: 1_200,
+            election_min_ms: 500,
+            election_max_ms: 700,
             flush_bytes: 8 << 20,
             flush_ms: 10_000,
             log_keep_bytes: 32 << 20,

@@ -13,8 +13,10 @@ use crate::wire::operation::{Check, CopyReport, NodeReport, Precheck, Verdict};
 pub const CLOCK_OFF_MS: u64 = 500;
 /// A copy takes this much more disk than its bytes, in percent: the log and what is written meanwhile.
 const DISK_MARGIN_PERCENT: u64 = 120;
-/// Share of a disk that stays free, in percent.
+/// Share of a disk that stays free, in percent, and what is enough however large the disk is: a tenth of a
+/// large one is more than any switch needs, and would refuse what is safe.
 const DISK_FREE_PERCENT: u64 = 10;
+const DISK_FREE_ENOUGH_BYTES: u64 = 10 << 30;
 /// Share of its largest size that a table may reach, in percent.
 const MAP_USE_PERCENT: u64 = 80;
 
@@ -167,7 +169,7 @@ impl Bench<'_> {
             let check = self.check("disk", Some(node));
             let Some(report) = self.report(node) else { return unknown(check) };
             let need = self.incoming_bytes(node).saturating_mul(DISK_MARGIN_PERCENT) / 100
-                + report.disk_total_bytes / 100 * DISK_FREE_PERCENT;
+                + (report.disk_total_bytes / 100 * DISK_FREE_PERCENT).min(DISK_FREE_ENOUGH_BYTES);
             let check = Check {
                 value: format!("{} free", mib(report.disk_free_bytes)),
                 limit: format!("{} needed", mib(need)),
