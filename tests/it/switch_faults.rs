@@ -52,7 +52,7 @@ async fn pending(client: &Client) -> Option<Vec<ShardId>> {
 async fn voters(client: &Client, nodes: &[&str], shard: ShardId) -> usize {
     let mut told: Vec<CopyLag> = vec![];
     for node in nodes {
-        let node = NodeName::new(*node).expect("a name");
+        let node = NodeName::new(node).expect("a name");
         let asked = client.command(Command::ReplicaLag, Some(&node), Duration::from_secs(2)).await;
         if let Ok((Answer::ReplicaLag(lag), _)) = asked {
             told.extend(lag.into_iter().filter(|copy| copy.shard == shard));
