@@ -44,6 +44,17 @@ fn a_demand_is_met_by_all_of_its_parts_only() {
     assert!(idle.is_met(&rest(10.0, 60.0)));
     assert!(!idle.is_met(&rest(10.1, 60.0)) && !idle.is_met(&rest(1.0, 61.0)));
     assert_eq!(idle.text(), "10 % of a core, 60 MiB");
+    let loaded = Row::SwitchLoaded.gate();
+    let grown = |p99, gap| Found { p99_growth: Some(p99), gap_growth_ms: gap, ..Found::default() };
+    assert!(loaded.is_met(&grown(2.0, Some(-5.0))) && !loaded.is_met(&grown(2.1, Some(0.0))));
+    assert!(!loaded.is_met(&grown(1.0, None)), "a request failed");
+    let lost = Row::Failover.gate();
+    let times = |median, longest| Found {
+        median_s: Some(median),
+        longest_s: Some(longest),
+        ..Found::default()
+    };
+    assert!(lost.is_met(&times(3.0, 5.0)) && !lost.is_met(&times(1.0, 5.1)));
     let all: Vec<Demand> = Row::ALL.iter().flat_map(|row| [row.gate(), row.goal()]).collect();
     assert!(all.iter().all(|demand| !demand.is_met(&Found::default())), "every row demands");
 }

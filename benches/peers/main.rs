@@ -18,6 +18,7 @@ mod contest;
 #[path = "../common/data.rs"]
 mod data;
 mod etcd;
+mod events;
 mod load;
 mod ppdb;
 mod proc_files;
@@ -50,6 +51,8 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 const SEPARATE: usize = 21;
 /// `TMPFS_MAGIC`: a file system in memory, where fsync costs nothing.
 const TMPFS: i64 = 0x0102_1994;
+/// Switches under load, of which the medians count.
+const LOADED_SWITCHES: usize = 3;
 /// How long the idle cluster is watched at most.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// And at least.
@@ -154,6 +157,12 @@ async fn run(args: &Args) -> Result<Report> {
             .samples
             .extend(against_redis(&contest, &sharded, &mut own, &server, &dir, &certs).await?);
     }
+    if rows.contains(&Row::SwitchLoaded) {
+        eprintln!("PPDB is switched under load");
+        let times = LOADED_SWITCHES.min(contest.rounds);
+        let loaded = events::switch_under_load(&mut own, &contest.data, contest.time, times);
+        report.loaded = Some(loaded.await?);
+    }
     let full: Vec<Row> = rows.iter().copied().filter(|row| row.is_full()).collect();
     if !full.is_empty() {
         eprintln!("PPDB is switched to full replication");
@@ -172,6 +181,11 @@ async fn run(args: &Args) -> Result<Report> {
             .samples
             .extend(against_etcd(&contest, &full, &mut own, &server, &dir, &certs).await?);
     }
+    if rows.contains(&Row::Failover) {
+        eprintln!("PPDB loses a primary");
+        let times = events::FAILOVERS.min(contest.rounds * 4);
+        report.failovers_s = events::failovers(&mut own, times).await?;
+    }
     Ok(report)
 }
 
@@ -187,7 +201,7 @@ fn wanted(args: &Args, report: &mut Report) -> Vec<Row> {
         let needed = match row.peer() {
             Peer::Redis => Some(("redis-server", "redis-server")),
             Peer::Etcd => Some(("etcd", "etcd-server")),
-            Peer::Files | Peer::Nobody => None,
+            Peer::Files | Peer::Itself | Peer::Nobody => None,
         };
         match needed.filter(|(program, _)| find(program).is_none()) {
             None => rows.push(row),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use ppdb::client::{CallOptions, Client, Level, OpAnswer, Options};
 use ppdb::pki::{self, Identity, IssueOptions, Subject};
-use ppdb::types::{Condition, Error, Expiry, NodeName, Op, OpResult, limits};
+use ppdb::types::{Condition, Error, Expiry, NodeName, Op, OpResult, limits, slots};
 use ppdb::wire::client::{Role, Strategy};
 use ppdb::wire::command::{Answer, Command, Formation, Info};
 use ppdb::wire::operation::{Operation, Phase, StrategyOrder};
@@ -29,6 +29,8 @@ const FORM: Duration = Duration::from_secs(60);
 const SWITCH: Duration = Duration::from_secs(300);
 /// How long applied entries may take until they are in the tables of an idle cluster.
 const SETTLE: Duration = Duration::from_secs(60);
+/// One request; what takes longer has failed.
+const REQUEST: Duration = Duration::from_secs(15);
 /// One question.
 const ASK: Duration = Duration::from_secs(5);
 /// Between looks.
@@ -42,6 +44,7 @@ const FILL_IN_FLIGHT: usize = 16;
 
 /// The running cluster.
 pub struct Cluster {
+    program: PathBuf,
     processes: Vec<Process>,
     members: Vec<(NodeName, Role, String)>,
     dir: PathBuf,
@@ -73,7 +76,8 @@ impl Cluster {
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
-        let mut cluster = Self { processes, members, dir: dir.to_owned(), admin };
+        let (program, dir) = (program.to_owned(), dir.to_owned());
+        let mut cluster = Self { program, processes, members, dir, admin };
         cluster.form(until).await?;
         Ok(cluster)
     }
@@ -157,7 +161,7 @@ impl Cluster {
     /// A client with so many connections to each node.
     pub async fn client(&self, per_node: usize) -> Result<Driver> {
         let client = connect(&self.dir, &self.members, per_node).await?;
-        Ok(Driver { client, call: CallOptions::default() })
+        Ok(Driver { client, call: CallOptions { timeout: REQUEST, ..CallOptions::default() } })
     }
 
     /// Switches to full replication and waits until it holds everywhere. How long it took.
@@ -188,6 +192,68 @@ impl Cluster {
             }
             tokio::time::sleep(SWITCH_LOOK_EVERY).await;
         }
+    }
+
+    /// Goes back to where the switch came from, and waits until that is done.
+    pub async fn revert(&mut self) -> Result<()> {
+        let reason = "the bench goes on".to_owned();
+        self.admin.command(Command::Strategy(StrategyOrder::Revert { reason }), None, ASK).await?;
+        let until = Instant::now() + SWITCH;
+        while Instant::now() < until {
+            self.check()?;
+            if let Ok((Some(operation), _)) = self.strategy().await
+                && operation.phase == Phase::Reverted
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err("the way back takes too long".into())
+    }
+
+    /// Sets a live setting.
+    pub async fn set_live(&self, name: &str, value: &str) -> Result<()> {
+        let command = Command::Set { name: name.to_owned(), value: value.to_owned() };
+        self.admin.command(command, None, ASK).await?;
+        Ok(())
+    }
+
+    /// The primary that leads most shards, by its position, and how many it leads.
+    pub async fn first_leader(&self) -> Result<(usize, usize)> {
+        let mut most = (0, 0);
+        for (i, (name, role, _)) in self.members.iter().enumerate() {
+            if *role == Role::Primary {
+                let copies = self.info(name).await?.copies;
+                let led = copies.iter().filter(|copy| copy.state == "leader").count();
+                if led > most.1 {
+                    most = (i, led);
+                }
+            }
+        }
+        Ok(most)
+    }
+
+    /// `kill -9`s a node.
+    pub fn kill(&mut self, node: usize) {
+        self.processes[node].kill();
+    }
+
+    /// Starts a node that was killed, and waits until everything is served again.
+    pub async fn start_again(&mut self, node: usize) -> Result<()> {
+        let (name, role, addr) = &self.members[node];
+        let certs = self.dir.join("certs");
+        let args = arguments(name.as_str(), *role, addr, &self.dir, &certs);
+        self.processes[node] =
+            Process::start(name.as_str(), &self.program, &args, &self.dir, "PPDB_")?;
+        let until = Instant::now() + FORM;
+        while let Some(waits_for) = self.not_ready().await {
+            self.check()?;
+            if Instant::now() >= until {
+                return Err(format!("PPDB does not serve again: {waits_for}").into());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     async fn strategy(&self) -> Result<(Option<Operation>, Strategy)> {
@@ -281,6 +347,21 @@ impl Driver {
     /// Ends its connections.
     pub async fn close(&self) {
         self.client.close().await;
+    }
+
+    /// A key for each shard.
+    pub async fn key_of_each_shard(&self) -> Result<Vec<Bytes>> {
+        let shards = self.client.refresh().await?.shards.len() as u16;
+        let names = (0u32..).map(|i| Bytes::from(format!("shard:{i}")));
+        let mut keys = vec![None; shards.into()];
+        for name in names {
+            let shard = usize::from(slots::shard_of(&name, shards).0);
+            keys[shard].get_or_insert(name);
+            if keys.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        Ok(keys.into_iter().flatten().collect())
     }
 
     async fn one(&self, op: Op) -> Result<OpResult> {

@@ -77,6 +77,12 @@ impl Process {
         }
     }
 
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// CPU seconds used since its start, by all its threads.
     pub fn cpu_s(&self) -> Result<f64> {
         cpu_s(self.child.id())
@@ -92,8 +98,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure: from samples to text.
 
+use crate::events::Loaded;
 use crate::load::Measured;
 use crate::rows::{Found, Peer, Row};
 use crate::stats::{median, range};
@@ -43,6 +44,10 @@ pub struct Report {
     pub idle: Option<(f64, f64)>,
     /// Bytes to be copied by a switch, seconds of the switch, seconds of a copy with fsync by hand.
     pub switch: Option<(u64, f64, f64)>,
+    /// A switch under load.
+    pub loaded: Option<Loaded>,
+    /// Seconds of each failover.
+    pub failovers_s: Vec<f64>,
     /// Rows that were not measured, and why.
     pub left_out: Vec<(Row, String)>,
 }
@@ -120,6 +125,22 @@ impl Report {
         };
         let verdict = |row: Row| match row.peer() {
             Peer::Redis | Peer::Etcd => of_requests(row),
+            Peer::Itself => self.loaded.map(|loaded| {
+                let gap = loaded.gap_ms - loaded.base_gap_ms;
+                let found = Found {
+                    p99_ms: Some(loaded.p99_ms),
+                    p99_growth: Some(loaded.p99_ms / loaded.base_p99_ms),
+                    gap_growth_ms: Some(gap).filter(|_| loaded.failed == 0),
+                    ..Found::default()
+                };
+                let reference = Some((loaded.base_p99_ms, "itself before".to_owned()));
+                Verdict { row, own: loaded.p99_ms, reference, found }
+            }),
+            Peer::Nobody if row == Row::Failover => median(&self.failovers_s).map(|median_s| {
+                let longest_s = range(&self.failovers_s).map(|(_, longest)| longest);
+                let found = Found { median_s: Some(median_s), longest_s, ..Found::default() };
+                Verdict { row, own: median_s, reference: None, found }
+            }),
             Peer::Nobody => self.idle.map(|(cpu, mib)| {
                 let found =
                     Found { cpu_percent: Some(cpu), anon_mib: Some(mib), ..Found::default() };
@@ -137,7 +158,8 @@ impl Report {
 
     /// Requests that failed, in all.
     pub fn failed(&self) -> u64 {
-        self.samples.iter().map(|sample| sample.measured.failed).sum()
+        let loaded = self.loaded.map_or(0, |loaded| loaded.failed);
+        loaded + self.samples.iter().map(|sample| sample.measured.failed).sum::<u64>()
     }
 
     /// For a person.
@@ -212,6 +234,19 @@ impl Report {
                 "the switch: {mb} MB in {switch_s:.2} s; copied by hand and fsynced in {copy_s:.2} s\n"
             );
         }
+        if let Some(l) = self.loaded {
+            out += &format!(
+                "a switch under load: {:.2} s; p99 {:.1} ms, before {:.1} ms; longest wait for a write {:.0} ms, \
+                 before {:.0} ms; {} failed\n",
+                l.switch_s, l.p99_ms, l.base_p99_ms, l.gap_ms, l.base_gap_ms, l.failed
+            );
+        }
+        if let (Some(middle), Some((least, most))) =
+            (median(&self.failovers_s), range(&self.failovers_s))
+        {
+            let times = self.failovers_s.len();
+            out += &format!("{times} failovers: {least:.2} to {most:.2} s, median {middle:.2} s\n");
+        }
         for (row, why) in &self.left_out {
             out += &format!("left out: {} ({why})\n", row.work());
         }
@@ -251,6 +286,11 @@ impl Report {
             "rows": rows.collect::<Vec<_>>(),
             "measured": measured.collect::<Vec<_>>(),
             "switch": switch,
+            "switch_loaded": self.loaded.map(|l| json!({
+                "base_p99_ms": l.base_p99_ms, "p99_ms": l.p99_ms, "base_gap_ms": l.base_gap_ms,
+                "gap_ms": l.gap_ms, "switch_s": l.switch_s, "failed": l.failed,
+            })),
+            "failovers_s": self.failovers_s,
             "left_out": left_out.collect::<Vec<_>>(),
         })
     }

@@ -125,8 +125,8 @@ impl View {
     }
 
     /// The node to ask: `to` if it was neither tried nor is suspected, else whoever the want allows, first those
-    /// neither tried nor suspected, then those not tried, then anyone. For the leader, one that answers is
-    /// asked again before one that is suspected: it will know the next leader first. None if no node may answer.
+    /// neither tried nor suspected, then those not tried, then anyone. For the leader, a primary that
+    /// answers is asked again before one that is suspected: it will know the next leader first. None if no node may answer.
     pub(crate) fn choose(
         &self,
         shard: ShardId,
@@ -147,7 +147,7 @@ impl View {
             return Some(node.clone());
         }
         let candidates = match want {
-            Want::Leader | Want::AnyPrimary => &route.copies[..route.primaries],
+            Want::AnyPrimary => &route.copies[..route.primaries],
             _ => &route.copies[..],
         };
         match want {
@@ -155,7 +155,7 @@ impl View {
                 let known = route.leader.lock().clone();
                 let known = known.and_then(|name| self.node(&name));
                 let in_order = || known.into_iter().chain(candidates);
-                let alert = |n: &&Arc<Node>| !n.health.suspect(now);
+                let alert = |n: &&Arc<Node>| n.role == Role::Primary && !n.health.suspect(now);
                 let found = in_order().find(fit).or_else(|| in_order().find(alert));
                 let found = found.or_else(|| in_order().find(untried));
                 found.or_else(|| in_order().next()).cloned()
@@ -195,6 +195,31 @@ mod tests {
         all.sort();
         all.dedup();
         all
+    }
+
+    #[test]
+    fn a_suspected_leader_is_asked_last_and_its_replica_knows_another() {
+        let now = Instant::now();
+        let ask = |view: &View, to: Option<&str>, tried: &[&str]| {
+            let tried: Vec<NodeName> = tried.iter().map(|n| name(n)).collect();
+            let to = to.map(name);
+            let chosen = view.choose(ShardId(0), &Want::Leader, to.as_ref(), &tried, now, (0, 0));
+            chosen.expect("a node").target.name.to_string()
+        };
+        let full = view(Strategy::Full);
+        let owner = ask(&full, None, &[]);
+        full.node(&name(&owner)).expect("it is there").health.failed(now);
+        // While it is suspected, no hint and no round of refusals leads back to it.
+        assert_ne!(ask(&full, Some(&owner), &[]), owner);
+        let others: Vec<&str> =
+            ["n1", "n2", "n3", "r1"].into_iter().filter(|n| *n != owner).collect();
+        assert_ne!(ask(&full, Some(&owner), &others), owner);
+        // In sharded only the owner can lead, unless its replica has heard of another leader.
+        let sharded = view(Strategy::Sharded);
+        sharded.node(&name(&owner)).expect("it is there").health.failed(now);
+        assert_eq!(ask(&sharded, None, &[]), "r1");
+        assert_eq!(ask(&sharded, Some("n3"), &["r1"]), "n3");
+        assert_eq!(ask(&sharded, Some(&owner), &["r1"]), owner);
     }
 
     #[test]

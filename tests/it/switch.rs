@@ -3,11 +3,12 @@
 
 use crate::durability::{Ledger, Load, verify};
 use crate::harness::{Cluster, Shape, get, info, one, wait_until, within};
+use crate::switch_kills::fill;
 use ppdb::client::{CallOptions, Client, Level};
 use ppdb::types::{Code, NodeName};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::operation::{Phase, StrategyOrder};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -99,6 +100,41 @@ async fn what_is_prepared_can_be_aborted_and_prepared_again() {
     let ledger = load.end().await;
     assert!(ledger.failed.is_empty());
     verify(&client, &ledger, &within(MINUTE), "after two aborts").await;
+}
+
+/// The way back takes seconds in both directions, however much there is: nothing is copied for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "8 GiB of disk and some minutes: run it with `cargo test --test it -- --ignored a_gibibyte_is_reverted`"]
+async fn a_gibibyte_is_reverted_in_seconds() {
+    const BACK_WITHIN: Duration = Duration::from_secs(5);
+    let minutes = MINUTE * 10;
+    let cluster = Cluster::start(Shape::default()).await;
+    let client = cluster.client().await;
+    cluster.set_live(&client, "switch.cool_down", "0s").await;
+    fill(&client, 1 << 30, 256 << 10).await;
+    for (to, origin) in [(Strategy::Full, Strategy::Sharded), (Strategy::Sharded, Strategy::Full)] {
+        if origin == Strategy::Full {
+            cluster.switch(&client, Strategy::Full, minutes).await;
+            cluster.order(&client, StrategyOrder::Finalize).await.expect("it can be finalized");
+            cluster.wait_phase(&client, &[Phase::Finalized], minutes).await;
+        }
+        cluster.switch(&client, to, minutes).await;
+        let load = Load::patient(&client, &format!("back from {to:?}"), Duration::from_secs(30));
+        load.until(500).await;
+        let began = Instant::now();
+        let reason = "measured".to_owned();
+        cluster.order(&client, StrategyOrder::Revert { reason }).await.expect("it is open");
+        let view = cluster.wait_phase(&client, &[Phase::Reverted], MINUTE).await;
+        let took = began.elapsed();
+        println!("back from {to:?} with 1 GiB: {took:?}");
+        assert_eq!(view.strategy, origin);
+        assert!(took < BACK_WITHIN, "back from {to:?} took {took:?}");
+        load.until(500).await;
+        let ledger = load.end().await;
+        assert!(ledger.failed.is_empty(), "{} requests failed", ledger.failed.len());
+        verify(&client, &ledger, &within(MINUTE), "after the way back").await;
+    }
+    cluster.assert_copies_equal(&client).await;
 }
 
 /// Waits until every node holds what `sharded` gives it, in memory and on the disk, and nothing more.

@@ -43,15 +43,15 @@ struct Campaign {
     seed: u64,
 }
 
-/// Bytes that only have to be copied.
-async fn fill(client: &Client, bytes: usize) {
+/// Bytes that only have to be copied, in values of so many.
+pub async fn fill(client: &Client, bytes: usize, value_bytes: usize) {
     const WRITERS: usize = 8;
-    let values = bytes / VALUE_BYTES;
+    let values = bytes / value_bytes;
     let writing = (0..WRITERS).map(|writer| {
         let client = client.clone();
         tokio::spawn(async move {
             let mut rng = StdRng::seed_from_u64(writer as u64);
-            let mut value = vec![0; VALUE_BYTES];
+            let mut value = vec![0; value_bytes];
             for i in (writer..values).step_by(WRITERS) {
                 rng.fill_bytes(&mut value);
                 one(&client, set(format!("bulk:{i}"), value.clone()), &within(LOAD_DEADLINE))
@@ -108,7 +108,7 @@ async fn run(campaign: Campaign) {
     let mut cluster = Cluster::start(Shape::default()).await;
     let client = cluster.client().await;
     cluster.set_live(&client, "switch.cool_down", "0s").await;
-    fill(&client, campaign.data_bytes).await;
+    fill(&client, campaign.data_bytes, VALUE_BYTES).await;
 
     let over = Arc::new(AtomicBool::new(false));
     let mut clients = vec![];
