@@ -200,6 +200,20 @@ async fn messages_of_another_lineage_or_to_another_copy_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_that_is_closed_is_let_go_of_at_once() {
+    let cluster = Cluster::new(2, quick()).await;
+    cluster.form(&[1, 2], &[1, 2]).await;
+    let leader = cluster.leader(&[1, 2]).await;
+    cluster.group(leader).propose("a=1".into()).await.unwrap();
+    let follower = 3 - leader;
+    eventually("it has followed", || cluster.group(follower).state().applied.is_some()).await;
+    // A task that still held it would be waited for, in vain, for two seconds.
+    let began = Instant::now();
+    cluster.host(follower).close(GROUP).await;
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_group_is_opened_once_and_started_once() {
     let cluster = Cluster::new(1, quick()).await;
     cluster.form(&[1], &[1]).await;

@@ -60,6 +60,13 @@ struct Opened {
     inbox: Arc<Inbox>,
 }
 
+impl Opened {
+    /// Without the inbox: its queues keep the tasks that take from them, and these the group.
+    fn into_group(self) -> Group {
+        self.group
+    }
+}
+
 fn config(options: &Options) -> Result<Config, String> {
     let config = Config {
         cluster_name: "ppdb".into(),
@@ -150,8 +157,8 @@ impl Host {
 
     /// Stops a group after flushing what is applied. Its copy stays on the disk.
     pub async fn close(&self, group: GroupId) {
-        let closed = self.inner.groups.write().remove(&group);
-        if let Some(Opened { group, .. }) = closed {
+        let closed = self.inner.groups.write().remove(&group).map(Opened::into_group);
+        if let Some(group) = closed {
             stop(group).await;
         }
     }
@@ -160,8 +167,8 @@ impl Host {
     /// time: then what is left of it may still write to its log, and the log must not be given to another
     /// copy by this process.
     pub async fn discard(&self, group: GroupId) -> bool {
-        let closed = self.inner.groups.write().remove(&group);
-        let Some(Opened { group, .. }) = closed else { return true };
+        let closed = self.inner.groups.write().remove(&group).map(Opened::into_group);
+        let Some(group) = closed else { return true };
         let stopped = halt(&group).await;
         release(group).await;
         stopped
@@ -205,10 +212,9 @@ impl Host {
 
     /// Stops every group after flushing what is applied.
     pub async fn shutdown(&self) {
-        let groups: Vec<Opened> =
-            self.inner.groups.write().drain().map(|(_, opened)| opened).collect();
-        futures_util::future::join_all(groups.into_iter().map(|Opened { group, .. }| stop(group)))
-            .await;
+        let opened = std::mem::take(&mut *self.inner.groups.write());
+        let groups = opened.into_values().map(Opened::into_group);
+        futures_util::future::join_all(groups.map(stop)).await;
         if let Ok((_, flusher)) = &self.inner.ready {
             flusher.stop();
         }
@@ -274,6 +280,9 @@ async fn release(group: Group) {
     let deadline = tokio::time::Instant::now() + RELEASE_MAX;
     while left.strong_count() > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    if left.strong_count() > 0 {
+        tracing::debug!("a group that was stopped is still held");
     }
 }
 
