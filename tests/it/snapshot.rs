@@ -89,7 +89,7 @@ async fn a_shard_is_sent_in_bounded_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "2 GiB of disk and some minutes: run it with `cargo test --test it -- --ignored a_gibibyte`"]
+#[ignore = "2 GiB of disk and some minutes: run it with `cargo test --test it -- --ignored a_gibibyte_is_sent`"]
 async fn a_gibibyte_is_sent_in_bounded_memory() {
     transfer(2_048).await;
 }

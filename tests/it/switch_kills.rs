@@ -182,7 +182,7 @@ async fn a_switch_survives_the_death_of_any_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "half an hour: run it with `cargo test --test it -- --ignored forty_kills`"]
+#[ignore = "some minutes: run it with `cargo test --test it -- --ignored forty_kills`"]
 async fn forty_kills_in_switches_with_300_mib() {
     run(Campaign { data_bytes: 300 << 20, switches: 3, kills: 7, seed: 2 }).await;
 }
