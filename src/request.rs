@@ -179,7 +179,8 @@ impl Plane {
 
     /// Linearizable reads are answered by the leader, and in full replication by any primary.
     fn check_level(&self, copy: &LocalCopy, shard: ShardId, level: ReadLevel) -> Result<()> {
-        if level == ReadLevel::Linearizable && copy.shard.group().is_leader() {
+        let group = copy.shard.group();
+        if level == ReadLevel::Linearizable && (group.reads_alone() || group.is_leader()) {
             return Ok(());
         }
         let state = self.view.state();
@@ -191,7 +192,7 @@ impl Plane {
             .is_some_and(|s| s.copies.iter().any(|c| c.id == copy.copy && c.voter));
         match state.strategy == Strategy::Full && votes {
             true => Ok(()),
-            false => Err(self.not_leader(shard, copy.shard.group().leader().map(|(_, n)| n))),
+            false => Err(self.not_leader(shard, group.leader().map(|(_, n)| n))),
         }
     }
 

@@ -76,7 +76,7 @@ struct Started {
 pub async fn serve(settings: ServeSettings) -> Result<()> {
     let requests = Handle::current();
     let consensus = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONSENSUS_THREADS)
+        .worker_threads(std::env::var("PPDB_CT").ok().and_then(|v| v.parse().ok()).unwrap_or(CONSENSUS_THREADS))
         .thread_name("ppdb-consensus")
         .enable_all()
         .build()

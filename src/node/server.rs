@@ -10,6 +10,7 @@ use crate::types::{Code, Error, GroupId, NodeId, limits};
 use crate::wire::codec;
 use crate::wire::peer::{self, NodeAnswer, NodeCall, PeerBody};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
@@ -66,15 +67,17 @@ impl Node {
         let room = Arc::new(Semaphore::new(STREAM_REQUESTS_MAX));
         let who = Arc::new(who);
         while let Some(frame) = next_frame(&mut receiver, &who).await {
+            let (node, asker) = (self.clone(), who.clone());
+            let mut answering = Box::pin(async move { node.plane.answer(&asker, frame).await });
+            // What need not wait, most reads, is answered here: a task for each would cost more than the read.
+            if let Some(answer) = (&mut answering).now_or_never() {
+                reply(&who, &sender, answer).await;
+                continue;
+            }
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let (node, who, sender) = (self.clone(), who.clone(), sender.clone());
+            let (who, sender) = (who.clone(), sender.clone());
             tokio::spawn(async move {
-                match node.plane.answer(&who, frame).await {
-                    Ok(reply) => {
-                        let _ = sender.send(reply).await;
-                    }
-                    Err(error) => tracing::warn!(by = ?who, %error, "frame refused"),
-                }
+                reply(&who, &sender, answering.await).await;
                 drop(permit);
             });
         }
@@ -158,6 +161,19 @@ impl Node {
             Subject::Node(name) => self.view.node(name),
             Subject::User(_) => None,
         }
+    }
+}
+
+/// Queues an answer; a frame that could not be read has none.
+async fn reply(who: &Principal, sender: &FrameSender, answer: Result<Bytes, Error>) {
+    match answer {
+        Ok(reply) => {
+            if let Err(reply) = sender.try_send(reply) {
+                // The queue is full, or the stream is over.
+                let _ = sender.send(reply).await;
+            }
+        }
+        Err(error) => tracing::warn!(by = ?who, %error, "frame refused"),
     }
 }
 

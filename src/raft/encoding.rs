@@ -96,6 +96,11 @@ pub struct MembershipRecord {
 }
 
 impl MembershipRecord {
+    /// Whether that copy is the only voter of the only configuration.
+    pub fn has_only_voter(&self, copy: u64) -> bool {
+        matches!(&self.body.configs[..], [voters] if voters.len() == 1 && voters.contains(&copy))
+    }
+
     /// The record after a membership entry. A function of the log alone, so equal on every copy.
     pub fn next(&self, pos: LogPos, membership: &RaftMembership) -> Self {
         let body = MembershipBody::from(membership);

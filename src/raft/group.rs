@@ -92,6 +92,8 @@ impl Group {
     /// shared with others, follower by asking the leader. Returns the index that was reached.
     pub async fn read_barrier(&self, deadline: Instant) -> Result<u64, Error> {
         self.raft()?;
+        let lone = self.shared.log.lone();
+        let question = lone.question();
         let barrier = read::barrier(&self.shared, &self.rounds);
         let late = || Error::NoQuorum("no quorum confirmed in time".into());
         let reached =
@@ -103,7 +105,16 @@ impl Group {
             )));
         }
         self.shared.fresh_at(reached.asked);
+        if let (Some(question), true) = (question, reached.led) {
+            lone.settle(question, reached.index, self.shared.is_only_voter());
+        }
         Ok(reached.index)
+    }
+
+    /// True while this copy may answer linearizable reads at once from what it has applied: it leads, it is the
+    /// only voter, and an earlier `read_barrier` has proven both. Cheap enough for every request.
+    pub fn reads_alone(&self) -> bool {
+        self.shared.log.lone().holds()
     }
 
     /// Waits until an index is applied here; false at the deadline.

@@ -7,12 +7,13 @@
 use super::encoding::{
     corrupt, decode_entry, decode_pos, decode_vote, encode_entry, encode_pos, encode_vote,
 };
+use super::lone::Lone;
 use super::tail::Tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::storage::wal::{self, GroupLog};
 use futures_util::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use std::fmt::Debug;
 use std::io;
@@ -33,6 +34,7 @@ const TAIL_BYTES_MAX: usize = 1 << 20;
 pub struct LogStore {
     log: GroupLog,
     tail: Arc<Mutex<Tail>>,
+    lone: Arc<Lone>,
 }
 
 fn stopped(error: wal::Error) -> io::Error {
@@ -58,7 +60,12 @@ impl LogStore {
             last = Some(decode_entry(newest)?.log_id);
         }
         let tail = Tail::new(TAIL_BYTES_MAX, range.end, last, purged, log.live_bytes());
-        Ok(Self { log, tail: Arc::new(Mutex::new(tail)) })
+        Ok(Self { log, tail: Arc::new(Mutex::new(tail)), lone: Arc::default() })
+    }
+
+    /// Whether this copy leads alone, as far as the log can tell.
+    pub fn lone(&self) -> &Lone {
+        &self.lone
     }
 
     /// The newest entry, or the base after a purge.
@@ -188,6 +195,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.lone.changed();
         durable(|done| self.log.save_vote(encode_vote(vote), done)).await
     }
 
@@ -216,6 +224,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             callback.io_completed(Ok(()));
             return Ok(());
         };
+        for entry in &entries {
+            if matches!(entry.payload, EntryPayload::Membership(_)) {
+                self.lone.membership_appended(entry.log_id.index);
+            }
+        }
         let encoded: Vec<bytes::Bytes> = entries.iter().map(encode_entry).collect();
         let sizes: Vec<usize> = encoded.iter().map(bytes::Bytes::len).collect();
         let done =
@@ -226,6 +239,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.lone.changed();
         // The tail first: a reader must not find there what the log has forgotten.
         self.tail.lock().truncate(last);
         self.log.truncate(last.map_or(0, |id| id.index + 1));

@@ -12,6 +12,7 @@ mod host;
 mod inbound;
 mod incoming;
 mod log_store;
+mod lone;
 mod machine;
 mod network;
 mod outgoing;

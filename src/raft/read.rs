@@ -27,6 +27,8 @@ const QUESTION_MAX: Duration = Duration::from_secs(1);
 pub struct Reached {
     pub index: u64,
     pub asked: Instant,
+    /// This copy itself was confirmed as the leader.
+    pub led: bool,
 }
 
 /// Lets readers share questions to the leader. A reader takes part only in a question that is asked after
@@ -70,7 +72,7 @@ pub async fn barrier(shared: &Arc<Shared>, rounds: &Arc<Rounds>) -> Result<Reach
         let asked = Instant::now();
         match leader_index(raft).await {
             Err(Error::NotLeader(_)) => {}
-            other => return other.map(|pos| Reached { index: pos.index, asked }),
+            other => return other.map(|pos| Reached { index: pos.index, asked, led: true }),
         }
     }
     let (answer, first) = rounds.join();
@@ -83,7 +85,7 @@ pub async fn barrier(shared: &Arc<Shared>, rounds: &Arc<Rounds>) -> Result<Reach
 async fn ask(shared: Arc<Shared>, rounds: Arc<Rounds>) {
     while let Some(waiting) = rounds.take() {
         let asked = Instant::now();
-        let reached = ask_leader(&shared).await.map(|index| Reached { index, asked });
+        let reached = ask_leader(&shared).await.map(|index| Reached { index, asked, led: false });
         for sender in waiting {
             let _ = sender.send(reached.clone());
         }

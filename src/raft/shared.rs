@@ -141,6 +141,7 @@ impl Shared {
     /// Stops the group because its state is in doubt. The first reason stays.
     pub fn stop(&self, reason: String) {
         tracing::error!(group = %self.group, reason, "the group has stopped");
+        self.log.lone().changed();
         self.stopped.lock().get_or_insert(reason);
         if let Some(raft) = self.raft.get().cloned() {
             self.peers.handle.spawn(async move { drop(raft.shutdown().await) });
@@ -152,6 +153,12 @@ impl Shared {
         self.memberships.lock().at(pos.index).clone()
     }
 
+    /// Whether the membership that is applied has this copy as its only voter.
+    pub fn is_only_voter(&self) -> bool {
+        let memberships = self.memberships.lock();
+        memberships.current().has_only_voter(self.raft_id)
+    }
+
     /// A membership entry was applied.
     pub fn membership_applied(&self, record: MembershipRecord) {
         let flushed = self.store.flushed().map(|p| p.index);
@@ -160,6 +167,7 @@ impl Shared {
 
     /// A snapshot has replaced everything.
     pub fn membership_replaced(&self, record: MembershipRecord) {
+        self.log.lone().changed();
         *self.memberships.lock() = Memberships::starting_with(record);
     }
 

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 
-/// Entries under way at a time: while one is being made durable the next one is on its way to the log.
+/// Entries under way at a time. The second one only goes if it is full: what an entry costs hardly depends on
+/// how much is in it, and what comes while one is under way fills the next.
 const IN_FLIGHT_MAX: usize = 2;
 
 /// What entries are proposed to.
@@ -66,9 +67,15 @@ impl Batcher {
     /// back; an error after that is uncertain.
     pub async fn submit(&self, request: Request, deadline: Instant) -> Outcome {
         let (reply, mut outcome) = oneshot::channel();
-        let id = self.shared.queue.lock().push(Waiting { request, deadline, reply })?;
+        let (id, call) = {
+            let mut queue = self.shared.queue.lock();
+            let id = queue.push(Waiting { request, deadline, reply })?;
+            (id, queue.len() == 1 || queue.fills_an_entry())
+        };
         let waits = Waits { shared: &self.shared, id };
-        self.shared.arrived.notify_one();
+        if call {
+            self.shared.arrived.notify_one();
+        }
         if let Ok(told) = tokio::time::timeout_at(deadline.into(), &mut outcome).await {
             return told.unwrap_or_else(|_| Err(uncertain("the shard is closing")));
         }
@@ -103,7 +110,13 @@ async fn drive(shared: Arc<Shared>, proposer: impl Proposer, clock: Arc<dyn Cloc
     let mut last_ms = 0;
     loop {
         while in_flight.len() < IN_FLIGHT_MAX {
-            let taken = shared.queue.lock().take(Instant::now());
+            let taken = {
+                let mut queue = shared.queue.lock();
+                match in_flight.is_empty() || queue.fills_an_entry() {
+                    true => queue.take(Instant::now()),
+                    false => vec![],
+                }
+            };
             if taken.is_empty() {
                 break;
             }

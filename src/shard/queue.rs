@@ -147,6 +147,16 @@ impl Queue {
         Ok(id)
     }
 
+    /// Requests that wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether the next entry would be as large as one may be.
+    pub fn fills_an_entry(&self) -> bool {
+        self.count >= self.limits.entry_ops_max || self.bytes >= self.limits.entry_bytes_max
+    }
+
     /// Takes a request back: true if it was still waiting, so that it has no effect, ever.
     pub fn cancel(&mut self, id: u64) -> bool {
         self.remove(id).is_some()

@@ -20,6 +20,8 @@ pub trait Replica: Send + Sync + 'static {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<u64, raft::Error>> + Send;
+    /// As `raft::Group::reads_alone`.
+    fn reads_alone(&self) -> bool;
     /// As `raft::Group::wait_applied`.
     fn wait_applied(&self, index: u64, deadline: Instant) -> impl Future<Output = bool> + Send;
     /// As `raft::Group::fresh_as_of`.
@@ -33,6 +35,9 @@ pub trait Replica: Send + Sync + 'static {
 impl Replica for raft::Group {
     async fn read_barrier(&self, deadline: Instant) -> Result<u64, raft::Error> {
         raft::Group::read_barrier(self, deadline).await
+    }
+    fn reads_alone(&self) -> bool {
+        raft::Group::reads_alone(self)
     }
     async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         raft::Group::wait_applied(self, index, deadline).await
@@ -80,7 +85,9 @@ impl<R: Replica> Reader<'_, R> {
     ) -> Result<Answer<T>, Error> {
         match level {
             ReadLevel::Linearizable => {
-                self.barrier(deadline).await?;
+                if !self.replica.reads_alone() {
+                    self.barrier(deadline).await?;
+                }
                 self.read_now(&read)
             }
             ReadLevel::Session { incarnation, index } => {

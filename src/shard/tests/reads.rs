@@ -65,6 +65,10 @@ impl Replica for FakeReplica {
         Ok(1_000)
     }
 
+    fn reads_alone(&self) -> bool {
+        false
+    }
+
     async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         while self.0.copy.lock().state().index < index {
             if Instant::now() >= deadline {
