@@ -82,7 +82,8 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
         Verb::Config(ConfigVerb::Check(_) | ConfigVerb::Show { .. }) => Globals::default(),
         _ => Globals::from_env(|name| std::env::var_os(name))?,
     };
-    let runtime = runtime()?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtime = runtime(cores)?;
     let code = runtime.block_on(async {
         match cli.verb {
             Verb::Shell(args) => {
@@ -102,9 +103,10 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
     code
 }
 
-/// The runtime of a program: threads as the machine has cores.
-fn runtime() -> Result<tokio::runtime::Runtime> {
+/// The runtime of a program.
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(|error| Error::new(Code::Internal, format!("runtime: {error}")))

@@ -14,7 +14,7 @@ pub fn run(args: &ServeArgs, globals: &Globals) -> Result<()> {
     let settings = config::resolved(args, globals)?.settings()?;
     telemetry::init_logs(&settings.log_level, settings.log_format)
         .map_err(|message| Error::new(Code::BadConfig, message))?;
-    super::runtime()?.block_on(node::serve(settings))
+    super::runtime(node::request_threads())?.block_on(node::serve(settings))
 }
 
 /// Ties this process to the one that started it: a demo that is killed leaves no nodes behind.

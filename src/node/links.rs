@@ -185,6 +185,8 @@ impl Writer {
         let mut stream: Option<(FrameSender, FrameReceiver)> = None;
         let mut silent = false;
         while let Some(first) = queue.recv().await {
+            // One turn for the messages of other groups that belong to the same moment.
+            tokio::task::yield_now().await;
             let frame = collect(first, &mut queue);
             if stream.is_none() {
                 match self.open().await {

@@ -35,10 +35,25 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// Threads that drive the network and consensus.
-const CONSENSUS_THREADS: usize = 2;
+/// Cores for each thread that drives the network and consensus. On a small machine a second such thread costs
+/// more in waking each other than it brings.
+const CORES_PER_CONSENSUS_THREAD: usize = 4;
 /// How long a clean stop may take before what is left is abandoned (nothing acknowledged is lost by it).
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Threads that drive the network and consensus.
+fn consensus_threads() -> usize {
+    cores().div_ceil(CORES_PER_CONSENSUS_THREAD)
+}
+
+/// Threads that carry out requests.
+pub fn request_threads() -> usize {
+    cores().saturating_sub(consensus_threads()).max(1)
+}
 
 /// A running node.
 pub(crate) struct Node {
@@ -53,6 +68,8 @@ pub(crate) struct Node {
     registry: Registry,
     heard: Heard,
     plane: Plane,
+    /// The runtime that drives the network and consensus.
+    consensus: Handle,
     /// The runtime that carries out requests.
     requests: Handle,
     raft_options: raft::Options,
@@ -76,7 +93,7 @@ struct Started {
 pub async fn serve(settings: ServeSettings) -> Result<()> {
     let requests = Handle::current();
     let consensus = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::env::var("PPDB_CT").ok().and_then(|v| v.parse().ok()).unwrap_or(CONSENSUS_THREADS))
+        .worker_threads(consensus_threads())
         .thread_name("ppdb-consensus")
         .enable_all()
         .build()
@@ -171,6 +188,7 @@ impl Node {
                 registry,
                 heard,
                 plane,
+                consensus: Handle::current(),
                 requests,
                 raft_options: raft_options(&settings),
                 admin,
@@ -183,8 +201,15 @@ impl Node {
         }))
     }
 
-    /// Starts what a member of a cluster runs: its groups, and the agent that keeps them as placed.
+    /// Starts what a member of a cluster runs, on the runtime for it, whoever asks.
     async fn start_cluster(self: &Arc<Self>, record: FormationRecord) -> Result<()> {
+        let node = self.clone();
+        let started = self.consensus.spawn(async move { node.start_groups(record).await }).await;
+        started.unwrap_or_else(|e| Err(Error::new(Code::Internal, e.to_string())))
+    }
+
+    /// Its groups, and the agent that keeps them as placed. Their tasks run where this does.
+    async fn start_groups(self: &Arc<Self>, record: FormationRecord) -> Result<()> {
         let me = record.members.iter().find(|m| m.name == self.name).map(|m| m.id);
         let id: NodeId = me.ok_or_else(|| {
             Error::new(Code::Corrupt, format!("the data folder's formation lacks {}", self.name))

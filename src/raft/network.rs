@@ -13,15 +13,14 @@ use super::sending;
 use super::shared::Shared;
 use super::snapshot::SnapshotData;
 use super::types::{
-    AppendRequest, AppendResult, LogId, Member, RpcError, Snapshot, TransferRequest, TypeConfig,
-    Vote, VoteRequest, VoteResponse,
+    AppendRequest, AppendResult, Entry, LogId, Member, RpcError, Snapshot, TransferRequest,
+    TypeConfig, Vote, VoteRequest, VoteResponse,
 };
 use crate::types::Code;
 use crate::wire::codec;
 use crate::wire::peer::PeerBody;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -29,6 +28,7 @@ use openraft::raft::{
     AppendEntriesResponse, SnapshotResponse, StreamAppendError, TransferLeaderError,
     TransferLeaderResponse,
 };
+use openraft::{EntryPayload, OptionalSend};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,12 @@ const IN_FLIGHT_MAX: usize = 16;
 /// How long an append may wait for its answer. An answer needs an fsync of the follower, and those stall
 /// for hundreds of milliseconds on a busy disk; giving up earlier only sends the same entries again.
 const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// How long entries for a learner are gathered after a small append. Nobody waits for a learner, so it pays to
+/// send it less often; it lags by this much more.
+const LEARNER_GATHER: Duration = Duration::from_millis(10);
+/// An append of this size is followed by the next one at once: there is a backlog.
+const BACKLOG_BYTES: usize = 64 << 10;
 
 /// Makes the library's clients of one copy.
 pub struct Network {
@@ -175,6 +181,30 @@ impl Link {
     }
 }
 
+/// The same requests, those for a learner with pauses between them. The library makes a request only when it is
+/// asked for one, of everything that is in the log by then.
+fn gathered<S>(input: S, shared: Arc<Shared>, to: u64) -> impl Stream<Item = AppendRequest>
+where
+    S: Stream<Item = AppendRequest> + Unpin,
+{
+    let state = (input, shared, false);
+    futures_util::stream::unfold(state, move |(mut input, shared, pause)| async move {
+        if pause && !shared.has_voter(to) {
+            tokio::time::sleep(LEARNER_GATHER).await;
+        }
+        let request = input.next().await?;
+        let bytes: usize = request.entries.iter().map(payload_bytes).sum();
+        Some((request, (input, shared, bytes < BACKLOG_BYTES)))
+    })
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 impl RaftNetworkV2<TypeConfig> for Link {
     type SnapshotData = SnapshotData;
 
@@ -201,7 +231,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
     {
         let within = self.append_wait(&option);
         let (shared, callee, lane) = (Arc::clone(&self.shared), self.callee, self.lane);
-        let answers = input
+        let answers = gathered(input, Arc::clone(&shared), callee.copy)
             .then(move |request| {
                 Self::start_append(Arc::clone(&shared), callee, lane, request, within)
             })

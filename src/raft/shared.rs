@@ -159,6 +159,15 @@ impl Shared {
         memberships.current().has_only_voter(self.raft_id)
     }
 
+    /// Whether a copy votes by the newest membership that the library knows here.
+    pub fn has_voter(&self, copy: u64) -> bool {
+        self.raft().is_some_and(|raft| {
+            let metrics = raft.metrics();
+            let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
+            metrics.membership_config.membership().voter_ids().any(|voter| voter == copy)
+        })
+    }
+
     /// A membership entry was applied.
     pub fn membership_applied(&self, record: MembershipRecord) {
         let flushed = self.store.flushed().map(|p| p.index);

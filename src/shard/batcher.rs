@@ -70,7 +70,7 @@ impl Batcher {
         let (id, call) = {
             let mut queue = self.shared.queue.lock();
             let id = queue.push(Waiting { request, deadline, reply })?;
-            (id, queue.len() == 1 || queue.fills_an_entry())
+            (id, queue.calls())
         };
         let waits = Waits { shared: &self.shared, id };
         if call {
@@ -84,6 +84,28 @@ impl Batcher {
         }
         // It was taken, or told to have expired, an instant ago.
         outcome.try_recv().unwrap_or_else(|_| Err(uncertain("the deadline passed")))
+    }
+}
+
+/// What the task does next.
+enum Step {
+    Propose(Vec<Waiting>),
+    /// For a request or an answer, at most until then.
+    Wait(Option<Instant>),
+}
+
+impl Shared {
+    /// An entry goes out beside another one only if it is full.
+    fn next(&self, is_alone: bool, now: Instant) -> Step {
+        let mut queue = self.queue.lock();
+        if !is_alone && !queue.fills_an_entry() {
+            return Step::Wait(None);
+        }
+        if let Some(until) = queue.lingers_until(now) {
+            return Step::Wait(Some(until));
+        }
+        let taken = queue.take(now);
+        if taken.is_empty() { Step::Wait(None) } else { Step::Propose(taken) }
     }
 }
 
@@ -109,24 +131,32 @@ async fn drive(shared: Arc<Shared>, proposer: impl Proposer, clock: Arc<dyn Cloc
     let mut in_flight = FuturesUnordered::new();
     let mut last_ms = 0;
     loop {
+        let mut lingers_until = None;
         while in_flight.len() < IN_FLIGHT_MAX {
-            let taken = {
-                let mut queue = shared.queue.lock();
-                match in_flight.is_empty() || queue.fills_an_entry() {
-                    true => queue.take(Instant::now()),
-                    false => vec![],
+            let taken = match shared.next(in_flight.is_empty(), Instant::now()) {
+                Step::Propose(taken) => taken,
+                Step::Wait(until) => {
+                    lingers_until = until;
+                    break;
                 }
             };
-            if taken.is_empty() {
-                break;
-            }
             last_ms = clock::stamp(last_ms, clock.stamp_ms(), &[]);
             in_flight.push(carry(&shared, &proposer, last_ms, taken));
         }
+        let lingering = async {
+            match lingers_until {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             Some(()) = in_flight.next() => {}
-            () = shared.arrived.notified(), if in_flight.len() < IN_FLIGHT_MAX => {}
+            () = shared.arrived.notified(), if in_flight.len() < IN_FLIGHT_MAX => {
+                // One turn for the requests that arrived together with this one.
+                tokio::task::yield_now().await;
+            }
+            () = lingering => {}
         }
     }
 }
@@ -139,7 +169,8 @@ async fn carry(shared: &Shared, proposer: &impl Proposer, stamp_ms: u64, taken: 
     // No caller waits longer, so a proposal that hangs must not hold the shard up either.
     let proposal = tokio::time::timeout(limits::DEADLINE_MAX, proposer.propose(payload));
     let answered = proposal.await.unwrap_or(Err(raft::Error::Uncertain));
-    shared.queue.lock().note_entry(started.elapsed());
+    let now = Instant::now();
+    shared.queue.lock().note_entry(taken.len(), now - started, now);
     hand_out(taken, answered);
 }
 

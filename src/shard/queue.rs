@@ -16,6 +16,10 @@ use tokio::sync::oneshot;
 pub const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// What a waiting request costs beside its operations.
 const REQUEST_BYTES: usize = 128;
+/// An entry that takes less is not waited with.
+const LINGER_FROM: Duration = Duration::from_millis(1);
+/// Longest wait of an entry for more requests, counted from the answers to the one before.
+const LINGER_MAX: Duration = Duration::from_millis(8);
 /// Bounds of the hint when to come back, in milliseconds.
 const RETRY_AFTER_MS: (u64, u64) = (10, 1_000);
 
@@ -123,6 +127,10 @@ pub struct Queue {
     bytes: usize,
     /// How long an entry takes from proposal to answer; for the hint when to come back.
     entry_time: Duration,
+    /// Requests in the last entry and those that waited when it was answered.
+    company: usize,
+    /// When that was.
+    answered_at: Option<Instant>,
 }
 
 impl Queue {
@@ -145,11 +153,6 @@ impl Queue {
         self.bytes += bytes;
         self.waiting.insert(id, waiting);
         Ok(id)
-    }
-
-    /// Requests that wait.
-    pub fn len(&self) -> usize {
-        self.waiting.len()
     }
 
     /// Whether the next entry would be as large as one may be.
@@ -190,9 +193,28 @@ impl Queue {
         taken
     }
 
-    /// Notes how long an entry took.
-    pub fn note_entry(&mut self, took: Duration) {
+    /// Notes that an entry with so many requests was answered after that time.
+    pub fn note_entry(&mut self, requests: usize, took: Duration, now: Instant) {
         self.entry_time = took;
+        self.company = requests + self.waiting.len();
+        self.answered_at = Some(now);
+    }
+
+    /// Whether somebody has to be told of the request that was just pushed.
+    pub fn calls(&self) -> bool {
+        self.waiting.len() == 1 || self.waiting.len() == self.company || self.fills_an_entry()
+    }
+
+    /// Until when the next entry waits for more, if it does: whoever was just answered tends to come back at
+    /// once, and an entry for all of them costs little more than one for the first. Only where entries take
+    /// long anyway.
+    pub fn lingers_until(&self, now: Instant) -> Option<Instant> {
+        let complete = self.waiting.len() >= self.company || self.fills_an_entry();
+        if self.waiting.is_empty() || complete || self.entry_time < LINGER_FROM {
+            return None;
+        }
+        let until = self.answered_at? + self.entry_time.min(LINGER_MAX);
+        (until > now).then_some(until)
     }
 
     fn remove(&mut self, id: u64) -> Option<Waiting> {

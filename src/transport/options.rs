@@ -1,7 +1,7 @@
 //! The bounds of endpoints, connections and streams, and how quinn is told about them.
 
 use super::{Error, congestion::Factory};
-use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -76,6 +76,9 @@ impl Default for Options {
 
 /// Round trip assumed before one was measured. quinn's 333 ms would make a lost first packet cost a second.
 const INITIAL_RTT: Duration = Duration::from_millis(30);
+/// Packets after which the other side acknowledges without delay. quinn's every second packet is one packet more
+/// for each request, because an answer, which carries the acknowledgement, is rarely that quick.
+const PACKETS_PER_ACK: u32 = 10;
 /// Packets of a handshake that wait for `accept`, for one newcomer and for all.
 const INCOMING_BYTES: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL: u64 = 4 << 20;
@@ -118,8 +121,11 @@ impl Options {
             Side::Accepting => (0, None),
             Side::Connecting => (1, Some(self.keep_alive)),
         };
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK));
         let mut config = TransportConfig::default();
         config
+            .ack_frequency_config(Some(acks))
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(keep_alive)
             .max_concurrent_bidi_streams(VarInt::from_u32(self.streams_max))

@@ -119,16 +119,25 @@ async fn write(
     let mut joined = BytesMut::new();
     let why = loop {
         // Both branches only wait; the writing below is never given up.
-        let count = tokio::select! {
+        let first = tokio::select! {
             biased;
-            count = waiting.recv_many(&mut frames, BATCH_FRAMES_MAX) => count,
+            first = waiting.recv() => first,
             why = &mut stopped => break Error::from(why),
         };
-        if count == 0 {
+        let Some(first) = first else {
             let _ = send.finish();
             // This task may hold the connection's last handle: let the rest arrive before it goes.
             let _ = timeout(linger, stopped).await;
             return;
+        };
+        frames.push(first);
+        // The runtime lets a task that was just woken run first: one turn for those whose frames can leave
+        // in the same packet.
+        tokio::task::yield_now().await;
+        while frames.len() < BATCH_FRAMES_MAX
+            && let Ok(frame) = waiting.try_recv()
+        {
+            frames.push(frame);
         }
         let weight: usize = frames.iter().map(|f| shared.weight(f.len()) as usize).sum();
         join(&mut frames, &mut joined, &mut chunks);
