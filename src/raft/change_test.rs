@@ -179,3 +179,66 @@ async fn leadership_goes_where_it_is_asked_to_without_a_failed_write() {
         "{follower:?}"
     );
 }
+
+/// Asks until the copy answers alone, or not, as expected: each question is a chance to prove it.
+async fn answers_alone(cluster: &Cluster, node: u64) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    cluster.group(node).read_barrier(deadline).await.unwrap();
+    cluster.group(node).reads_alone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn only_a_leader_without_other_voters_answers_alone() {
+    let mut cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    assert!(answers_alone(&cluster, 1).await);
+
+    // A learner takes nothing from it, but every change of the membership voids the proof.
+    for node in 2..=3 {
+        add(&cluster, 1, node).await;
+        assert!(!cluster.group(1).reads_alone());
+        assert!(answers_alone(&cluster, 1).await);
+        caught_up(&cluster, 1, node).await;
+        assert!(!answers_alone(&cluster, node).await, "a learner asks the leader");
+    }
+
+    let group = cluster.group(1);
+    let voters = BTreeSet::from([copy(1), copy(2), copy(3)]);
+    retry(|| group.change_voters(group.membership().pos, voters.clone())).await;
+    assert!(!group.reads_alone());
+    assert!(!answers_alone(&cluster, 1).await, "there are other voters");
+
+    retry(|| group.change_voters(group.membership().pos, BTreeSet::from([copy(1)]))).await;
+    assert!(!group.reads_alone());
+    assert!(answers_alone(&cluster, 1).await);
+
+    // The proof is of this process.
+    drop(group);
+    cluster.stop(1).await;
+    cluster.start(1).await;
+    assert!(!cluster.group(1).reads_alone());
+    cluster.leader(&[1]).await;
+    assert!(answers_alone(&cluster, 1).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_that_was_replaced_never_answers_alone_before_it_has_read_what_others_wrote() {
+    let cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    assert!(answers_alone(&cluster, 1).await);
+    for node in 2..=3 {
+        add(&cluster, 1, node).await;
+        caught_up(&cluster, 1, node).await;
+    }
+    let voters = BTreeSet::from([copy(1), copy(2), copy(3)]);
+    let group = cluster.group(1);
+    retry(|| group.change_voters(group.membership().pos, voters.clone())).await;
+    cluster.wires.isolate(1, 3);
+    assert!(!group.reads_alone(), "it cannot know that it is cut off, and must ask");
+    let deadline = Instant::now() + Duration::from_millis(500);
+    assert!(group.read_barrier(deadline).await.is_err());
+    cluster.leader(&[2, 3]).await;
+    assert!(!group.reads_alone());
+}

@@ -157,7 +157,8 @@ impl Queue {
 
     /// Whether the next entry would be as large as one may be.
     pub fn fills_an_entry(&self) -> bool {
-        self.count >= self.limits.entry_ops_max || self.bytes >= self.limits.entry_bytes_max
+        let bytes = self.bytes - self.waiting.len() * REQUEST_BYTES;
+        self.count >= self.limits.entry_ops_max || bytes >= self.limits.entry_bytes_max
     }
 
     /// Takes a request back: true if it was still waiting, so that it has no effect, ever.
@@ -358,6 +359,43 @@ mod tests {
         assert_eq!(retry_after_ms(1, ms(1)), 10);
         assert_eq!(retry_after_ms(16, ms(20)), 160);
         assert_eq!(retry_after_ms(1_000, ms(20)), 1_000);
+    }
+
+    #[test]
+    fn a_slow_entry_is_waited_with_until_everybody_is_back() {
+        let ms = Duration::from_millis;
+        let mut test = Test::new();
+        let idle = |test: &Test| test.queue.lingers_until(test.now);
+        test.push(ops(1, 1)).unwrap();
+        assert_eq!(idle(&test), None, "nothing is known of others");
+
+        // Two were answered and one waits: three may be there soon.
+        test.queue.note_entry(2, ms(3), test.now);
+        assert_eq!(idle(&test), Some(test.now + ms(3)));
+        test.push(ops(1, 1)).unwrap();
+        assert!(idle(&test).is_some() && !test.queue.calls());
+        test.push(ops(1, 1)).unwrap();
+        assert_eq!(idle(&test), None, "all are back");
+        assert!(test.queue.calls(), "and whoever waits for them is told");
+
+        // Time is up.
+        test.queue.note_entry(3, ms(3), test.now);
+        assert!(idle(&test).is_some());
+        test.now += ms(3);
+        assert_eq!(idle(&test), None);
+
+        // A quick log is not worth waiting for, and a slow one only so long.
+        test.queue.note_entry(3, LINGER_FROM - Duration::from_micros(1), test.now);
+        assert_eq!(idle(&test), None);
+        test.queue.note_entry(3, ms(500), test.now);
+        assert_eq!(idle(&test), Some(test.now + LINGER_MAX));
+
+        // Nobody waits: the first to come calls.
+        test.take();
+        test.queue.note_entry(3, ms(3), test.now);
+        assert_eq!(idle(&test), None);
+        test.push(ops(1, 1)).unwrap();
+        assert!(test.queue.calls());
     }
 
     #[test]

@@ -118,20 +118,31 @@ fn ops(ops: &[Op]) -> Request {
 }
 
 #[tokio::test]
-async fn what_waits_shares_one_entry_and_two_are_under_way() {
-    let mut test = Test::new();
+async fn what_waits_shares_one_entry_and_a_second_one_goes_only_full() {
+    let mut test = Test::with(queue::Limits { entry_ops_max: 6, ..queue::Limits::default() });
     let first = test.tick().await;
-    let second = test.tick().await;
+    let a = test.next().await;
+    let mut full = Vec::new();
+    for _ in 0..5 {
+        full.push(test.tick().await);
+        assert!(test.is_quiet());
+    }
+    full.push(test.tick().await);
+    let b = test.next().await;
+    assert_eq!((a.items(), b.items()), (1, 6));
     let mut waiting = Vec::new();
     for i in 0..5 {
         waiting.push(test.submit(ops(&[incr("n", i)]), Duration::from_secs(30)).await);
     }
-    let (a, b) = (test.next().await, test.next().await);
-    assert_eq!((a.items(), b.items()), (1, 1));
     assert!(test.is_quiet());
 
     b.done(2);
-    assert_eq!(second.await.unwrap().unwrap().0.index, 2);
+    for second in full {
+        assert_eq!(second.await.unwrap().unwrap().0.index, 2);
+    }
+    assert!(test.is_quiet());
+    a.done(1);
+    assert_eq!(first.await.unwrap().unwrap().0.index, 1);
     let c = test.next().await;
     let expected: Vec<Bytes> = (0..5).map(|i| encode_ops(&[incr("n", i)])).collect();
     let items: Vec<Item<'_>> = expected.iter().map(|ops| Item::Ops { dedup: None, ops }).collect();
@@ -143,8 +154,6 @@ async fn what_waits_shares_one_entry_and_two_are_under_way() {
         let (pos, reply) = task.await.unwrap().unwrap();
         assert_eq!((pos.index, results(&reply)), (3, vec![OpResult::Int(i as i64)]));
     }
-    a.done(1);
-    assert_eq!(first.await.unwrap().unwrap().0.index, 1);
 }
 
 #[tokio::test]
@@ -169,9 +178,8 @@ async fn a_deadline_before_the_proposal_is_a_fail_and_after_it_unknown() {
     assert_eq!(code(proposed.await.unwrap()), Code::Unknown);
     assert_eq!(code(waiting.await.unwrap()), Code::DeadlineExceeded);
 
-    let (a, b) = (test.next().await, test.next().await);
-    a.done(1);
-    b.done(2);
+    test.next().await.done(1);
+    test.next().await.done(2);
     settle().await;
     assert!(test.is_quiet(), "the expired request was proposed");
     assert_eq!(
@@ -191,10 +199,9 @@ async fn a_caller_that_goes_away_takes_its_request_back() {
     gone.abort();
     settle().await;
     test.next().await.done(1);
-    test.next().await.done(2);
-    let third = test.next().await;
-    assert_eq!(third.entry().items, [Item::Digest]);
-    third.done(3);
+    let second = test.next().await;
+    assert_eq!(second.entry().items, [Item::Tick, Item::Digest]);
+    second.done(2);
     stays.await.unwrap().unwrap();
 }
 
@@ -231,7 +238,7 @@ async fn replies_that_do_not_match_or_read_are_unknown() {
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let mut test = Test::with(queue::Limits { requests_max: 2, ..queue::Limits::default() });
     let mut tasks = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..3 {
         tasks.push(test.tick().await);
     }
     let refused =
@@ -239,13 +246,13 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     let Err(Error::Public(error)) = refused else { panic!("not refused") };
     assert_eq!(error.code, Code::Overloaded);
     assert!(error.retry_after_ms.is_some());
-    for index in [1, 2, 3] {
+    for index in [1, 2] {
         test.next().await.done(index);
     }
     for task in tasks {
         task.await.unwrap().unwrap();
     }
     let task = test.tick().await;
-    test.next().await.done(4);
-    assert_eq!(task.await.unwrap().unwrap().0.index, 4);
+    test.next().await.done(3);
+    assert_eq!(task.await.unwrap().unwrap().0.index, 3);
 }
