@@ -33,8 +33,6 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Appends of one group to one follower that may wait for their answers. Bytes are bounded by the window.
-const IN_FLIGHT_MAX: usize = 16;
 /// How long an append may wait for its answer. An answer needs an fsync of the follower, and those stall
 /// for hundreds of milliseconds on a busy disk; giving up earlier only sends the same entries again.
 const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -153,27 +151,24 @@ impl Link {
         decode(call.answer(within).await.map_err(failed)?)
     }
 
-    /// Sends an append when there is room for it; the inner future is the answer.
-    async fn start_append(
+    /// Sends an append when there is room for it, and waits for its answer.
+    async fn append(
         shared: Arc<Shared>,
         callee: Callee,
         lane: Lane,
         request: AppendRequest,
         within: Duration,
-    ) -> impl Future<Output = Result<AppendResult, RpcError>> {
+    ) -> Result<AppendResult, RpcError> {
         let asked = Asked::of(&request);
         let body = encode_append(&request, lane == Lane::Urgent);
         drop(request);
-        let room = match lane {
+        let _room = match lane {
             Lane::Append => shared.peers.window(callee.node, body.len()).await,
             Lane::Urgent => None,
         };
         let call = shared.peers.call(shared.raft_id, callee, lane, PeerBody::Append(body));
-        async move {
-            let answer = call.map_err(failed)?.answer(within).await.map_err(failed)?;
-            drop(room);
-            asked.check(decode(answer)?)
-        }
+        let answer = call.map_err(failed)?.answer(within).await.map_err(failed)?;
+        asked.check(decode(answer)?)
     }
 
     fn append_wait(&self, option: &RPCOption) -> Duration {
@@ -198,6 +193,17 @@ where
     })
 }
 
+/// Asks for the next request only once the answer to the last one was taken. The library takes an answer that
+/// matches an entry for the answer to every request up to that entry that it has made so far, a later one
+/// without entries included: with two under way, a read could be confirmed by an answer to what was sent before
+/// it arrived. What comes meanwhile shares the next request, so nothing is lost by it.
+fn one_at_a_time<R, F: Future>(
+    requests: impl Stream<Item = R>,
+    send: impl FnMut(R) -> F,
+) -> impl Stream<Item = F::Output> {
+    requests.then(send)
+}
+
 fn payload_bytes(entry: &Entry) -> usize {
     match &entry.payload {
         EntryPayload::Normal(payload) => payload.0.len(),
@@ -214,13 +220,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let within = self.append_wait(&option);
-        let answer =
-            Self::start_append(Arc::clone(&self.shared), self.callee, self.lane, rpc, within).await;
+        let answer = Self::append(Arc::clone(&self.shared), self.callee, self.lane, rpc, within);
         answer.await.map(AppendEntriesResponse::from)
     }
 
-    /// A pipeline: requests are sent in order, answers are yielded in order. The stream ends at the first
-    /// answer that is not a match.
+    /// One request after the other; the stream ends at the first answer that is not a match.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -231,11 +235,10 @@ impl RaftNetworkV2<TypeConfig> for Link {
     {
         let within = self.append_wait(&option);
         let (shared, callee, lane) = (Arc::clone(&self.shared), self.callee, self.lane);
-        let answers = gathered(input, Arc::clone(&shared), callee.copy)
-            .then(move |request| {
-                Self::start_append(Arc::clone(&shared), callee, lane, request, within)
-            })
-            .buffered(IN_FLIGHT_MAX);
+        let requests = gathered(input, Arc::clone(&shared), callee.copy);
+        let answers = one_at_a_time(requests, move |request| {
+            Self::append(Arc::clone(&shared), callee, lane, request, within)
+        });
         let until_over = answers.scan(false, |over, answer| {
             let go_on = !*over;
             *over = !matches!(answer, Ok(Ok(_)));
@@ -315,6 +318,28 @@ mod tests {
     use super::super::types::log_id;
     use super::*;
     use crate::types::LogPos;
+
+    #[tokio::test]
+    async fn a_request_is_made_only_after_the_answer_to_the_one_before_was_taken() {
+        let made = std::sync::atomic::AtomicUsize::new(0);
+        let count = || made.load(std::sync::atomic::Ordering::Relaxed);
+        let requests = futures_util::stream::iter(0..3).inspect(|_| {
+            made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        let (answer, answers) = tokio::sync::mpsc::unbounded_channel();
+        let answers = tokio::sync::Mutex::new(answers);
+        let send = |_| async { answers.lock().await.recv().await };
+        let mut answered = Box::pin(one_at_a_time(requests, send));
+        assert!(futures_util::FutureExt::now_or_never(answered.next()).is_none());
+        assert_eq!(count(), 1);
+        for taken in 1..=3 {
+            answer.send(taken).unwrap();
+            assert_eq!(count(), taken);
+            assert_eq!(answered.next().await, Some(Some(taken)));
+            assert_eq!(count(), taken, "made before the answer was taken");
+            let _ = futures_util::FutureExt::now_or_never(answered.next());
+        }
+    }
 
     #[test]
     fn answers_that_do_not_fit_never_reach_the_library() {
