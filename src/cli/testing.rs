@@ -36,6 +36,8 @@ pub fn operation(id: u64, phase: Phase) -> Operation {
         verified: vec![],
         dropped: false,
         times: Times { started_ms: 1_700_000_000_000, ..Times::default() },
+        terms: Default::default(),
+        actual: Default::default(),
     }
 }
 
@@ -188,7 +190,7 @@ impl State {
         let phase = self.operations.last().map(|op| op.phase);
         let misfit = || conflict("the order does not fit what is under way");
         match order {
-            StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } => {
+            StrategyOrder::Prepare { to, terms } | StrategyOrder::Switch { to, terms } => {
                 if phase.is_some_and(Phase::holds_slot) || *to == self.strategy {
                     return Err(misfit());
                 }
@@ -201,7 +203,8 @@ impl State {
                 let id = self.operations.last().map_or(1, |op| op.id + 1);
                 let commit_asked = matches!(order, StrategyOrder::Switch { .. });
                 let from = self.strategy;
-                let op = Operation { from, to: *to, commit_asked, ..operation(id, Planned) };
+                let (to, terms) = (*to, terms.clone());
+                let op = Operation { from, to, commit_asked, terms, ..operation(id, Planned) };
                 self.operations.push(op);
             }
             StrategyOrder::Commit if phase == Some(Prepared) => {

@@ -8,6 +8,7 @@ use super::core::{ClusterState, CopyPlacement};
 use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::operation::{Checkpoint, Operation, Origin, Phase, Times, Verified};
+use crate::wire::terms::{Actual, Terms};
 use serde::{Deserialize, Serialize};
 
 /// Operations that the journal remembers; older ones are forgotten.
@@ -103,7 +104,9 @@ impl ClusterState {
         by: &str,
         commit_asked: bool,
         now_ms: u64,
+        terms: &Terms,
     ) -> Result<(), Error> {
+        terms.check()?;
         self.may_begin(to, now_ms)?;
         // A switch that soaks loses its way back to the next one; the copies it kept are the next one's.
         if let Some(op) = self.operations.last_mut().filter(|op| op.phase == Phase::Soaking) {
@@ -128,6 +131,8 @@ impl ClusterState {
             verified: vec![],
             dropped: false,
             times: Times { started_ms: now_ms, ..Times::default() },
+            terms: terms.clone(),
+            actual: Actual::default(),
         });
         self.next_operation += 1;
         if self.operations.len() > OPERATIONS_MAX {

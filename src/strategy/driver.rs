@@ -17,6 +17,7 @@ use crate::wire::operation::{
     NodeReport, Operation, Precheck, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
     StrategyView, Verdict,
 };
+use crate::wire::terms::Terms;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -341,8 +342,8 @@ impl Coordinator {
     pub async fn order(&self, by: &str, order: StrategyOrder) -> Result<Operation> {
         self.require_lead()?;
         match order {
-            StrategyOrder::Prepare { to } => self.begin(by, to, false).await?,
-            StrategyOrder::Switch { to } => self.begin(by, to, true).await?,
+            StrategyOrder::Prepare { to, terms } => self.begin(by, to, false, terms).await?,
+            StrategyOrder::Switch { to, terms } => self.begin(by, to, true, terms).await?,
             StrategyOrder::Commit => self.steer(Event::CommitAsked).await?,
             StrategyOrder::Abort { reason } => self.steer(Event::Abort { reason }).await?,
             StrategyOrder::Revert { reason } => self.steer(Event::Revert { reason }).await?,
@@ -354,7 +355,8 @@ impl Coordinator {
         state.operation().cloned().ok_or_else(missing)
     }
 
-    async fn begin(&self, by: &str, to: Strategy, commit_asked: bool) -> Result<()> {
+    async fn begin(&self, by: &str, to: Strategy, commit_asked: bool, terms: Terms) -> Result<()> {
+        terms.check()?;
         // The journal's own refusal says more than the list of checks.
         self.state().may_begin(to, clock_ms())?;
         let found = self.precheck(to).await?;
@@ -362,7 +364,8 @@ impl Coordinator {
             return Err(Error::new(Code::PrecheckFailed, refusal(&found)));
         }
         let now_ms = clock_ms();
-        self.propose(MetaCommand::Begin { to, by: by.to_owned(), commit_asked, now_ms }).await
+        let by = by.to_owned();
+        self.propose(MetaCommand::Begin { to, by, commit_asked, now_ms, terms }).await
     }
 
     /// An event that the user asks for; the coordinator may move the operation on at the same time.

@@ -9,3 +9,4 @@ pub mod command;
 pub mod frame;
 pub mod operation;
 pub mod peer;
+pub mod terms;

@@ -2,6 +2,7 @@
 //! say to each other while it runs. Data only: what a transition does is decided in `cluster::journal`.
 
 use super::client::Strategy;
+use super::terms::{Actual, Terms};
 use crate::types::{CopyId, Incarnation, NodeId, NodeName, ShardId};
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +99,10 @@ pub struct Operation {
     pub dropped: bool,
     /// When each part was reached, by the leader's clock.
     pub times: Times,
+    /// On which terms it was asked for.
+    pub terms: Terms,
+    /// What it did cost, as far as it was measured.
+    pub actual: Actual,
 }
 
 /// Milliseconds since 1970, for display and for the revert window.
@@ -150,17 +155,29 @@ pub struct Verified {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StrategyOrder {
     /// Phase one: copies are made, verified and held warm.
-    Prepare { to: Strategy },
+    Prepare { to: Strategy, terms: Terms },
     /// Phase two, of what is prepared.
     Commit,
     /// Both in one.
-    Switch { to: Strategy },
+    Switch { to: Strategy, terms: Terms },
     /// Gives up before the commit point.
     Abort { reason: String },
     /// Goes back after the commit point.
     Revert { reason: String },
     /// Closes the way back.
     Finalize,
+}
+
+impl StrategyOrder {
+    /// Phase one on the usual terms.
+    pub fn prepare(to: Strategy) -> Self {
+        StrategyOrder::Prepare { to, terms: Terms::default() }
+    }
+
+    /// Both phases on the usual terms.
+    pub fn switch(to: Strategy) -> Self {
+        StrategyOrder::Switch { to, terms: Terms::default() }
+    }
 }
 
 /// What `strategy show` answers.
