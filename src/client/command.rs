@@ -119,6 +119,8 @@ fn mutates(command: &Command) -> bool {
 fn patience(command: &Command) -> Duration {
     match command {
         Command::Status | Command::Info | Command::ReplicaLag => Duration::from_millis(500),
+        // The cluster is measured first.
+        Command::Precheck { .. } => Duration::from_secs(8),
         _ => Duration::from_secs(3),
     }
 }

@@ -9,6 +9,7 @@ use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, S
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::operation::Operation;
 use crate::wire::peer::FormationRecord;
+use crate::wire::plan::Plan;
 use crate::wire::terms::Terms;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,8 @@ pub enum MetaCommand {
     Joined { node: NodeId },
     /// These copies were on lost disks and their groups go on without them: fresh ones take their place.
     Replace { copies: Vec<CopyId> },
+    /// Keeps a plan, if its number is the next one.
+    Plan(Box<Plan>),
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -68,6 +71,10 @@ pub struct ClusterState {
     pub next_operation: u64,
     /// Live settings that were set, by name.
     pub settings: BTreeMap<String, String>,
+    /// Plans that may start a switch, by id. At most `plans::PLANS_MAX`.
+    pub plans: Vec<Plan>,
+    /// Next plan id; never goes back.
+    pub next_plan: u64,
 }
 
 /// A member of the cluster.
@@ -136,6 +143,7 @@ impl ClusterState {
             MetaCommand::Rejoin { node, disk } => self.rejoin(*node, *disk),
             MetaCommand::Joined { node } => self.joined(*node),
             MetaCommand::Replace { copies } => self.replace(copies),
+            MetaCommand::Plan(plan) => self.keep_plan(plan),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -177,6 +185,7 @@ impl ClusterState {
         self.next_node = self.members.keys().last().map_or(1, |last| last.0.saturating_add(1));
         self.next_copy = 1;
         self.next_operation = 1;
+        self.next_plan = 1;
         self.shards = placement::owners(record.shards, &primaries, &[])
             .into_iter()
             .enumerate()
@@ -316,6 +325,7 @@ impl ClusterState {
             return Err("two members share a disk or a name".into());
         }
         self.check_journal()?;
+        self.check_plans()?;
         match self.members.keys().last() {
             Some(last) if last.0 < self.next_node => Ok(()),
             _ => Err("node ids run ahead of their counter".into()),
@@ -482,7 +492,7 @@ pub(crate) mod tests {
             "012a0474657374010001\
              01026e31000e3132372e302e302e313a373130318080808080808080800201\
              01000101010101808080808080808080020101\
-             0202000100"
+             02020001000001"
         );
         let moved = MetaCommand::Readdress { node: NodeId(2), addr: "a:1".into() };
         assert_eq!(hex(codec::encode(&moved)), "01010203613a31");

@@ -55,7 +55,7 @@ fn verify(state: &mut ClusterState) {
     for (shard, copy) in state.unverified() {
         advance(state, Event::Verified { shard, copies: vec![copy], index: 1 });
     }
-    advance(state, Event::Prepared);
+    advance(state, Event::Prepared { copy_bytes: 0 });
 }
 
 fn full() -> ClusterState {
@@ -301,7 +301,7 @@ fn the_state_stays_sound_whatever_is_lost() {
                         Event::Commit,
                         Event::Settled,
                         Event::Finalize,
-                        Event::Prepared,
+                        Event::Prepared { copy_bytes: 0 },
                         Event::Abort { reason: String::new() },
                         Event::Revert { reason: String::new() },
                     ];

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How long an order that is refused for the moment, or whose answer was lost, is given again: the
 /// coordinator may be moving to another node.
-const INSIST: Duration = Duration::from_secs(15);
-/// One request waits this long: the answer comes when the order is journaled.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const INSIST: Duration = Duration::from_secs(20);
+/// One request waits this long: the answer comes when the order is journaled, and in front of a switch the
+/// cluster is measured.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 

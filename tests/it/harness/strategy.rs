@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Longest time for one order to be journaled.
 const ORDER_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time for one answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// Gives an order until it is journaled: a coordinator that dies in between is replaced.
