@@ -86,7 +86,7 @@ async fn a_commit_whose_answer_was_lost_is_not_refused() {
 
 #[tokio::test]
 async fn a_refusal_is_told_at_once_with_its_reason() {
-    let twin = Twin::with(|state| state.verdict = crate::wire::operation::Verdict::NoGo);
+    let twin = Twin::with(|state| state.verdict = crate::wire::plan::Verdict::NoGo);
     let error = give(&twin, &prepare(), &insistence(10_000)).await.unwrap_err();
     assert_eq!(error.code, Code::PrecheckFailed);
     let error = give(&twin, &abort(), &insistence(10_000)).await.unwrap_err();
