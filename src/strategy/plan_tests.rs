@@ -11,7 +11,7 @@ fn a_plan_is_bound_to_the_world_it_was_made_for() {
     let seen = well(&state);
     let found = precheck(&state, &seen, Strategy::Full, &[], NOW_MS);
     assert_eq!(found.verdict, Verdict::Go);
-    assert_eq!(found.predicted.copy_bytes, 3 * 40 << 20);
+    assert_eq!(found.predicted.copy_bytes, (3 * 40) << 20);
     assert_eq!(found.predicted.nodes.len(), 4);
     let plan = of(&state, &seen, &found, "user ann", NOW_MS).unwrap();
     assert_eq!((plan.id, plan.bound.epoch), (PlanId(1), 1));

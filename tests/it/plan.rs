@@ -154,7 +154,7 @@ async fn a_plan_binds_a_switch_and_its_commit_is_checked_again() {
     misreport(&cluster, "n1", "cpu_percent=95");
     let prepare = ["strategy", "prepare", "full", "--plan", held.as_str()];
     assert!(refused(&prepare, 5, "PrecheckFailed").contains("load on n1"));
-    let skip = |name| [&prepare[..], &["--skip", name]].concat();
+    let skip = |name: &'static str| [&prepare[..], &["--skip", name]].concat();
     assert!(refused(&skip("members"), 2, "BadRequest").contains("never skipped"));
     assert!(refused(&skip("lod"), 2, "BadRequest").contains("there is no check `lod`"));
     let prepared = value(&cluster, &skip("load"));

@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn the_four_questions_are_answered_by_the_checks() {
         let mut told = precheck(Verdict::NoGo);
-        let fields = &document(&told).json["fields"];
+        let doc = document(&told);
+        let fields = &doc.json["fields"];
         assert_eq!(fields["system_healthy"], true);
         assert_eq!(
             (&fields["network_stable"], &fields["enough_resources"]),

@@ -8,6 +8,7 @@ use crate::types::{CopyId, NodeId};
 use crate::wire::operation::{Lead, MemberReport};
 use crate::wire::plan::{DiskProbe, LoadReport, PeerProbe};
 use crate::wire::terms::Terms;
+use std::collections::BTreeSet;
 
 pub(in crate::strategy) const NOW_MS: u64 = 1_700_000_000_000;
 const MIB: u64 = 1 << 20;
@@ -76,8 +77,15 @@ fn probe(state: &ClusterState, node: NodeId) -> ProbeReport {
     ProbeReport { disk: Ok(disk), peers: others.map(way).collect() }
 }
 
-/// What is said against a start or in its favour, by name and node: all that is not a plain yes.
-fn told(state: &ClusterState, seen: &Seen, to: Strategy) -> Vec<(String, Option<String>, Verdict)> {
+/// A check, its node, and what it says.
+type Said = (String, Option<String>, Verdict);
+
+fn said(name: &str, node: &str, verdict: Verdict) -> Said {
+    (name.to_owned(), (!node.is_empty()).then(|| node.to_owned()), verdict)
+}
+
+/// All that is not a plain yes to a start.
+fn told(state: &ClusterState, seen: &Seen, to: Strategy) -> Vec<Said> {
     let checks = at_start(state, seen, to, NOW_MS);
     for check in &checks {
         assert!(NAMES.iter().any(|(name, _)| *name == check.name), "{check:?}");
@@ -95,13 +103,8 @@ fn check(change: impl FnOnce(&mut Seen), expected: &[(&str, &str, Verdict)]) {
     let mut seen = well(&state);
     change(&mut seen);
     let found = told(&state, &seen, Strategy::Full);
-    let expected: Vec<_> = expected
-        .iter()
-        .map(|(name, node, verdict)| {
-            let node = (!node.is_empty()).then(|| node.to_string());
-            (name.to_string(), node, *verdict)
-        })
-        .collect();
+    let expected: Vec<Said> =
+        expected.iter().map(|(name, node, verdict)| said(name, node, *verdict)).collect();
     assert_eq!(found, expected);
 }
 
@@ -150,13 +153,12 @@ fn nothing_is_taken_for_granted_that_was_not_measured() {
         let mut seen = well(&state);
         seen.probed = seen.probed.zip(age_ms).map(|(p, age_ms)| Probed { age_ms, ..p });
         let no: Vec<_> = told(&state, &seen, Strategy::Full);
-        let names: std::collections::BTreeSet<&str> =
-            no.iter().map(|(name, ..)| name.as_str()).collect();
-        assert_eq!(names, ["copy_rate", "disk_speed", "network", "write_load"].into());
+        let names: BTreeSet<&str> = no.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, BTreeSet::from(["copy_rate", "disk_speed", "network", "write_load"]));
         assert!(no.iter().all(|(_, _, verdict)| *verdict == NoGo));
     }
     check(
-        |seen| drop(probe_of(seen, 3).peers.retain(|peer| peer.node != NodeId(1))),
+        |seen| probe_of(seen, 3).peers.retain(|peer| peer.node != NodeId(1)),
         &[("network", "n3", NoGo), ("copy_rate", "n1", NoGo)],
     );
     check(
@@ -305,7 +307,7 @@ fn every_disk_has_to_bear_what_all_write() {
     let mut seen = well(&state);
     slow(&mut seen);
     let found = told(&state, &seen, Strategy::Full);
-    assert!(found.contains(&("write_load".into(), Some("n3".into()), NoGo)), "{found:?}");
+    assert!(found.contains(&said("write_load", "n3", NoGo)), "{found:?}");
 }
 
 #[test]
@@ -336,10 +338,10 @@ fn a_busy_hour_is_only_a_warning_and_little_history_says_so() {
 fn too_few_primaries_are_refused_or_told() {
     let state = formed(1);
     let found = told(&state, &well(&state), Strategy::Full);
-    assert_eq!(found[0], ("operation".into(), None, NoGo));
-    assert_eq!(found[1], ("redundancy".into(), None, NoGo));
+    assert_eq!(found[0], said("operation", "", NoGo));
+    assert_eq!(found[1], said("redundancy", "", NoGo));
     let state = formed(2);
-    assert_eq!(told(&state, &well(&state), Strategy::Full), [("redundancy".into(), None, Warn)]);
+    assert_eq!(told(&state, &well(&state), Strategy::Full), [said("redundancy", "", Warn)]);
 }
 
 #[test]
@@ -348,7 +350,7 @@ fn one_operation_at_a_time() {
     let (to, by, terms) = (Strategy::Full, "user ann".into(), Terms::default());
     state.apply(&MetaCommand::Begin { to, by, commit_asked: false, now_ms: NOW_MS, terms });
     let found = told(&state, &well(&state), Strategy::Full);
-    assert_eq!(found, [("operation".into(), None, NoGo)]);
+    assert_eq!(found, [said("operation", "", NoGo)]);
     let (event, now_ms) = (Event::Abort { reason: "r".into() }, NOW_MS);
     state.apply(&MetaCommand::Advance { operation: 1, step: 1, event, now_ms });
     assert_eq!(told(&state, &well(&state), Strategy::Full).len(), 1, "it is still on its way out");
