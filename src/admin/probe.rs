@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Bytes written to the disk at most, whatever is ordered, and sent to one peer.
 pub const DISK_BYTES_MAX: u64 = 4 << 20;
@@ -38,8 +39,7 @@ impl Admin {
         calls: &dyn Calls,
         deadline: Instant,
     ) -> Result<ProbeReport> {
-        let busy = || Error::new(Code::Overloaded, format!("{} measures already", self.name));
-        let _turn = self.probing.try_lock().map_err(|_| busy().retry_after(1_000))?;
+        let _turn = turn(&self.probing)?;
         let state = self.view.state();
         let me = state.member(&self.name).map(|(id, _)| id);
         let others = state.members.keys().copied().filter(|node| Some(*node) != me);
@@ -52,6 +52,12 @@ impl Admin {
         let disk = disk.map_err(|e| e.to_string()).and_then(|disk| disk.map_err(|e| e.to_string()));
         Ok(ProbeReport { disk, peers })
     }
+}
+
+/// One probe at a time: a second one would measure the first.
+fn turn(probing: &Mutex<()>) -> Result<MutexGuard<'_, ()>> {
+    let busy = |_| Error::new(Code::Overloaded, "this node measures already").retry_after(1_000);
+    probing.try_lock().map_err(busy)
 }
 
 /// The end of all questions to a peer, and the longest wait for one answer.
@@ -163,12 +169,12 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
-    use std::sync::Mutex;
+    use parking_lot::Mutex as Counts;
 
     /// Answers, or is silent, and counts what was sent.
     struct Peer {
         silent: bool,
-        got: Mutex<(u32, u64)>,
+        got: Counts<(u32, u64)>,
     }
 
     impl Calls for Peer {
@@ -180,7 +186,7 @@ mod tests {
             _timeout: Duration,
         ) -> BoxFuture<'static, Result<Answer>> {
             let Command::Echo(payload) = command else { panic!("{command:?}") };
-            let mut got = self.got.lock().unwrap();
+            let mut got = self.got.lock();
             *got = (got.0 + 1, got.1 + payload.len() as u64);
             match self.silent {
                 true => std::future::pending().boxed(),
@@ -199,19 +205,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_is_asked_so_often_and_is_sent_so_much() {
-        let peer = Peer { silent: false, got: Mutex::default() };
+        let peer = Peer { silent: false, got: Counts::default() };
         let found = probe_peer(&peer, NodeId(2), PEER_BYTES_MAX, bounds()).await;
         assert_eq!((found.asked, found.lost), (QUESTIONS, 0));
         assert!(found.bytes_per_s > 0);
-        assert_eq!(*peer.got.lock().unwrap(), (QUESTIONS + 4, PEER_BYTES_MAX));
+        assert_eq!(*peer.got.lock(), (QUESTIONS + 4, PEER_BYTES_MAX));
     }
 
     #[tokio::test]
     async fn a_silent_peer_costs_little() {
-        let peer = Peer { silent: true, got: Mutex::default() };
+        let peer = Peer { silent: true, got: Counts::default() };
         let found = probe_peer(&peer, NodeId(2), PEER_BYTES_MAX, bounds()).await;
         assert_eq!((found.asked, found.lost), (LOST_MAX, LOST_MAX));
-        assert_eq!((found.bytes_per_s, peer.got.lock().unwrap().1), (0, 0));
+        assert_eq!((found.bytes_per_s, peer.got.lock().1), (0, 0));
+    }
+
+    #[test]
+    fn one_probe_at_a_time() {
+        let probing = Mutex::new(());
+        let first = turn(&probing).unwrap();
+        assert_eq!(turn(&probing).unwrap_err().code, Code::Overloaded);
+        drop(first);
+        assert!(turn(&probing).is_ok());
     }
 
     #[test]

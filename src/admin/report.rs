@@ -70,6 +70,7 @@ impl Admin {
                 "clock_ahead_ms" => report.clock_ms += number,
                 "certificate_ms" => report.certificate_expires_ms = clock_ms() + number,
                 "cpu_percent" => report.load.cpu_percent = number as u32,
+                "queue_percent" => report.load.queue_percent = number as u32,
                 "version" => report.version = value.to_owned(),
                 "behind" => self.misreport_behind(report, value),
                 other => tracing::warn!(other, "no such value to report"),

@@ -88,6 +88,11 @@ async fn a_plan_measures_predicts_and_says_no_with_node_and_reason() {
     };
     assert_eq!((probed("network"), probed("disk_speed")), (4, 4), "{plan}");
 
+    let next = value(&cluster, &["strategy", "plan", "full"]);
+    let mut checks = next["checks"].as_array().expect("checks").iter();
+    let network = checks.find(|check| check["name"] == "network").expect("a check");
+    assert!(network["age_ms"].as_u64() > Some(0), "a fresh probe serves the next plan: {network}");
+
     for (what, check, node) in [
         ("disk_free_bytes=1000000", "disk", "n2"),
         ("map_bytes_max=1000", "map_space", "n1"),
@@ -151,7 +156,7 @@ async fn a_plan_binds_a_switch_and_its_commit_is_checked_again() {
     refused(&["strategy", "switch", "sharded", "--plan", held.as_str()], 5, "OperationConflict");
 
     // Under the plan that still holds, with a check that is skipped by name.
-    misreport(&cluster, "n1", "cpu_percent=95");
+    misreport(&cluster, "n1", "queue_percent=95");
     let prepare = ["strategy", "prepare", "full", "--plan", held.as_str()];
     assert!(refused(&prepare, 5, "PrecheckFailed").contains("load on n1"));
     let skip = |name: &'static str| [&prepare[..], &["--skip", name]].concat();
