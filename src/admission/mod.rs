@@ -52,6 +52,14 @@ impl Budget {
         }
     }
 
+    /// The larger share of the two budgets that is taken, in percent.
+    pub fn used_percent(&self) -> u32 {
+        let used = |left: usize, all: usize| (all - left.min(all)) * 100 / all.max(1);
+        let requests = used(self.requests.available_permits(), self.options.concurrent_max);
+        let bytes = used(self.bytes.available_permits(), self.options.bytes_max);
+        requests.max(bytes) as u32
+    }
+
     /// Takes room for a request of that many bytes, or refuses at once (`Overloaded`).
     pub fn admit(&self, bytes: usize) -> Result<Permit> {
         let request = self.requests.clone().try_acquire_owned();
@@ -80,7 +88,9 @@ mod tests {
         let first = budget.admit(60).unwrap();
         let refused = budget.admit(60).err().unwrap();
         assert_eq!((refused.code, refused.retry_after_ms), (Code::Overloaded, Some(7)));
+        assert_eq!(budget.used_percent(), 60);
         let second = budget.admit(40).unwrap();
+        assert_eq!(budget.used_percent(), 100);
         assert!(budget.admit(0).is_err());
         drop(first);
         assert!(budget.admit(60).is_ok());

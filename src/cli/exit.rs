@@ -49,6 +49,7 @@ pub fn of_code(code: Code) -> u8 {
         Code::Undone => UNDONE,
         Code::OperationConflict
         | Code::PrecheckFailed
+        | Code::PlanOutdated
         | Code::Superseded
         | Code::NotSafeNow
         | Code::NotLeader
@@ -101,6 +102,7 @@ mod tests {
             (Code::BadCertificate, 4),
             (Code::CrossShard, 5),
             (Code::PrecheckFailed, 5),
+            (Code::PlanOutdated, 5),
             (Code::OperationConflict, 5),
             (Code::NotSafeNow, 5),
             (Code::Undone, 6),

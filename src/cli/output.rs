@@ -213,6 +213,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "`ppdb config show --origin` shows the settings of a node, `ppdb config get` the live ones",
         ),
         Code::PrecheckFailed => Some("`ppdb strategy plan full` (or `sharded`) lists every check"),
+        Code::PlanOutdated => Some("`ppdb strategy plan full` (or `sharded`) makes another plan"),
         Code::OperationConflict | Code::NotSafeNow => {
             Some("`ppdb strategy show` tells what is under way and what it waits for")
         }

@@ -7,9 +7,10 @@ use crate::types::{Code, Error, Incarnation, NodeName, Op, OpResult, Result, Sha
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::command::{Answer, Command, CopyDigest, NodeStatus, Status};
 use crate::wire::operation::{
-    Check, Operation, Phase, Precheck, Progress, SettingView, StrategyOrder, StrategyView, Times,
-    Verdict,
+    Operation, Phase, Progress, SettingView, StrategyOrder, StrategyView, Times,
 };
+use crate::wire::plan::{Check, Field, Planned, Precheck, Verdict};
+use crate::wire::terms::{PlanId, Predicted};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,6 +37,8 @@ pub fn operation(id: u64, phase: Phase) -> Operation {
         verified: vec![],
         dropped: false,
         times: Times { started_ms: 1_700_000_000_000, ..Times::default() },
+        terms: Default::default(),
+        actual: Default::default(),
     }
 }
 
@@ -53,11 +56,30 @@ pub fn progress(done: u32, total: u32) -> Progress {
 pub fn check(name: &str, verdict: Verdict, node: Option<&str>) -> Check {
     Check {
         name: name.into(),
+        field: match name {
+            "members" => Field::SystemHealthy,
+            _ => Field::EnoughResources,
+        },
         verdict,
         node: node.map(self::name),
         value: "1 GiB".into(),
         limit: "2 GiB".into(),
+        age_ms: 1_500,
+        used_percent: node.map(|_| 42),
+        skipped: false,
         message: format!("{name} is short; make room"),
+    }
+}
+
+/// To `full`: two checks, of which the second has that verdict.
+pub fn precheck(verdict: Verdict) -> Precheck {
+    Precheck {
+        to: Strategy::Full,
+        verdict,
+        checks: vec![check("members", Verdict::Go, None), check("disk", verdict, Some("n2"))],
+        predicted: Predicted { copy_bytes: 300 << 20, took_ms: 1_500, ..Predicted::default() },
+        plan: (verdict != Verdict::NoGo)
+            .then_some(Planned { id: PlanId(17), expires_ms: 1_700_000_900_000 }),
     }
 }
 
@@ -188,7 +210,7 @@ impl State {
         let phase = self.operations.last().map(|op| op.phase);
         let misfit = || conflict("the order does not fit what is under way");
         match order {
-            StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } => {
+            StrategyOrder::Prepare { to, terms } | StrategyOrder::Switch { to, terms } => {
                 if phase.is_some_and(Phase::holds_slot) || *to == self.strategy {
                     return Err(misfit());
                 }
@@ -201,7 +223,8 @@ impl State {
                 let id = self.operations.last().map_or(1, |op| op.id + 1);
                 let commit_asked = matches!(order, StrategyOrder::Switch { .. });
                 let from = self.strategy;
-                let op = Operation { from, to: *to, commit_asked, ..operation(id, Planned) };
+                let (to, terms) = (*to, terms.clone());
+                let op = Operation { from, to, commit_asked, terms, ..operation(id, Planned) };
                 self.operations.push(op);
             }
             StrategyOrder::Commit if phase == Some(Prepared) => {
@@ -267,15 +290,9 @@ impl State {
             Command::Strategy(order) => Answer::Operation(Box::new(self.order(order)?)),
             Command::StrategyShow => Answer::StrategyView(Box::new(self.view()?)),
             Command::StrategyHistory => Answer::History(self.operations.clone()),
-            Command::Precheck { to } => Answer::Precheck(Precheck {
-                to: *to,
-                verdict: self.verdict,
-                checks: vec![
-                    check("members", Verdict::Go, None),
-                    check("disk", self.verdict, Some("n2")),
-                ],
-                copy_bytes: 300 << 20,
-            }),
+            Command::Precheck { to } => {
+                Answer::Precheck(Precheck { to: *to, ..precheck(self.verdict) })
+            }
             Command::Settings => Answer::Settings(self.settings.clone()),
             Command::Set { name, value } => {
                 let found = self.settings.iter_mut().find(|s| s.name == *name);

@@ -9,6 +9,8 @@ use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, S
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::operation::Operation;
 use crate::wire::peer::FormationRecord;
+use crate::wire::plan::Plan;
+use crate::wire::terms::Terms;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +22,7 @@ pub enum MetaCommand {
     /// A member listens somewhere else.
     Readdress { node: NodeId, addr: String },
     /// Journals a new operation.
-    Begin { to: Strategy, by: String, commit_asked: bool, now_ms: u64 },
+    Begin { to: Strategy, by: String, commit_asked: bool, now_ms: u64, terms: Terms },
     /// Moves the latest operation on, if it is that one at that step.
     Advance { operation: u64, step: u64, event: Event, now_ms: u64 },
     /// Sets a live setting.
@@ -31,6 +33,8 @@ pub enum MetaCommand {
     Joined { node: NodeId },
     /// These copies were on lost disks and their groups go on without them: fresh ones take their place.
     Replace { copies: Vec<CopyId> },
+    /// Keeps a plan, if its number is the next one.
+    Plan(Box<Plan>),
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -67,6 +71,10 @@ pub struct ClusterState {
     pub next_operation: u64,
     /// Live settings that were set, by name.
     pub settings: BTreeMap<String, String>,
+    /// Plans that may start a switch, by id. At most `plans::PLANS_MAX`.
+    pub plans: Vec<Plan>,
+    /// Next plan id; never goes back.
+    pub next_plan: u64,
 }
 
 /// A member of the cluster.
@@ -125,8 +133,8 @@ impl ClusterState {
         let result = match command {
             MetaCommand::Form(record) => self.form(record),
             MetaCommand::Readdress { node, addr } => self.readdress(*node, addr),
-            MetaCommand::Begin { to, by, commit_asked, now_ms } => {
-                self.begin(*to, by, *commit_asked, *now_ms)
+            MetaCommand::Begin { to, by, commit_asked, now_ms, terms } => {
+                self.begin(*to, by, *commit_asked, *now_ms, terms)
             }
             MetaCommand::Advance { operation, step, event, now_ms } => {
                 self.advance(*operation, *step, event, *now_ms)
@@ -135,6 +143,7 @@ impl ClusterState {
             MetaCommand::Rejoin { node, disk } => self.rejoin(*node, *disk),
             MetaCommand::Joined { node } => self.joined(*node),
             MetaCommand::Replace { copies } => self.replace(copies),
+            MetaCommand::Plan(plan) => self.keep_plan(plan),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -176,6 +185,7 @@ impl ClusterState {
         self.next_node = self.members.keys().last().map_or(1, |last| last.0.saturating_add(1));
         self.next_copy = 1;
         self.next_operation = 1;
+        self.next_plan = 1;
         self.shards = placement::owners(record.shards, &primaries, &[])
             .into_iter()
             .enumerate()
@@ -315,6 +325,7 @@ impl ClusterState {
             return Err("two members share a disk or a name".into());
         }
         self.check_journal()?;
+        self.check_plans()?;
         match self.members.keys().last() {
             Some(last) if last.0 < self.next_node => Ok(()),
             _ => Err("node ids run ahead of their counter".into()),
@@ -481,7 +492,7 @@ pub(crate) mod tests {
             "012a0474657374010001\
              01026e31000e3132372e302e302e313a373130318080808080808080800201\
              01000101010101808080808080808080020101\
-             0202000100"
+             02020001000001"
         );
         let moved = MetaCommand::Readdress { node: NodeId(2), addr: "a:1".into() };
         assert_eq!(hex(codec::encode(&moved)), "01010203613a31");

@@ -8,6 +8,7 @@ use super::core::{ClusterState, CopyPlacement};
 use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::operation::{Checkpoint, Operation, Origin, Phase, Times, Verified};
+use crate::wire::terms::{Actual, Terms};
 use serde::{Deserialize, Serialize};
 
 /// Operations that the journal remembers; older ones are forgotten.
@@ -28,8 +29,8 @@ pub enum Event {
     Verified { shard: ShardId, copies: Vec<CopyId>, index: u64 },
     /// What was verified of these copies says nothing any more: they were replaced since.
     Doubted { copies: Vec<CopyId> },
-    /// All copies are verified.
-    Prepared,
+    /// All copies are verified; those that were made for it have so many bytes.
+    Prepared { copy_bytes: u64 },
     /// The user asks for the commit.
     CommitAsked,
     /// The commit point.
@@ -103,8 +104,14 @@ impl ClusterState {
         by: &str,
         commit_asked: bool,
         now_ms: u64,
+        terms: &Terms,
     ) -> Result<(), Error> {
+        terms.check()?;
         self.may_begin(to, now_ms)?;
+        if let Some(plan) = terms.plan {
+            self.plan_for(plan, to, now_ms)?;
+            self.use_plan(plan);
+        }
         // A switch that soaks loses its way back to the next one; the copies it kept are the next one's.
         if let Some(op) = self.operations.last_mut().filter(|op| op.phase == Phase::Soaking) {
             op.phase = Phase::Finalized;
@@ -128,6 +135,8 @@ impl ClusterState {
             verified: vec![],
             dropped: false,
             times: Times { started_ms: now_ms, ..Times::default() },
+            terms: terms.clone(),
+            actual: Actual::default(),
         });
         self.next_operation += 1;
         if self.operations.len() > OPERATIONS_MAX {
@@ -161,9 +170,12 @@ impl ClusterState {
                 self.verify(*shard, copies, *index)?;
             }
             (Event::Doubted { copies }, _) if verifies(phase) => self.doubt(copies)?,
-            (Event::Prepared, Phase::CaughtUp) => {
+            (Event::Prepared { copy_bytes }, Phase::CaughtUp) => {
                 self.all_verified()?;
                 self.enter(Phase::Prepared);
+                if let Some(op) = self.operations.last_mut() {
+                    op.actual.copy_bytes = Some(*copy_bytes);
+                }
                 self.times(|times| times.prepared_ms = Some(now_ms));
             }
             (Event::CommitAsked, Phase::Prepared) if !op.commit_asked => {
@@ -217,7 +229,8 @@ impl ClusterState {
             index: *index,
         };
         let shards = self.shards.iter().zip(indexes).map(origin).collect();
-        let checkpoint = Checkpoint { epoch: self.epoch, shards };
+        let next_copy = CopyId(self.next_copy);
+        let checkpoint = Checkpoint { epoch: self.epoch, next_copy, shards };
         if to == Strategy::Full {
             self.place_everywhere();
         }
@@ -456,7 +469,7 @@ fn misfit(event: &Event) -> &'static str {
 }
 
 /// At most `REASON_BYTES_MAX` bytes, cut between two characters.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let mut end = text.len().min(REASON_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

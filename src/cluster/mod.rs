@@ -1,7 +1,8 @@
 //! The metadata group: the only source of members, placement, strategy and epoch.
 //!
-//! `core` and `journal` decide (pure), `placement` plans, `settings` are what an operator changes live, `logic` applies it as a replicated state machine, `agent`
-//! makes this node's copies what the placement says. Data never passes here.
+//! `core` and `journal` decide (pure), `placement` places, `plans` keeps the plans of switches, `settings` are
+//! what an operator changes live, `logic` applies it as a replicated state machine, `agent` makes this node's
+//! copies what the placement says. Data never passes here.
 
 pub mod agent;
 pub mod core;
@@ -12,6 +13,7 @@ pub mod logic;
 pub mod members;
 mod opening;
 pub mod placement;
+pub mod plans;
 pub mod registry;
 pub mod rejoin;
 pub mod settings;

@@ -41,7 +41,10 @@ fn advance(state: &mut ClusterState, event: Event) {
 
 fn begin(state: &mut ClusterState, to: Strategy) {
     let by = "test".to_owned();
-    apply(state, MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1 });
+    apply(
+        state,
+        MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1, terms: Default::default() },
+    );
     let indexes = vec![1; state.shards.len()];
     advance(state, Event::Checkpoint { indexes });
     advance(state, Event::CopyStarted);
@@ -52,7 +55,7 @@ fn verify(state: &mut ClusterState) {
     for (shard, copy) in state.unverified() {
         advance(state, Event::Verified { shard, copies: vec![copy], index: 1 });
     }
-    advance(state, Event::Prepared);
+    advance(state, Event::Prepared { copy_bytes: 0 });
 }
 
 fn full() -> ClusterState {
@@ -298,7 +301,7 @@ fn the_state_stays_sound_whatever_is_lost() {
                         Event::Commit,
                         Event::Settled,
                         Event::Finalize,
-                        Event::Prepared,
+                        Event::Prepared { copy_bytes: 0 },
                         Event::Abort { reason: String::new() },
                         Event::Revert { reason: String::new() },
                     ];

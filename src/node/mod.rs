@@ -10,7 +10,7 @@ mod links;
 mod rejoin;
 mod server;
 
-use crate::admin::{Admin, Control};
+use crate::admin::{Admin, Control, Meter};
 use crate::admission::{self, Budget};
 use crate::cluster::{Agent, Heard, Registry, StateView};
 use crate::config::ServeSettings;
@@ -120,6 +120,7 @@ async fn run(
     }
     tracing::info!(node = %node.name, addr = %node.endpoint.local_addr(), disk = %node.disk_id, "serving");
     tokio::spawn(node.clone().accept());
+    node.requests.spawn(node.admin.clone().sample_load());
     let ended = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "stopping");
@@ -153,6 +154,8 @@ impl Node {
         let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Served::default());
+        let budget = Budget::new(admission::Options::default());
+        let certificate_expires_ms = expires_ms(&identity);
         Ok(Arc::new_cyclic(|me: &Weak<Node>| {
             let admin = Arc::new(Admin {
                 name: settings.name.clone(),
@@ -165,6 +168,10 @@ impl Node {
                 data_dir: disk.dir().to_owned(),
                 wal: wal.clone(),
                 served: served.clone(),
+                budget: budget.clone(),
+                meter: Meter::default(),
+                certificate_expires_ms,
+                probing: Default::default(),
                 former: Arc::new(formation::NodeFormer(me.clone())),
                 stopping: stopping.clone(),
             });
@@ -172,7 +179,7 @@ impl Node {
                 name: settings.name.clone(),
                 view: view.clone(),
                 registry: registry.clone(),
-                budget: Budget::new(admission::Options::default()),
+                budget,
                 commands: admin.clone(),
                 served,
             };
@@ -296,6 +303,11 @@ fn raft_options(settings: &ServeSettings) -> raft::Options {
         election_max_ms: settings.raft_election_max.as_millis() as u64,
         ..raft::Options::default()
     }
+}
+
+/// The end of a certificate's validity, in milliseconds since 1970.
+fn expires_ms(identity: &Identity) -> u64 {
+    u64::try_from(identity.not_after().unix_timestamp()).unwrap_or_default() * 1_000
 }
 
 /// A node serves under the name in its certificate, or not at all.

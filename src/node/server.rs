@@ -41,7 +41,7 @@ impl Node {
                 StreamClass::Client => {
                     self.requests.spawn(node.serve_client(who, sender, receiver));
                 }
-                StreamClass::Node => {
+                StreamClass::Node | StreamClass::Background => {
                     tokio::spawn(node.serve_node_calls(who, sender, receiver));
                 }
                 StreamClass::Urgent | StreamClass::Append => {

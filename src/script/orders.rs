@@ -8,12 +8,14 @@ use super::rehearsal::{holds, rehearsed};
 use crate::cli::caller::{Caller, other_answer};
 use crate::cli::strategy::follow::{Change, Follow, Goal, Patience, follow};
 use crate::cli::strategy::order::{Insistence, give, view};
-use crate::cli::strategy::{WAIT_DEFAULT, document, goal, precheck};
+use crate::cli::strategy::{PLAN_DEFAULT, WAIT_DEFAULT, document, goal, plan, precheck};
 use crate::types::{Code, Error, Result};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer as WireAnswer, Command};
-use crate::wire::operation::{Operation, Phase, StrategyOrder, Verdict};
-use rhai::{Dynamic, Engine, Map, NativeCallContext};
+use crate::wire::operation::{Operation, Phase, StrategyOrder};
+use crate::wire::plan::{Check, Verdict};
+use crate::wire::terms::Terms;
+use rhai::{Dynamic, Engine, ImmutableString, Map, NativeCallContext};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,12 +50,36 @@ impl Waiting {
     }
 }
 
+/// What a switch may be asked for with: how long to wait, and `#{ plan: "P-17", skip: ["load"] }`.
+struct Asked {
+    waiting: Waiting,
+    terms: Terms,
+}
+
+impl Asked {
+    fn read(mut options: Map) -> Answer<Self> {
+        let mut terms = Terms::default();
+        if let Some(plan) = options.remove("plan") {
+            let named = plan.clone().into_string().ok().and_then(|text| text.parse().ok());
+            let plan =
+                named.ok_or_else(|| refused(format!("`plan: {plan}` is no plan such as P-17")))?;
+            terms.plan = Some(plan);
+        }
+        if let Some(skip) = options.remove("skip") {
+            let names = skip.clone().into_typed_array::<ImmutableString>();
+            let bad = |_| refused(format!("`skip: {skip}` is no list such as [\"load\"]"));
+            terms.skipped = names.map_err(bad)?.into_iter().map(|name| name.to_string()).collect();
+        }
+        Ok(Asked { waiting: Waiting::read(&options)?, terms })
+    }
+}
+
 /// Registers them.
 pub fn register<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     questions(engine, bridge);
-    targeted(engine, bridge, "prepare", |to| StrategyOrder::Prepare { to });
+    targeted(engine, bridge, "prepare", |to, terms| StrategyOrder::Prepare { to, terms });
     // `switch` is a word of the language.
-    targeted(engine, bridge, "switch_to", |to| StrategyOrder::Switch { to });
+    targeted(engine, bridge, "switch_to", |to, terms| StrategyOrder::Switch { to, terms });
     plain(engine, bridge, "commit", StrategyOrder::Commit);
     plain(engine, bridge, "finalize", StrategyOrder::Finalize);
     reasoned(engine, bridge, "abort", |reason| StrategyOrder::Abort { reason });
@@ -66,8 +92,8 @@ fn questions<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     engine.register_fn("precheck", move |context: NativeCallContext, to: &str| -> Answer {
         let to = target(to)?;
         b.step(&context, &format!("precheck(\"{}\")", document::name(to)), || {
-            let told = b.wait(precheck(&*b.caller, to, b.request_timeout()))?;
-            Ok(to_script(&document::precheck(&told).json))
+            let told = b.wait(precheck(&*b.caller, to, b.request_timeout().max(PLAN_DEFAULT)))?;
+            Ok(to_script(&plan::document(&told).json))
         })
     });
     let b = bridge.clone();
@@ -106,17 +132,22 @@ fn targeted<C: Caller>(
     engine: &mut Engine,
     bridge: &Arc<Bridge<C>>,
     name: &'static str,
-    order: fn(Strategy) -> StrategyOrder,
+    order: fn(Strategy, Terms) -> StrategyOrder,
 ) {
     let b = bridge.clone();
     engine.register_fn(name, move |context: NativeCallContext, to: &str| -> Answer {
         let call = format!("{name}(\"{to}\")");
-        b.step(&context, &call, || carry_out(&b, order(target(to)?), Waiting::usual()))
+        b.step(&context, &call, || {
+            carry_out(&b, order(target(to)?, Terms::default()), Waiting::usual())
+        })
     });
     let b = bridge.clone();
     engine.register_fn(name, move |context: NativeCallContext, to: &str, options: Map| -> Answer {
         let call = format!("{name}(\"{to}\")");
-        b.step(&context, &call, || carry_out(&b, order(target(to)?), Waiting::read(&options)?))
+        b.step(&context, &call, || {
+            let Asked { waiting, terms } = Asked::read(options)?;
+            carry_out(&b, order(target(to)?, terms), waiting)
+        })
     });
 }
 
@@ -227,9 +258,11 @@ fn wait_for<C: Caller>(b: &Bridge<C>, op: &Operation, goal: Goal, until: Instant
 
 /// What would be done: a beginning is prechecked, everything else is only pretended.
 fn rehearse<C: Caller>(b: &Bridge<C>, order: &StrategyOrder) -> Answer {
-    if let StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } = order {
-        let told = b.wait(precheck(&*b.caller, *to, b.request_timeout()))?;
-        let against = told.checks.iter().find(|check| check.verdict == Verdict::NoGo);
+    if let StrategyOrder::Prepare { to, terms } | StrategyOrder::Switch { to, terms } = order {
+        let told = b.wait(precheck(&*b.caller, *to, b.request_timeout().max(PLAN_DEFAULT)))?;
+        let no =
+            |check: &&Check| check.verdict == Verdict::NoGo && !terms.skipped.contains(&check.name);
+        let against = told.checks.iter().find(no);
         if let Some(check) = against {
             let message = format!("{}: {}", check.name, check.message);
             return Err(thrown(Error::new(Code::PrecheckFailed, message)));

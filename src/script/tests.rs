@@ -7,7 +7,8 @@ use crate::cli::strategy::follow::Change;
 use crate::cli::testing::{Mishap, Twin, name, operation};
 use crate::types::{Code, Error, Result, ShardId};
 use crate::wire::client::Strategy;
-use crate::wire::operation::{Operation, Phase, Verdict};
+use crate::wire::operation::{Operation, Phase};
+use crate::wire::plan::Verdict;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -281,7 +282,7 @@ async fn every_limit_holds() {
 #[test]
 fn every_field_of_every_document_can_be_named_in_a_script() {
     use crate::cli::strategy::document;
-    use crate::wire::operation::{Precheck, StrategyView};
+    use crate::wire::operation::StrategyView;
     fn names(json: &Json, all: &mut Vec<String>) {
         match json {
             Json::Object(fields) => fields.iter().for_each(|(name, value)| {
@@ -292,8 +293,7 @@ fn every_field_of_every_document_can_be_named_in_a_script() {
             _ => {}
         }
     }
-    let checks = vec![crate::cli::testing::check("disk", Verdict::Go, None)];
-    let told = Precheck { to: Strategy::Full, verdict: Verdict::Go, checks, copy_bytes: 1 };
+    let told = crate::cli::testing::precheck(Verdict::Go);
     let view = StrategyView {
         strategy: Strategy::Full,
         epoch: 1,
@@ -301,7 +301,7 @@ fn every_field_of_every_document_can_be_named_in_a_script() {
         progress: Some(crate::cli::testing::progress(1, 2)),
     };
     let mut all = vec![];
-    names(&document::precheck(&told).json, &mut all);
+    names(&crate::cli::strategy::plan::document(&told).json, &mut all);
     names(&document::view(&view, 12).json, &mut all);
     assert!(all.len() > 30, "{all:?}");
     for name in all {

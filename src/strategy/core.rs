@@ -7,12 +7,14 @@
 //! One idea carries all phases: *a shard's group follows the placement*. The journal changes the placement
 //! at once, at the commit point of a switch or of the way back; here the groups are brought there.
 
+use super::checks;
 use crate::cluster::{ClusterState, CopyPlacement, Event, ShardPlacement};
 use crate::types::{CopyId, NodeId, ShardId};
 use crate::wire::client::Strategy;
 use crate::wire::operation::{
     CopyReport, Lead, MemberReport, NodeReport, Operation, Phase, Progress, ShardChange, ShardOrder,
 };
+use crate::wire::plan::ProbeReport;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A member that answered its leader within this time counts as answering.
@@ -29,6 +31,17 @@ pub struct Seen {
     pub steady_ms: BTreeMap<NodeId, u64>,
     /// Shards whose last comparison found a difference, or could not be made, with the reason.
     pub unequal: BTreeMap<ShardId, String>,
+    /// The last probe of all nodes, if there was one.
+    pub probed: Option<Probed>,
+}
+
+/// A probe of all nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Probed {
+    /// What each node measured.
+    pub reports: BTreeMap<NodeId, ProbeReport>,
+    /// How long ago.
+    pub age_ms: u64,
 }
 
 /// What to do.
@@ -272,7 +285,7 @@ impl Round<'_> {
         let open = self.state.unverified();
         let shards: BTreeSet<ShardId> = open.iter().map(|(shard, _)| *shard).collect();
         if shards.is_empty() {
-            return journal(Event::Prepared);
+            return journal(Event::Prepared { copy_bytes: self.copied_bytes(op) });
         }
         let total = self.views.len() as u32;
         let progress = Progress {
@@ -282,6 +295,13 @@ impl Round<'_> {
             ..Progress::default()
         };
         Decision { actions: self.comparisons(|_| true), progress }
+    }
+
+    /// Bytes of the copies that were made for the operation.
+    fn copied_bytes(&self, op: &Operation) -> u64 {
+        let Some(checkpoint) = &op.checkpoint else { return 0 };
+        let copies = self.seen.reports.values().flat_map(|report| &report.copies);
+        copies.filter(|c| c.copy >= checkpoint.next_copy).map(|c| c.table_bytes).sum()
     }
 
     /// Held warm; once the commit is asked for, committed as soon as every condition holds at one moment.
@@ -296,7 +316,7 @@ impl Round<'_> {
                 Progress { shards_total: total, shards_done: total, ..Progress::default() };
             return Decision { actions: vec![], progress };
         }
-        match (self.not_ready(), op.to) {
+        match (self.not_ready().or_else(|| self.held(op)), op.to) {
             (Some(blocker), Strategy::Full) => waiting(blocker),
             (Some(blocker), Strategy::Sharded) => {
                 Decision { actions: self.transfers(op), ..waiting(blocker) }
@@ -330,6 +350,11 @@ impl Round<'_> {
         self.leaderless()
             .or_else(|| self.views.iter().find_map(far))
             .or_else(|| self.views.iter().find_map(astray))
+    }
+
+    /// What the checks say against it. The copies are held, and nothing is thrown away.
+    fn held(&self, op: &Operation) -> Option<String> {
+        checks::at_commit(self.state, self.seen, op.to, &op.terms.skipped, self.now_ms)
     }
 
     /// Leadership goes to the owners, where they can take it.

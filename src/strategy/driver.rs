@@ -4,19 +4,18 @@
 //! What it keeps between rounds (who answered since when, comparisons under way) may be lost at any moment.
 
 use super::compare;
-use super::core::{Action, Decision, Seen, decide};
-use super::precheck::precheck;
+use super::core::{Action, Decision, Probed, Seen, decide};
 use crate::cluster::heard::clock_ms;
 use crate::cluster::{ClusterState, Event, MetaCommand, MetaReply, StateView};
 use crate::raft::{self, Group};
 use crate::types::{Code, Error, NodeId, Result, ShardId};
-use crate::wire::client::Strategy;
 use crate::wire::codec;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{
-    NodeReport, Operation, Precheck, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
-    StrategyView, Verdict,
+    NodeReport, Operation, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
+    StrategyView,
 };
+use crate::wire::plan::ProbeReport;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,19 +57,21 @@ pub trait Calls: Send + Sync + 'static {
 /// One node's coordinator. Clones share it.
 #[derive(Clone)]
 pub struct Coordinator {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     view: StateView,
     metadata: Group,
-    calls: Arc<dyn Calls>,
-    memory: Mutex<Memory>,
+    pub(super) calls: Arc<dyn Calls>,
+    pub(super) memory: Mutex<Memory>,
+    /// Held while the cluster is probed: a second probe would measure the first one.
+    pub(super) probing: tokio::sync::Mutex<()>,
     wake: Notify,
 }
 
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     answering_since: BTreeMap<NodeId, Instant>,
     /// Shards with an order or a comparison on its way.
     ordered: BTreeSet<ShardId>,
@@ -81,13 +82,15 @@ struct Memory {
     progress: Progress,
     /// The blocker last logged.
     told: Option<String>,
+    /// The last probe, and when it ended.
+    pub(super) probed: Option<(Instant, BTreeMap<NodeId, ProbeReport>)>,
 }
 
 impl Coordinator {
     /// A coordinator over the metadata group of this node.
     pub fn new(view: StateView, metadata: Group, calls: Arc<dyn Calls>) -> Self {
-        let (memory, wake) = (Mutex::default(), Notify::new());
-        Self { inner: Arc::new(Inner { view, metadata, calls, memory, wake }) }
+        let (memory, probing, wake) = (Mutex::default(), Default::default(), Notify::new());
+        Self { inner: Arc::new(Inner { view, metadata, calls, memory, probing, wake }) }
     }
 
     /// Runs for ever.
@@ -113,12 +116,12 @@ impl Coordinator {
             && metadata.read_barrier(Instant::now() + REPORT_TIMEOUT).await.is_ok()
     }
 
-    fn state(&self) -> Arc<ClusterState> {
+    pub(super) fn state(&self) -> Arc<ClusterState> {
         self.inner.view.state()
     }
 
     /// Refuses unless this node leads; the hint names who does.
-    fn require_lead(&self) -> Result<()> {
+    pub(super) fn require_lead(&self) -> Result<()> {
         let state = self.inner.metadata.state();
         match (state.is_leader, state.leader) {
             (true, _) => Ok(()),
@@ -137,6 +140,7 @@ impl Coordinator {
     async fn round(&self) -> bool {
         let seen = self.look().await;
         let state = self.state();
+        self.measure_ahead(&state, &seen);
         let Decision { actions, progress } = decide(&state, &seen, clock_ms());
         self.note(&state, progress);
         let mut orders = vec![];
@@ -186,7 +190,7 @@ impl Coordinator {
     }
 
     /// Asks every member for its report.
-    async fn look(&self) -> Seen {
+    pub(super) async fn look(&self) -> Seen {
         let state = self.state();
         let asked = state.members.keys().map(|node| async {
             let call = self.inner.calls.call(*node, COORDINATOR, Command::Report, REPORT_TIMEOUT);
@@ -212,7 +216,11 @@ impl Coordinator {
             (*node, now.duration_since(*since).as_millis() as u64)
         };
         let steady_ms = memory.answering_since.iter().map(steady).collect();
-        Seen { reports, steady_ms, unequal: memory.unequal.clone() }
+        let probed = memory.probed.as_ref().map(|(at, reports)| Probed {
+            reports: reports.clone(),
+            age_ms: now.saturating_duration_since(*at).as_millis() as u64,
+        });
+        Seen { reports, steady_ms, unequal: memory.unequal.clone(), probed }
     }
 
     fn note(&self, state: &ClusterState, progress: Progress) {
@@ -247,7 +255,7 @@ impl Coordinator {
         }
     }
 
-    async fn propose(&self, command: MetaCommand) -> Result<()> {
+    pub(super) async fn propose(&self, command: MetaCommand) -> Result<()> {
         let payload = codec::encode(&command).into();
         let proposed = self.inner.metadata.propose(payload);
         let unknown = || {
@@ -330,19 +338,12 @@ impl Coordinator {
         });
     }
 
-    /// Whether a change of strategy may start now.
-    pub async fn precheck(&self, to: Strategy) -> Result<Precheck> {
-        self.require_lead()?;
-        let seen = self.look().await;
-        Ok(precheck(&self.state(), &seen, to, clock_ms()))
-    }
-
     /// Carries out an order of the user: journaled when this returns.
     pub async fn order(&self, by: &str, order: StrategyOrder) -> Result<Operation> {
         self.require_lead()?;
         match order {
-            StrategyOrder::Prepare { to } => self.begin(by, to, false).await?,
-            StrategyOrder::Switch { to } => self.begin(by, to, true).await?,
+            StrategyOrder::Prepare { to, terms } => self.begin(by, to, false, terms).await?,
+            StrategyOrder::Switch { to, terms } => self.begin(by, to, true, terms).await?,
             StrategyOrder::Commit => self.steer(Event::CommitAsked).await?,
             StrategyOrder::Abort { reason } => self.steer(Event::Abort { reason }).await?,
             StrategyOrder::Revert { reason } => self.steer(Event::Revert { reason }).await?,
@@ -352,17 +353,6 @@ impl Coordinator {
         let state = self.state();
         let missing = || Error::new(Code::Internal, "the operation is not in the journal");
         state.operation().cloned().ok_or_else(missing)
-    }
-
-    async fn begin(&self, by: &str, to: Strategy, commit_asked: bool) -> Result<()> {
-        // The journal's own refusal says more than the list of checks.
-        self.state().may_begin(to, clock_ms())?;
-        let found = self.precheck(to).await?;
-        if found.verdict == Verdict::NoGo {
-            return Err(Error::new(Code::PrecheckFailed, refusal(&found)));
-        }
-        let now_ms = clock_ms();
-        self.propose(MetaCommand::Begin { to, by: by.to_owned(), commit_asked, now_ms }).await
     }
 
     /// An event that the user asks for; the coordinator may move the operation on at the same time.
@@ -416,13 +406,4 @@ impl Coordinator {
 fn is_held(order: &ShardOrder) -> bool {
     matches!(order.change, ShardChange::Voters(_))
         && crate::faults::planted("hold-voters").is_some()
-}
-
-/// Every check that says no, in one line.
-fn refusal(found: &Precheck) -> String {
-    let no = found.checks.iter().filter(|c| c.verdict == Verdict::NoGo).map(|c| {
-        let node = c.node.as_ref().map(|n| format!(" on {n}")).unwrap_or_default();
-        format!("{}{node}: {} (limit {}): {}", c.name, c.value, c.limit, c.message)
-    });
-    no.collect::<Vec<_>>().join("; ")
 }

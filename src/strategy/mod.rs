@@ -1,13 +1,18 @@
 //! The switch between `sharded` and `full`: whether it may start, what happens next, and who does it.
 //!
-//! `precheck` and `core` decide (pure), `driver` asks the nodes, journals and sends orders while this node
-//! leads the metadata group, `compare` is the digest gate. What a transition does to the state is in
-//! `cluster::journal`; how a shard changes its voters is in `shard`.
+//! `core` and `checks` decide, `forecast` tells the cost, `plan` binds both to the world they were made for
+//! (pure); `driver` asks the nodes, journals and sends orders while this node leads the metadata group,
+//! `planner` makes plans with what `probing` measures, `compare` is the digest gate. What a transition does to
+//! the state is in `cluster::journal`; how a shard changes its voters is in `shard`.
 
+pub mod checks;
 pub mod compare;
 pub mod core;
 pub mod driver;
-pub mod precheck;
+pub mod forecast;
+pub mod plan;
+pub mod planner;
+pub mod probing;
 
 #[cfg(test)]
 mod model_test;

@@ -6,7 +6,7 @@
 //! The shard's own rules are written down here once more, in their shortest form, as what the coordinator
 //! relies on.
 
-use super::core::{Action, Seen, decide};
+use super::core::{Action, Probed, Seen, decide};
 use crate::cluster::core::tests::record;
 use crate::cluster::{ClusterState, Event, MetaCommand, MetaReply};
 use crate::types::{CopyId, Incarnation, NodeId, ShardId};
@@ -15,6 +15,8 @@ use crate::wire::codec;
 use crate::wire::operation::{
     CopyReport, Lead, MemberReport, NodeReport, Phase, ShardChange, ShardOrder,
 };
+use crate::wire::plan::{DiskProbe, LoadReport, PeerProbe, ProbeReport};
+use crate::wire::terms::Terms;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 const NOW_MS: u64 = 1_000;
@@ -83,7 +85,8 @@ impl World {
     }
 
     fn begin(&mut self, to: Strategy, commit_asked: bool) {
-        let command = MetaCommand::Begin { to, by: "test".into(), commit_asked, now_ms: NOW_MS };
+        let (by, terms, now_ms) = ("test".into(), Terms::default(), NOW_MS);
+        let command = MetaCommand::Begin { to, by, commit_asked, now_ms, terms };
         assert!(matches!(self.state.apply(&command), MetaReply::Done { .. }));
     }
 
@@ -121,6 +124,8 @@ impl World {
             disk_total_bytes: 1 << 40,
             map_bytes_max: 1 << 36,
             version: "1".into(),
+            certificate_expires_ms: u64::MAX,
+            load: LoadReport { window_ms: 1, ..LoadReport::default() },
             copies: self
                 .homes
                 .iter()
@@ -130,7 +135,8 @@ impl World {
                     incarnation: Incarnation(1),
                     copy: *copy,
                     leader: self.leader(),
-                    table_bytes: 1 << 20,
+                    // Nothing, so that what was copied does not tell states apart that are the same.
+                    table_bytes: 0,
                     applied: INDEX,
                     installed: 0,
                     lead: lead(*copy),
@@ -139,7 +145,23 @@ impl World {
         };
         let up = self.state.members.keys().filter(|node| Some(**node) != self.down);
         let reports = up.map(|node| (*node, report(node))).collect();
-        Seen { reports, ..Seen::default() }
+        Seen { reports, probed: Some(self.probed()), ..Seen::default() }
+    }
+
+    /// Everybody was measured, and found well.
+    fn probed(&self) -> Probed {
+        let nodes = || self.state.members.keys().copied();
+        let way = |node| PeerProbe {
+            node,
+            asked: 1,
+            lost: 0,
+            rtt_us: 1,
+            rtt_worst_us: 1,
+            bytes_per_s: 1 << 30,
+        };
+        let disk = DiskProbe { write_bytes_per_s: 1 << 30, sync_us: 1, sync_worst_us: 1 };
+        let report = |_| ProbeReport { disk: Ok(disk), peers: nodes().map(way).collect() };
+        Probed { reports: nodes().map(|node| (node, report(node))).collect(), age_ms: 0 }
     }
 
     fn members(&self) -> Vec<MemberReport> {

@@ -18,6 +18,8 @@ pub enum StreamClass {
     Snapshot = 3,
     /// Calls between nodes outside any group.
     Node = 4,
+    /// Such calls that may wait for everything else.
+    Background = 5,
 }
 
 /// What a snapshot's frames may hold besides a chunk: its header, with digest and membership.
@@ -34,8 +36,8 @@ pub(super) enum NotAdmitted {
 
 impl StreamClass {
     /// Every class.
-    pub const ALL: [StreamClass; 5] =
-        [Self::Client, Self::Urgent, Self::Append, Self::Snapshot, Self::Node];
+    pub const ALL: [StreamClass; 6] =
+        [Self::Client, Self::Urgent, Self::Append, Self::Snapshot, Self::Node, Self::Background];
 
     /// The class that the first byte of a stream names, if `peer` may open it.
     pub(super) fn admit(byte: u8, peer: &Principal) -> Result<Self, NotAdmitted> {
@@ -54,7 +56,9 @@ impl StreamClass {
     pub const fn frame_bytes_max(self) -> usize {
         match self {
             Self::Client => limits::CLIENT_FRAME_BYTES_MAX - HEADER_BYTES,
-            Self::Urgent | Self::Append | Self::Node => limits::PEER_FRAME_BYTES_MAX - HEADER_BYTES,
+            Self::Urgent | Self::Append | Self::Node | Self::Background => {
+                limits::PEER_FRAME_BYTES_MAX - HEADER_BYTES
+            }
             Self::Snapshot => limits::SNAPSHOT_CHUNK_BYTES + SNAPSHOT_EXTRA_BYTES,
         }
     }
@@ -66,6 +70,7 @@ impl StreamClass {
             Self::Urgent => 1,
             Self::Client | Self::Append | Self::Node => 0,
             Self::Snapshot => -1,
+            Self::Background => -2,
         }
     }
 }

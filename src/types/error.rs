@@ -113,6 +113,8 @@ codes! {
     NotSafeNow => Retry,
     /// The operation ended where it began: it was aborted or reverted, and the message says why.
     Undone => Fix,
+    /// The plan expired, was used, or the world that it was made for has moved; make another one.
+    PlanOutdated => Fix,
 }
 
 impl fmt::Display for Code {

@@ -5,9 +5,11 @@
 
 use super::client::{Map, Role, Strategy};
 use super::operation::{
-    NodeReport, Operation, Precheck, SettingView, ShardOrder, StrategyOrder, StrategyView,
+    NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
+use super::plan::{Precheck, ProbeOrder, ProbeReport};
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A command for one node. Append-only.
@@ -24,7 +26,8 @@ pub enum Command {
     /// Digest of this node's copy of a shard, computed from its own stored bytes. Without `at` the leader
     /// proposes a digest entry and answers for it; with `at` any copy answers for the entry at that index.
     Digest { shard: ShardId, at: Option<u64> },
-    /// Whether a change of strategy may start now. Changes nothing. Any node passes it to the coordinator.
+    /// Whether a change of strategy may start now, and what it will cost. Changes nothing but the list of
+    /// plans. Any node passes it to the coordinator.
     Precheck { to: Strategy },
     /// An order about the strategy; answered when it is journaled, not when it is done. Any node passes it
     /// to the coordinator.
@@ -41,6 +44,10 @@ pub enum Command {
     Report,
     /// An order to the leader of a shard; only nodes may give it.
     Shard(ShardOrder),
+    /// Measure the own disk and the way to every peer, within bounds; only nodes may ask.
+    Probe(ProbeOrder),
+    /// Take these bytes and say so; only nodes may ask.
+    Echo(Bytes),
 }
 
 /// Who shall form a cluster.
@@ -81,6 +88,10 @@ pub enum Answer {
     Report(NodeReport),
     /// To `Shard`: it was carried out.
     Ordered,
+    /// To `Probe`.
+    Probed(ProbeReport),
+    /// To `Echo`: all of it arrived.
+    Echoed,
 }
 
 /// The whole cluster as one node sees it.

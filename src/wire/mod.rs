@@ -9,3 +9,5 @@ pub mod command;
 pub mod frame;
 pub mod operation;
 pub mod peer;
+pub mod plan;
+pub mod terms;

@@ -1,8 +1,10 @@
-//! A change of strategy as it is journaled and shown, its precheck, and what the coordinator and the nodes
-//! say to each other while it runs. Data only: what a transition does is decided in `cluster::journal`.
+//! A change of strategy as it is journaled and shown, and what the coordinator and the nodes say to each
+//! other while it runs. Data only: what a transition does is decided in `cluster::journal`.
 
 use super::client::Strategy;
-use crate::types::{CopyId, Incarnation, NodeId, NodeName, ShardId};
+use super::plan::LoadReport;
+use super::terms::{Actual, Terms};
+use crate::types::{CopyId, Incarnation, NodeId, ShardId};
 use serde::{Deserialize, Serialize};
 
 /// Where an operation stands. Append-only.
@@ -98,6 +100,10 @@ pub struct Operation {
     pub dropped: bool,
     /// When each part was reached, by the leader's clock.
     pub times: Times,
+    /// On which terms it was asked for.
+    pub terms: Terms,
+    /// What it did cost, as far as it was measured.
+    pub actual: Actual,
 }
 
 /// Milliseconds since 1970, for display and for the revert window.
@@ -120,6 +126,8 @@ pub struct Times {
 pub struct Checkpoint {
     /// Version of the map at that moment.
     pub epoch: u64,
+    /// Copies with this id and above were made for it.
+    pub next_copy: CopyId,
     /// Each shard, by id.
     pub shards: Vec<Origin>,
 }
@@ -150,17 +158,29 @@ pub struct Verified {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StrategyOrder {
     /// Phase one: copies are made, verified and held warm.
-    Prepare { to: Strategy },
+    Prepare { to: Strategy, terms: Terms },
     /// Phase two, of what is prepared.
     Commit,
     /// Both in one.
-    Switch { to: Strategy },
+    Switch { to: Strategy, terms: Terms },
     /// Gives up before the commit point.
     Abort { reason: String },
     /// Goes back after the commit point.
     Revert { reason: String },
     /// Closes the way back.
     Finalize,
+}
+
+impl StrategyOrder {
+    /// Phase one on the usual terms.
+    pub fn prepare(to: Strategy) -> Self {
+        StrategyOrder::Prepare { to, terms: Terms::default() }
+    }
+
+    /// Both phases on the usual terms.
+    pub fn switch(to: Strategy) -> Self {
+        StrategyOrder::Switch { to, terms: Terms::default() }
+    }
 }
 
 /// What `strategy show` answers.
@@ -195,60 +215,6 @@ pub struct Progress {
     pub pending: Vec<ShardId>,
 }
 
-/// What a check or a precheck says. In order of gravity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Fine.
-    Go,
-    /// Possible, with a price that the message names.
-    Warn,
-    /// Refused.
-    NoGo,
-}
-
-impl Verdict {
-    /// The name in JSON and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::Go => "go",
-            Verdict::Warn => "warn",
-            Verdict::NoGo => "no_go",
-        }
-    }
-}
-
-/// Whether a change of strategy may start now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Precheck {
-    /// The strategy asked for.
-    pub to: Strategy,
-    /// The gravest of the checks.
-    pub verdict: Verdict,
-    /// All checks that were made, in a fixed order.
-    pub checks: Vec<Check>,
-    /// Bytes that would be copied over the network, in all.
-    pub copy_bytes: u64,
-}
-
-/// One named check.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// Its name, stable: `members`, `operation`, `cool_down`, `quorum`, `clocks`, `disk`, `map_space`,
-    /// `replica_lag`, `way_back`.
-    pub name: String,
-    /// What it says.
-    pub verdict: Verdict,
-    /// The node it is about; none if about the cluster.
-    pub node: Option<NodeName>,
-    /// What was measured.
-    pub value: String,
-    /// What it is compared with.
-    pub limit: String,
-    /// Why it is so and the smallest fix; empty if it is fine.
-    pub message: String,
-}
-
 /// What a node knows about itself and its copies; asked for by the coordinator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeReport {
@@ -264,6 +230,10 @@ pub struct NodeReport {
     pub map_bytes_max: u64,
     /// Version of the program.
     pub version: String,
+    /// The end of its certificate's validity, in milliseconds since 1970.
+    pub certificate_expires_ms: u64,
+    /// How busy it is.
+    pub load: LoadReport,
     /// Its copies.
     pub copies: Vec<CopyReport>,
 }
@@ -279,7 +249,7 @@ pub struct CopyReport {
     pub copy: CopyId,
     /// The copy that leads, as far as this one knows.
     pub leader: Option<CopyId>,
-    /// Bytes of its table.
+    /// Bytes of its table, those that wait to be written into it included.
     pub table_bytes: u64,
     /// Last entry applied here.
     pub applied: u64,

@@ -19,6 +19,8 @@ mod doors;
 mod durability;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
+/// What a switch is planned, refused, bound and held by.
+mod plan;
 /// A node that lost its disk comes back under fresh ids.
 mod rejoin;
 /// Pages of a scan.

@@ -7,7 +7,7 @@ use ppdb::client::{CallOptions, Client, Level};
 use ppdb::types::{Class, NodeId, NodeName, OpResult, Result, ShardId, slots};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Info, Status};
-use ppdb::wire::operation::{Precheck, Verdict};
+use ppdb::wire::plan::{Precheck, Verdict};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn status(client: &Client, node: &str) -> Result<Status> {
 async fn precheck(client: &Client) -> Precheck {
     let ask = async || {
         let command = Command::Precheck { to: Strategy::Full };
-        client.command(command, None, Duration::from_secs(5)).await
+        client.command(command, None, Duration::from_secs(10)).await
     };
     match wait_until("precheck", REJOINED_WITHIN, ask, |found| found.is_ok()).await {
         Ok((Answer::Precheck(found), _)) => found,

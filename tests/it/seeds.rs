@@ -11,6 +11,8 @@ use ppdb::types::*;
 use ppdb::wire::client::*;
 use ppdb::wire::command::*;
 use ppdb::wire::peer::*;
+use ppdb::wire::plan::{Bound, BoundMember, Plan};
+use ppdb::wire::terms::{NodePredicted, PlanId, Predicted, Terms};
 use ppdb::wire::{codec, frame};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
@@ -360,6 +362,36 @@ fn a_log_of_an_earlier_build_is_recovered() {
     }
 }
 
+/// A plan for the cluster of `record`.
+fn plan() -> Plan {
+    let member = |member: &FormationMember| BoundMember {
+        node: member.id,
+        name: member.name.clone(),
+        disk: member.disk,
+        version: "0.1.0".into(),
+        certificate_expires_ms: 1_800_000_000_000,
+    };
+    let cost = NodePredicted {
+        node: name("n1"),
+        in_bytes: 1 << 20,
+        out_bytes: 2 << 20,
+        disk_peak_bytes: 3 << 20,
+    };
+    Plan {
+        id: PlanId(1),
+        to: Strategy::Full,
+        by: "user ann".into(),
+        expires_ms: 1_795_000_900_000,
+        predicted: Predicted {
+            copy_bytes: 1 << 20,
+            took_ms: 900,
+            write_gap_ms: 9,
+            nodes: vec![cost],
+        },
+        bound: Bound { epoch: 1, members: record().members.iter().map(member).collect() },
+    }
+}
+
 /// Commands of a metadata log.
 fn metadata_seeds() -> Vec<Seed> {
     let readdress =
@@ -379,6 +411,23 @@ fn metadata_seeds() -> Vec<Seed> {
         MetaCommand::Replace { copies: vec![CopyId(1), CopyId(3)] },
         MetaCommand::Joined { node: NodeId(4) },
     ];
+    let planned = vec![
+        MetaCommand::Form(record()),
+        MetaCommand::Plan(Box::new(plan())),
+        MetaCommand::Begin {
+            to: Strategy::Full,
+            by: "user ann".into(),
+            commit_asked: true,
+            now_ms: 1_795_000_000_000,
+            terms: Terms {
+                plan: Some(PlanId(1)),
+                skipped: vec!["load".into()],
+                predicted: Some(plan().predicted),
+                max_p99_ms: Some(50),
+                ..Terms::default()
+            },
+        },
+    ];
     // The second way in which the target reads its input: one member, and an address for it.
     let choices = vec![0, 1, 1, 1, 0, 1, 1, 7, 3, 1, 1, 8];
     // One member, which loses its disk twice and whose copy is replaced.
@@ -386,6 +435,7 @@ fn metadata_seeds() -> Vec<Seed> {
     vec![
         seed("metadata_apply", "log", &log),
         seed("metadata_apply", "log-lost-disk", &lost),
+        seed("metadata_apply", "log-plan", &planned),
         ("metadata_apply", "choices".into(), choices),
         ("metadata_apply", "choices-lost-disk".into(), lose),
     ]

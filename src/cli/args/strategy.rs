@@ -1,12 +1,13 @@
 //! The switch between strategies, as typed.
 
 use crate::wire::client;
+use crate::wire::terms::{PlanId, Terms};
 use clap::{Args, Subcommand, ValueEnum};
 
 /// Under `ppdb strategy --help`: a switch from beginning to end.
 pub const EXAMPLES: &str = "\
 Example:
-  ppdb strategy plan full            may it start now? changes nothing
+  ppdb strategy plan full            may it start now, and what will it cost? changes nothing
   ppdb strategy prepare full         copy, compare, hold warm; clients notice nothing
   ppdb strategy commit               the new strategy holds
   ppdb strategy revert               back within seconds, until it is finalized
@@ -21,9 +22,12 @@ pub enum Strategy {
     /// The strategy that holds, and the latest operation.
     #[command(after_help = "Example:\n  ppdb strategy show")]
     Show,
-    /// Whether a switch may start now: named checks with node, value and limit. Changes nothing. The exit
-    /// code is 1 if a check says no-go.
-    #[command(after_help = "Example:\n  ppdb strategy plan full -o json")]
+    /// Whether a switch may start now, and what it will cost: measures the cluster for a few seconds and
+    /// answers with named checks, a forecast and the name of a plan, good for 15 minutes. Changes nothing.
+    /// The exit code is 1 if a check says no-go.
+    #[command(
+        after_help = "Example:\n  ppdb strategy plan full\n  ppdb strategy switch full --plan P-17"
+    )]
     Plan {
         /// Where to.
         to: To,
@@ -35,6 +39,9 @@ pub enum Strategy {
     Prepare {
         /// Where to.
         to: To,
+        /// On which terms.
+        #[command(flatten)]
+        terms: Asked,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -51,6 +58,9 @@ pub enum Strategy {
     Switch {
         /// Where to.
         to: To,
+        /// On which terms.
+        #[command(flatten)]
+        terms: Asked,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -110,6 +120,24 @@ impl From<To> for client::Strategy {
     }
 }
 
+/// On which terms a switch is asked for.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    /// The plan that `strategy plan` named. Refused if it expired or the world has moved since. Without one
+    /// the switch makes its own.
+    #[arg(long, value_name = "P-N")]
+    pub plan: Option<PlanId>,
+    /// A check whose no-go does not count, such as `load`. Kept in the journal, with who asked. Repeatable.
+    #[arg(long = "skip", value_name = "CHECK")]
+    pub skip: Vec<String>,
+}
+
+impl From<Asked> for Terms {
+    fn from(asked: Asked) -> Self {
+        Terms { plan: asked.plan, skipped: asked.skip, ..Terms::default() }
+    }
+}
+
 /// Whether to wait.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wait {
@@ -160,7 +188,14 @@ mod tests {
     #[test]
     fn every_word_of_the_switch_parses_and_only_two_targets_exist() {
         let wait = Wait { no_wait: true };
-        assert_eq!(parse("prepare full --no-wait"), Ok(Strategy::Prepare { to: To::Full, wait }));
+        let terms = Asked::default();
+        let prepare = Strategy::Prepare { to: To::Full, terms, wait };
+        assert_eq!(parse("prepare full --no-wait"), Ok(prepare));
+        let skip = vec!["load".to_owned(), "disk".to_owned()];
+        let terms = Asked { plan: Some(PlanId(17)), skip };
+        let switch = Strategy::Switch { to: To::Full, terms, wait: Wait::default() };
+        assert_eq!(parse("switch full --plan P-17 --skip load --skip disk"), Ok(switch));
+        assert!(parse("switch full --plan 17").is_err());
         assert_eq!(parse("plan sharded"), Ok(Strategy::Plan { to: To::Sharded }));
         let abort = Strategy::Abort { reason: "no sale".into(), wait: Wait::default() };
         assert_eq!(parse("abort --reason 'no sale'"), Ok(abort));

@@ -11,7 +11,7 @@ use crate::client::{CallOptions, Client};
 use crate::types::{Code, Condition, Error, Expiry, NodeName, Op, Result, ShardId, limits, slots};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer, Command};
-use crate::wire::operation::Verdict;
+use crate::wire::plan::Verdict;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const RUN: Duration = Duration::from_secs(40);
 /// How long the cluster may take after a restart until a switch may start.
 const SETTLE: Duration = Duration::from_secs(15);
 /// How long a precheck or a look may take.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(10);
 /// Keys whose readers are counted.
 const READS: u32 = 4_000;
 /// How long writes may take to be served again after the loss of a primary.

@@ -1,9 +1,10 @@
 //! Documents about strategies and operations: the JSON of the contract, and the table beside it. Pure.
 
 use super::super::value::Doc;
+use super::cost;
 use super::follow::{Change, percent};
 use crate::wire::client::Strategy;
-use crate::wire::operation::{Operation, Precheck, Progress, StrategyView, Times, Verdict};
+use crate::wire::operation::{Operation, Progress, StrategyView, Times};
 use serde_json::{Value as Json, json};
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +26,9 @@ pub fn operation(op: &Operation) -> Json {
         "origin_epoch": op.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch),
         "started_ms": started_ms, "prepared_ms": prepared_ms, "committed_ms": committed_ms,
         "soaking_ms": soaking_ms, "ended_ms": ended_ms,
+        "plan": op.terms.plan.map(|plan| plan.to_string()), "skipped": op.terms.skipped,
+        "predicted": op.terms.predicted.as_ref().map(cost::predicted), "actual": cost::actual(op),
+        "ratio": cost::ratio(op),
     })
 }
 
@@ -102,6 +106,7 @@ pub fn view(view: &StrategyView, shards: usize) -> Doc {
     let mut notes = vec![format!("{}  epoch {}  {shards} shards", name(view.strategy), view.epoch)];
     if let Some(op) = &view.operation {
         notes.push(change_line(&Change::of(op, view.progress.as_ref())));
+        notes.extend(cost::lines(op));
         notes.extend(next_order(op).map(|order| format!("next: {order}")));
     }
     Doc {
@@ -138,6 +143,7 @@ fn next_order(op: &Operation) -> Option<&'static str> {
 pub fn ordered(op: &Operation) -> Doc {
     let line = change_line(&Change::of(op, None));
     let mut notes = vec![line];
+    notes.extend(cost::lines(op));
     notes.extend(next_order(op).map(|order| format!("next: {order}")));
     Doc { json: operation(op), notes, rows: vec![row(op)], ..Doc::default() }
 }
@@ -146,7 +152,10 @@ pub fn ordered(op: &Operation) -> Doc {
 pub fn history(all: &[Operation]) -> Doc {
     Doc {
         json: all.iter().map(operation).collect(),
-        header: vec!["ID", "FROM", "TO", "PHASE", "STARTED", "TOOK", "BY", "REASON"],
+        header: vec![
+            "ID", "FROM", "TO", "PHASE", "STARTED", "TOOK", "PLAN", "FORECAST", "COPIED", "BY",
+            "SKIPPED", "REASON",
+        ],
         rows: all.iter().map(row).collect(),
         notes: Vec::new(),
     }
@@ -168,53 +177,18 @@ fn row(op: &Operation) -> Vec<String> {
         op.phase.name().to_owned(),
         started.unwrap_or_else(|| "-".to_owned()),
         took.map_or("-".to_owned(), |ms| format!("{:.1}s", ms as f64 / 1000.0)),
+        op.terms.plan.map_or("-".to_owned(), |plan| plan.to_string()),
+        cost::forecast_cell(op),
+        cost::copied_cell(op),
         op.by.clone(),
+        op.terms.skipped.join(" "),
         op.reason.clone().unwrap_or_default(),
     ]
 }
 
-/// What `strategy plan` answers.
-pub fn precheck(precheck: &Precheck) -> Doc {
-    let checks: Vec<Json> = precheck
-        .checks
-        .iter()
-        .map(|check| {
-            json!({
-                "name": check.name, "verdict": check.verdict.name(),
-                "node": check.node.as_ref().map(|node| node.as_str()),
-                "value": check.value, "limit": check.limit, "message": check.message,
-            })
-        })
-        .collect();
-    let json = json!({
-        "to": name(precheck.to), "verdict": precheck.verdict.name(),
-        "may_start": precheck.verdict != Verdict::NoGo, "copy_bytes": precheck.copy_bytes,
-        "checks": checks,
-    });
-    let rows = precheck.checks.iter().map(|check| {
-        let node = check.node.as_ref().map_or("-", |node| node.as_str());
-        let verdict = check.verdict.name();
-        [&check.name, node, &check.value, &check.limit, verdict, &check.message]
-            .map(str::to_owned)
-            .to_vec()
-    });
-    let verdict = match precheck.verdict {
-        Verdict::Go => "GO",
-        Verdict::Warn => "WARN: possible, at the price the messages name",
-        Verdict::NoGo => "NO-GO: nothing was changed",
-    };
-    let copied = show_size(precheck.copy_bytes);
-    Doc {
-        json,
-        header: vec!["CHECK", "NODE", "VALUE", "LIMIT", "VERDICT", "MESSAGE"],
-        rows: rows.collect(),
-        notes: vec![format!("to {}: {verdict}; {copied} to copy", name(precheck.to))],
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{check, operation as op, progress as far};
+    use super::super::super::testing::{operation as op, progress as far};
     use super::*;
     use crate::types::ShardId;
     use crate::wire::operation::Phase;
@@ -238,6 +212,11 @@ mod tests {
             "committed_ms",
             "soaking_ms",
             "ended_ms",
+            "plan",
+            "skipped",
+            "predicted",
+            "actual",
+            "ratio",
         ] {
             assert!(json.get(field).is_some(), "{field}");
         }
@@ -278,24 +257,6 @@ mod tests {
         let line = change_line(&Change::of(&ended, Some(&far)));
         assert!(line.ends_with("because: the sale is off"), "{line}");
         assert!(!line.contains("shards"), "what is over has no progress: {line}");
-    }
-
-    #[test]
-    fn a_plan_shows_each_check_with_value_and_limit() {
-        let told = Precheck {
-            to: Strategy::Full,
-            verdict: Verdict::NoGo,
-            checks: vec![check("disk", Verdict::NoGo, Some("n2"))],
-            copy_bytes: 300 << 20,
-        };
-        let doc = precheck(&told);
-        assert_eq!(doc.json["may_start"], false);
-        assert_eq!(doc.json["checks"][0]["node"], "n2");
-        assert_eq!(doc.json["checks"][0]["verdict"], "no_go");
-        assert_eq!(doc.rows[0].len(), doc.header.len());
-        assert!(doc.notes[0].contains("NO-GO") && doc.notes[0].contains("300.0 MiB"), "{doc:?}");
-        let warn = precheck(&Precheck { verdict: Verdict::Warn, ..told });
-        assert_eq!(warn.json["may_start"], true);
     }
 
     #[test]

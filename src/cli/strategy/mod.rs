@@ -1,12 +1,14 @@
 //! The switch between strategies, as the command line and the shell give it: each command is one `Command`
 //! to the cluster, and then at most waiting.
 //!
-//! `order` gives an order until it is known whether it was taken, `follow` waits, `document` is what is
-//! answered. What a switch is, and everything that happens in it, is decided by the cluster.
+//! `order` gives an order until it is known whether it was taken, `follow` waits, `document` and `plan` are
+//! what is answered. What a switch is, and everything that happens in it, is decided by the cluster.
 
+pub mod cost;
 pub mod document;
 pub mod follow;
 pub mod order;
+pub mod plan;
 
 use super::args::strategy::{Strategy as Verb, Wait};
 use super::caller::{Caller, other_answer};
@@ -15,20 +17,24 @@ use super::value::Answered;
 use crate::types::{Code, Error, Result};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer, Command};
-use crate::wire::operation::{Operation, Phase, Precheck, StrategyOrder, Verdict};
+use crate::wire::operation::{Operation, Phase, StrategyOrder};
+use crate::wire::plan::{Precheck, Verdict};
 use follow::{Follow, Goal, Patience};
 use order::Insistence;
 use std::time::Duration;
 
 /// How long a command waits for its operation unless `--timeout` on the same line says otherwise.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(600);
+/// How long `strategy plan` may take unless told otherwise: the cluster is measured first.
+pub const PLAN_DEFAULT: Duration = Duration::from_secs(15);
 /// How long `strategy watch` follows unless told otherwise.
 pub const WATCH_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a command waits for an operation, unless told otherwise; none if it does not wait.
+/// How long a command may take, unless told otherwise; none if it is answered at once.
 pub fn patience(verb: &Verb) -> Option<Duration> {
     match verb {
         Verb::Watch => Some(WATCH_DEFAULT),
+        Verb::Plan { .. } => Some(PLAN_DEFAULT),
         verb => verb.waits().then_some(WAIT_DEFAULT),
     }
 }
@@ -51,9 +57,13 @@ pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answe
         Verb::Plan { to } => return plan(caller, to.into(), call).await,
         Verb::History => return history(caller, call).await,
         Verb::Watch => return watch(caller, call).await,
-        Verb::Prepare { to, wait } => (StrategyOrder::Prepare { to: to.into() }, wait),
+        Verb::Prepare { to, terms, wait } => {
+            (StrategyOrder::Prepare { to: to.into(), terms: terms.into() }, wait)
+        }
         Verb::Commit { wait } => (StrategyOrder::Commit, wait),
-        Verb::Switch { to, wait } => (StrategyOrder::Switch { to: to.into() }, wait),
+        Verb::Switch { to, terms, wait } => {
+            (StrategyOrder::Switch { to: to.into(), terms: terms.into() }, wait)
+        }
         Verb::Abort { reason, wait } => (StrategyOrder::Abort { reason }, wait),
         Verb::Revert { reason, wait } => (StrategyOrder::Revert { reason }, wait),
         Verb::Finalize { wait } => (StrategyOrder::Finalize, wait),
@@ -76,7 +86,7 @@ async fn show<C: Caller>(caller: &C, call: &Call) -> Result<Answered> {
 async fn plan<C: Caller>(caller: &C, to: Strategy, call: &Call) -> Result<Answered> {
     let precheck = precheck(caller, to, call.left()).await?;
     let yes = precheck.verdict != Verdict::NoGo;
-    Ok(Answered { yes, ..Answered::doc(document::precheck(&precheck), None) })
+    Ok(Answered { yes, ..Answered::doc(plan::document(&precheck), None) })
 }
 
 /// Whether a switch may start now.

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How long an order that is refused for the moment, or whose answer was lost, is given again: the
 /// coordinator may be moving to another node.
-const INSIST: Duration = Duration::from_secs(15);
-/// One request waits this long: the answer comes when the order is journaled.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const INSIST: Duration = Duration::from_secs(20);
+/// One request waits this long: the answer comes when the order is journaled, and in front of a switch the
+/// cluster is measured.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -58,7 +59,7 @@ pub fn taken(order: &StrategyOrder, before: Option<&Operation>, now: Option<&Ope
     let newer = now.filter(|op| before.is_none_or(|before| op.id > before.id));
     let same = now.filter(|op| before.is_some_and(|before| op.id == before.id));
     let phases: &[Phase] = match order {
-        StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } => {
+        StrategyOrder::Prepare { to, .. } | StrategyOrder::Switch { to, .. } => {
             return match newer {
                 Some(op) if op.to == *to => Taken::Yes(Box::new(op.clone())),
                 Some(_) => Taken::Overtaken,

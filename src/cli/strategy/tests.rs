@@ -1,5 +1,6 @@
 //! Commands about the strategy against the twin: what they answer, and with which exit code.
 
+use super::super::args::strategy::Asked;
 use super::super::args::{Admin, Cli, Globals, Verb as TopVerb};
 use super::super::exit;
 use super::super::talk::Talk;
@@ -81,7 +82,12 @@ async fn exit_codes_tell_how_it_ended() {
 fn what_waits_has_patience() {
     let to = super::super::args::strategy::To::Full;
     assert_eq!(patience(&Verb::Watch), Some(WATCH_DEFAULT));
-    assert_eq!(patience(&Verb::Prepare { to, wait: Wait::default() }), Some(WAIT_DEFAULT));
-    assert_eq!(patience(&Verb::Prepare { to, wait: Wait { no_wait: true } }), None);
+    let prepare = |no_wait| {
+        let (terms, wait) = (Asked::default(), Wait { no_wait });
+        Verb::Prepare { to, terms, wait }
+    };
+    assert_eq!(patience(&prepare(false)), Some(WAIT_DEFAULT));
+    assert_eq!(patience(&prepare(true)), None);
+    assert_eq!(patience(&Verb::Plan { to }), Some(PLAN_DEFAULT));
     assert_eq!(patience(&Verb::Show), None);
 }

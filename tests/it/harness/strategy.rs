@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Longest time for one order to be journaled.
 const ORDER_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time for one answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// Gives an order until it is journaled: a coordinator that dies in between is replaced.
@@ -67,7 +67,7 @@ impl Cluster {
 
     /// From one strategy to the other, to where the way back is open.
     pub async fn switch(&self, client: &Client, to: Strategy, within: Duration) -> StrategyView {
-        self.order(client, StrategyOrder::Switch { to }).await.expect("the switch begins");
+        self.order(client, StrategyOrder::switch(to)).await.expect("the switch begins");
         self.wait_phase(client, &[Phase::Soaking], within).await
     }
 }

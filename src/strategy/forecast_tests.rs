@@ -1,0 +1,85 @@
+//! Forecasts by value.
+
+use super::super::checks::tests::{NOW_MS, formed, well};
+use super::super::core::Seen;
+use super::*;
+use crate::cluster::ClusterState;
+
+const MIB: u64 = 1 << 20;
+
+fn forecast(state: &ClusterState, seen: &Seen, to: Strategy) -> Forecast {
+    of(&Bench { state, seen, to, now_ms: NOW_MS })
+}
+
+#[test]
+fn every_primary_gets_what_it_lacks_and_sends_what_it_leads() {
+    let state = formed(3);
+    let forecast = forecast(&state, &well(&state), Strategy::Full);
+    let moved: Vec<(u64, u64)> =
+        forecast.nodes.iter().map(|node| (node.in_bytes / MIB, node.out_bytes / MIB)).collect();
+    // Six shards of 10 MiB: each primary leads two, lacks four, and sends its two to two others.
+    assert_eq!(moved, [(40, 40), (40, 40), (40, 40), (0, 0)]);
+    let (sent, got) = forecast
+        .nodes
+        .iter()
+        .fold((0, 0), |sum, node| (sum.0 + node.out_bytes, sum.1 + node.in_bytes));
+    assert_eq!(sent, got);
+}
+
+#[test]
+fn the_slowest_copy_and_the_digests_make_the_time() {
+    let state = formed(3);
+    let mut seen = well(&state);
+    let usual = forecast(&state, &seen, Strategy::Full);
+    // 40 MiB at 90 MiB/s, digests of 60 MiB at 400 MiB/s, six rounds, two entries of 7 ms.
+    assert_eq!(usual.took_ms, 444 + 150 + 600 + 14);
+    assert_eq!(usual.write_gap_ms, 14);
+    let probe = seen.probed.as_mut().unwrap().reports.get_mut(&NodeId(2)).unwrap();
+    probe.disk.as_mut().unwrap().write_bytes_per_s = 20 * MIB;
+    let slower = forecast(&state, &seen, Strategy::Full);
+    assert_eq!(slower.took_ms - usual.took_ms, 4_444 - 444, "40 MiB at 9 MiB/s");
+}
+
+#[test]
+fn a_rate_that_is_set_bounds_the_copies() {
+    let mut state = formed(3);
+    state.settings.insert("copy.bytes_per_s".into(), "1MiB".into());
+    let bounded = forecast(&state, &well(&state), Strategy::Full);
+    let rate = bounded.nodes[0].copy_bytes_per_s.unwrap();
+    assert!((MIB * 8 / 10..=MIB).contains(&rate), "{rate}");
+    assert!(bounded.took_ms > 40_000, "{bounded:?}");
+}
+
+#[test]
+fn copies_that_never_end_are_told_as_such() {
+    let state = formed(3);
+    let mut seen = well(&state);
+    seen.reports.get_mut(&NodeId(1)).unwrap().load.write_bytes_per_s = 500 * MIB;
+    let endless = forecast(&state, &seen, Strategy::Full);
+    assert_eq!(endless.took_ms, TOOK_MS_MAX);
+    assert!(endless.nodes.iter().all(|node| node.disk_peak_bytes < 100 * MIB), "{endless:?}");
+    seen.probed = None;
+    let blind = forecast(&state, &seen, Strategy::Full);
+    assert!(blind.nodes.iter().all(|node| node.copy_bytes_per_s.is_none()));
+    assert_eq!(blind.took_ms, TOOK_MS_MAX);
+}
+
+#[test]
+fn towards_sharded_nothing_is_copied() {
+    let state = formed(3);
+    let back = forecast(&state, &well(&state), Strategy::Sharded);
+    assert!(back.nodes.iter().all(|n| n.in_bytes + n.out_bytes + n.disk_peak_bytes == 0));
+    assert_eq!(back.took_ms, 150 + 600 + 14);
+}
+
+#[test]
+fn what_is_written_meanwhile_takes_room_too() {
+    let state = formed(3);
+    let mut seen = well(&state);
+    let quiet = forecast(&state, &seen, Strategy::Full).disk_peak_bytes(NodeId(2));
+    seen.reports.get_mut(&NodeId(1)).unwrap().load.write_bytes_per_s = 45 * MIB;
+    let busy = forecast(&state, &seen, Strategy::Full).disk_peak_bytes(NodeId(2));
+    // 40 MiB at 90 - 45 MiB/s; each byte that is written meanwhile counts twice.
+    let ms = 40 * 1_000 / 45;
+    assert_eq!((busy - quiet) / MIB, 45 * 2 * ms / 1_000);
+}

@@ -1,0 +1,147 @@
+//! The coordinator as a maker of plans: looks, has the cluster measured, decides by `plan`, and journals what
+//! may start. It begins operations, each under a plan.
+
+use super::core::Seen;
+use super::driver::Coordinator;
+use super::{checks, plan, probing};
+use crate::cluster::heard::clock_ms;
+use crate::cluster::{ClusterState, MetaCommand};
+use crate::types::{Code, Error, NodeId, Result};
+use crate::wire::client::Strategy;
+use crate::wire::operation::{Operation, Phase};
+use crate::wire::plan::{Planned, Precheck, Verdict};
+use crate::wire::terms::{PlanId, Terms};
+use std::time::{Duration, Instant};
+
+/// A probe that is younger serves the next plan, too.
+const PROBE_FRESH: Duration = Duration::from_secs(30);
+/// How often a plan is journaled again when another one took its number.
+const PLAN_TRIES: usize = 3;
+
+impl Coordinator {
+    /// Whether a change of strategy may start now, and the plan under which it may.
+    pub async fn precheck(&self, by: &str, to: Strategy) -> Result<Precheck> {
+        self.require_lead()?;
+        let seen = self.measured().await?;
+        self.make(&seen, by, to, &[]).await
+    }
+
+    /// Begins an operation, under the plan that was named or under one that is made for it.
+    pub(super) async fn begin(
+        &self,
+        by: &str,
+        to: Strategy,
+        commit_asked: bool,
+        terms: Terms,
+    ) -> Result<()> {
+        terms.check()?;
+        checks::may_skip(&terms.skipped)?;
+        // The journal's own refusal says more than the list of checks, and costs no measurement.
+        self.state().may_begin(to, clock_ms())?;
+        if let Some(id) = terms.plan {
+            self.state().plan_for(id, to, clock_ms())?;
+        }
+        let seen = self.measured().await?;
+        let terms = match terms.plan {
+            Some(id) => self.bind(&seen, to, id, terms)?,
+            None => {
+                let found = self.make(&seen, by, to, &terms.skipped).await?;
+                let plan = found.plan.map(|plan| plan.id).ok_or_else(|| refused(&found))?;
+                Terms { plan: Some(plan), predicted: Some(found.predicted), ..terms }
+            }
+        };
+        let (by, now_ms) = (by.to_owned(), clock_ms());
+        self.propose(MetaCommand::Begin { to, by, commit_asked, now_ms, terms }).await
+    }
+
+    /// The terms under a plan that was made before: it still holds, and the checks say the same once more.
+    fn bind(&self, seen: &Seen, to: Strategy, id: PlanId, terms: Terms) -> Result<Terms> {
+        let (state, now_ms) = (self.state(), clock_ms());
+        let made = state.plan_for(id, to, now_ms)?;
+        plan::still_holds(made, seen)?;
+        let found = plan::precheck(&state, seen, to, &terms.skipped, now_ms);
+        match found.verdict {
+            Verdict::NoGo => Err(refused(&found)),
+            _ => Ok(Terms { predicted: Some(made.predicted.clone()), ..terms }),
+        }
+    }
+
+    /// Checks, and journals the plan if anything may start.
+    async fn make(
+        &self,
+        seen: &Seen,
+        by: &str,
+        to: Strategy,
+        skipped: &[String],
+    ) -> Result<Precheck> {
+        for tries_left in (0..PLAN_TRIES).rev() {
+            let (state, now_ms) = (self.state(), clock_ms());
+            let found = plan::precheck(&state, seen, to, skipped, now_ms);
+            let Some(made) = plan::of(&state, seen, &found, by, now_ms) else { return Ok(found) };
+            let named = Planned { id: made.id, expires_ms: made.expires_ms };
+            match self.propose(MetaCommand::Plan(Box::new(made))).await {
+                Ok(()) => return Ok(Precheck { plan: Some(named), ..found }),
+                Err(error) if error.code == Code::OperationConflict && tries_left > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(Code::Overloaded, "too many plans are made at a time").retry_after(500))
+    }
+
+    /// What the nodes say, beside a probe that is fresh. Nothing is probed while somebody is silent: that is
+    /// a no already, and measuring a silent node takes long.
+    async fn measured(&self) -> Result<Seen> {
+        let seen = self.look().await;
+        let state = self.state();
+        if !all_answer(&state, &seen) {
+            return Ok(Seen { probed: None, ..seen });
+        }
+        self.measure(&state).await?;
+        // The probe took a while, and what was reported before it is old.
+        Ok(self.look().await)
+    }
+
+    /// Probes, unless the last probe is fresh and of the same members. One at a time; who waited finds it done.
+    async fn measure(&self, state: &ClusterState) -> Result<()> {
+        let _turn = self.inner.probing.lock().await;
+        let nodes: Vec<NodeId> = state.members.keys().copied().collect();
+        let is_fresh = self.inner.memory.lock().probed.as_ref().is_some_and(|(at, reports)| {
+            at.elapsed() < PROBE_FRESH && nodes.iter().all(|node| reports.contains_key(node))
+        });
+        if is_fresh {
+            return Ok(());
+        }
+        let reports = probing::run(&*self.inner.calls, &nodes).await?;
+        self.inner.memory.lock().probed = Some((Instant::now(), reports));
+        Ok(())
+    }
+
+    /// Has a probe at hand when a commit that was asked for comes near.
+    pub(super) fn measure_ahead(&self, state: &ClusterState, seen: &Seen) {
+        let commits = |op: &&Operation| {
+            op.commit_asked && matches!(op.phase, Phase::CaughtUp | Phase::Prepared)
+        };
+        let fresh_ms = PROBE_FRESH.as_millis() as u64;
+        let is_fresh = seen.probed.as_ref().is_some_and(|probed| probed.age_ms < fresh_ms);
+        if state.active().filter(commits).is_none() || is_fresh || !all_answer(state, seen) {
+            return;
+        }
+        if self.inner.probing.try_lock().is_err() {
+            return;
+        }
+        let (this, state) = (self.clone(), self.state());
+        tokio::spawn(async move {
+            if let Err(error) = this.measure(&state).await {
+                tracing::info!(%error, "the cluster was not measured");
+            }
+        });
+    }
+}
+
+fn all_answer(state: &ClusterState, seen: &Seen) -> bool {
+    state.members.keys().all(|node| seen.reports.contains_key(node))
+}
+
+fn refused(found: &Precheck) -> Error {
+    Error::new(Code::PrecheckFailed, checks::refusal(&found.checks))
+}
