@@ -5,6 +5,7 @@ use crate::cluster::{LocalCopy, heard::clock_ms};
 use crate::storage;
 use crate::types::{Code, CopyId, Error, Result, ShardId};
 use crate::wire::operation::{CopyReport, NodeReport};
+use std::time::Instant;
 
 impl Admin {
     pub(super) fn report(&self) -> Result<NodeReport> {
@@ -16,6 +17,7 @@ impl Admin {
         let disk = rustix::fs::statvfs(&self.data_dir)
             .map_err(|e| Error::new(Code::Internal, format!("the disk cannot be measured: {e}")))?;
         let copies = self.registry.all();
+        let copied = self.control.read().as_ref().map(|c| c.metadata.host_copied_bytes());
         Ok(NodeReport {
             node,
             clock_ms: clock_ms(),
@@ -24,6 +26,8 @@ impl Admin {
             map_bytes_max: storage::TABLE_BYTES_MAX,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             copies: copies.iter().map(|(shard, copy)| report(*shard, copy)).collect(),
+            service: self.served.level.level(Instant::now()),
+            copied_bytes: copied.unwrap_or_default(),
         })
     }
 }
@@ -38,6 +42,7 @@ fn report(shard: ShardId, copy: &LocalCopy) -> CopyReport {
         table_bytes: group.store().table_bytes(),
         applied: group.state().applied.map_or(0, |pos| pos.index),
         installed: group.installed_index(),
+        arriving_bytes: group.arriving_bytes(),
         lead: copy.shard.lead(),
     }
 }

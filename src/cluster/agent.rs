@@ -86,7 +86,7 @@ impl Agent {
             if let Err(error) = self.open_copies(confirmed).await {
                 return error;
             }
-            self.host.set_copy_rate(self.view.state().copy_bytes_per_s());
+            self.host.set_copy_rate(self.view.state().copy_rate());
             if !confirmed && self.confirm(&meta).await {
                 // What waited for this can be created, dropped and opened.
                 confirmed = true;

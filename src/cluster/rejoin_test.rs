@@ -43,7 +43,7 @@ fn begin(state: &mut ClusterState, to: Strategy) {
     let by = "test".to_owned();
     apply(state, MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1 });
     let indexes = vec![1; state.shards.len()];
-    advance(state, Event::Checkpoint { indexes });
+    advance(state, Event::Checkpoint { indexes, baseline: Default::default() });
     advance(state, Event::CopyStarted);
     advance(state, Event::CaughtUp);
 }

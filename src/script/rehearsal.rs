@@ -3,6 +3,7 @@
 
 use crate::types::{Code, Error, Result};
 use crate::wire::client::Strategy;
+use crate::wire::guard::Guard;
 use crate::wire::operation::{Operation, Phase, StrategyOrder, StrategyView, Times};
 
 /// The operation that an order would lead to, from what holds and the latest operation, pretended or not.
@@ -32,6 +33,9 @@ pub fn rehearsed(
             verified: vec![],
             dropped: false,
             times,
+            copy_bytes_per_s: None,
+            guard: Guard::default(),
+            last_failure: None,
         })
     };
     let go_on = |phase: Phase, reason: Option<&String>| match latest {
@@ -54,6 +58,7 @@ pub fn rehearsed(
         StrategyOrder::Revert { .. } => misfit("there is nothing to revert"),
         StrategyOrder::Finalize if phase == Some(Soaking) => go_on(Finalized, None),
         StrategyOrder::Finalize => misfit("there is nothing to finalize"),
+        StrategyOrder::Throttle { .. } => go_on(phase.unwrap_or(Planned), None),
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Command {
     Report,
     /// An order to the leader of a shard; only nodes may give it.
     Shard(ShardOrder),
+    /// As `Strategy`, but refused unless the latest operation is the one that is meant.
+    StrategyOf { operation: u64, order: StrategyOrder },
 }
 
 /// Who shall form a cluster.

@@ -1,5 +1,7 @@
 //! The switch between strategies, as typed.
 
+use crate::cluster::settings::copy_rate;
+use crate::types::units;
 use crate::wire::client;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -10,6 +12,7 @@ Example:
   ppdb strategy prepare full         copy, compare, hold warm; clients notice nothing
   ppdb strategy commit               the new strategy holds
   ppdb strategy revert               back within seconds, until it is finalized
+  ppdb strategy throttle 8MiB        while it copies: slower, or faster, at once
 
 Orders are carried out by the cluster, whoever waits. They wait until the phase asked for is reached, ten
 minutes unless --timeout says otherwise; --no-wait returns when the order is journaled. Ctrl-C ends the
@@ -42,6 +45,9 @@ pub enum Strategy {
     /// Phase two: what is prepared becomes the strategy.
     #[command(after_help = "Example:\n  ppdb strategy commit")]
     Commit {
+        /// Which operation is meant.
+        #[command(flatten)]
+        meant: Meant,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -61,6 +67,9 @@ pub enum Strategy {
         /// Why; kept in the journal.
         #[arg(long, default_value = "by order", value_name = "TEXT")]
         reason: String,
+        /// Which operation is meant.
+        #[command(flatten)]
+        meant: Meant,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -71,6 +80,9 @@ pub enum Strategy {
         /// Why; kept in the journal.
         #[arg(long, default_value = "by order", value_name = "TEXT")]
         reason: String,
+        /// Which operation is meant.
+        #[command(flatten)]
+        meant: Meant,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -78,11 +90,29 @@ pub enum Strategy {
     /// Closes the way back: what only it needed is dropped.
     #[command(after_help = "Example:\n  ppdb strategy finalize")]
     Finalize {
+        /// Which operation is meant.
+        #[command(flatten)]
+        meant: Meant,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
     },
-    /// Follows the latest operation until it rests, a line for each change; with -o jsonl an object each.
+    /// Sets the rate at which each node sends copies for the operation under way; a copy that runs follows at
+    /// once. It holds for this operation alone and until its commit point or its abort; the rate of every other
+    /// one is the setting copy.bytes_per_s.
+    #[command(
+        after_help = "Example:\n  ppdb strategy throttle 8MiB\n  ppdb strategy throttle default"
+    )]
+    Throttle {
+        /// Bytes a second, such as 8MiB; 0 is unlimited, `default` goes back to the setting.
+        #[arg(value_parser = rate)]
+        rate: Rate,
+        /// Which operation is meant.
+        #[command(flatten)]
+        meant: Meant,
+    },
+    /// Follows the latest operation until it rests: at a terminal one line that is written over, elsewhere a line
+    /// for each change, with -o jsonl an object each. Ctrl-C ends the following and nothing else.
     #[command(
         after_help = "Example:\n  ppdb strategy watch\n  ppdb strategy watch --timeout 30m -o jsonl"
     )]
@@ -118,18 +148,39 @@ pub struct Wait {
     pub no_wait: bool,
 }
 
+/// Which operation an order means.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meant {
+    /// Refuse unless this is the latest operation; without it the one that is the latest when the command begins.
+    #[arg(long, value_name = "ID")]
+    pub operation: Option<u64>,
+}
+
+/// A rate of copies in bytes a second, 0 is unlimited; none is the setting's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub Option<u64>);
+
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "default" {
+        return Ok(Rate(None));
+    }
+    let rate = units::bytes(text)?;
+    copy_rate(rate).map(|()| Rate(Some(rate)))
+}
+
 impl Strategy {
     /// True if the command waits for an operation.
     pub fn waits(&self) -> bool {
         match self {
             Strategy::Show | Strategy::Plan { .. } | Strategy::History => false,
+            Strategy::Throttle { .. } => false,
             Strategy::Watch => true,
             Strategy::Prepare { wait, .. }
-            | Strategy::Commit { wait }
+            | Strategy::Commit { wait, .. }
             | Strategy::Switch { wait, .. }
             | Strategy::Abort { wait, .. }
             | Strategy::Revert { wait, .. }
-            | Strategy::Finalize { wait } => !wait.no_wait,
+            | Strategy::Finalize { wait, .. } => !wait.no_wait,
         }
     }
 
@@ -162,10 +213,28 @@ mod tests {
         let wait = Wait { no_wait: true };
         assert_eq!(parse("prepare full --no-wait"), Ok(Strategy::Prepare { to: To::Full, wait }));
         assert_eq!(parse("plan sharded"), Ok(Strategy::Plan { to: To::Sharded }));
-        let abort = Strategy::Abort { reason: "no sale".into(), wait: Wait::default() };
-        assert_eq!(parse("abort --reason 'no sale'"), Ok(abort));
+        let reason = "no sale".to_owned();
+        let (meant, wait) = (Meant { operation: Some(7) }, Wait::default());
+        let abort = Strategy::Abort { reason, meant, wait };
+        assert_eq!(parse("abort --reason 'no sale' --operation 7"), Ok(abort));
+        assert_eq!(parse("finalize"), Ok(Strategy::Finalize { meant: Meant::default(), wait }));
         for bad in ["prepare", "prepare half", "switch", "commit full", "plan"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_one_that_may_be_set_or_the_setting() {
+        let rate = |text: &str| match parse(&format!("throttle {text}")) {
+            Ok(Strategy::Throttle { rate, .. }) => Ok(rate.0),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(rate("8MiB"), Ok(Some(8 << 20)));
+        assert_eq!(rate("0"), Ok(Some(0)));
+        assert_eq!(rate("default"), Ok(None));
+        for bad in ["", "1kB", "1KiB", "fast", "-1"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 
@@ -179,6 +248,7 @@ mod tests {
             ("switch full", true, true),
             ("finalize", true, true),
             ("revert --no-wait", false, true),
+            ("throttle 1MiB", false, true),
         ] {
             let verb = parse(line).unwrap();
             assert_eq!((verb.waits(), verb.orders()), (waits, orders), "{line}");

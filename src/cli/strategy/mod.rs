@@ -4,11 +4,12 @@
 //! `order` gives an order until it is known whether it was taken, `follow` waits, `document` is what is
 //! answered. What a switch is, and everything that happens in it, is decided by the cluster.
 
+pub mod bar;
 pub mod document;
 pub mod follow;
 pub mod order;
 
-use super::args::strategy::{Strategy as Verb, Wait};
+use super::args::strategy::{Rate, Strategy as Verb, Wait};
 use super::caller::{Caller, other_answer};
 use super::session::Call;
 use super::value::Answered;
@@ -33,9 +34,10 @@ pub fn patience(verb: &Verb) -> Option<Duration> {
     }
 }
 
-/// The phase that an order leads to.
+/// The phase that an order leads to; one that changes nothing but a rate leads nowhere.
 pub fn goal(order: &StrategyOrder) -> Phase {
     match order {
+        StrategyOrder::Throttle { .. } => Phase::Planned,
         StrategyOrder::Prepare { .. } => Phase::Prepared,
         StrategyOrder::Commit | StrategyOrder::Switch { .. } => Phase::Soaking,
         StrategyOrder::Abort { .. } => Phase::Aborted,
@@ -46,20 +48,28 @@ pub fn goal(order: &StrategyOrder) -> Phase {
 
 /// Carries out one command.
 pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answered> {
-    let (order, wait) = match verb {
+    let (order, meant, wait) = match verb {
         Verb::Show => return show(caller, call).await,
         Verb::Plan { to } => return plan(caller, to.into(), call).await,
         Verb::History => return history(caller, call).await,
         Verb::Watch => return watch(caller, call).await,
-        Verb::Prepare { to, wait } => (StrategyOrder::Prepare { to: to.into() }, wait),
-        Verb::Commit { wait } => (StrategyOrder::Commit, wait),
-        Verb::Switch { to, wait } => (StrategyOrder::Switch { to: to.into() }, wait),
-        Verb::Abort { reason, wait } => (StrategyOrder::Abort { reason }, wait),
-        Verb::Revert { reason, wait } => (StrategyOrder::Revert { reason }, wait),
-        Verb::Finalize { wait } => (StrategyOrder::Finalize, wait),
+        Verb::Prepare { to, wait } => (StrategyOrder::Prepare { to: to.into() }, None, wait),
+        Verb::Switch { to, wait } => (StrategyOrder::Switch { to: to.into() }, None, wait),
+        Verb::Commit { meant, wait } => (StrategyOrder::Commit, meant.operation, wait),
+        Verb::Abort { reason, meant, wait } => {
+            (StrategyOrder::Abort { reason }, meant.operation, wait)
+        }
+        Verb::Revert { reason, meant, wait } => {
+            (StrategyOrder::Revert { reason }, meant.operation, wait)
+        }
+        Verb::Finalize { meant, wait } => (StrategyOrder::Finalize, meant.operation, wait),
+        Verb::Throttle { rate: Rate(copy_bytes_per_s), meant } => {
+            let order = StrategyOrder::Throttle { copy_bytes_per_s };
+            (order, meant.operation, Wait { no_wait: true })
+        }
     };
     let insistence = Insistence::until(call.deadline, !call.globals.no_retry);
-    let (op, by) = order::give(caller, &order, &insistence).await?;
+    let (op, by) = order::give_to(caller, &order, meant, &insistence).await?;
     let op = match wait {
         Wait { no_wait: true } => op,
         Wait { no_wait: false } => wait_for(caller, &op, Goal::Phase(goal(&order)), call).await?,
@@ -113,6 +123,7 @@ async fn wait_for<C: Caller>(
     call: &Call,
 ) -> Result<Operation> {
     let mut following = Follow::new(op.id, goal);
+    following.every_look = call.talk.is_redrawn();
     let patience = Patience::until(call.deadline);
     let shown = |change: &follow::Change| call.talk.changed(change);
     let ended = follow::follow(caller, &mut following, op, &patience, &shown).await;
