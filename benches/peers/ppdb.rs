@@ -167,7 +167,7 @@ impl Cluster {
     /// Switches to full replication and waits until it holds everywhere. How long it took.
     pub async fn switch_to_full(&mut self) -> Result<Duration> {
         let started = Instant::now();
-        let order = Command::Strategy(StrategyOrder::Switch { to: Strategy::Full });
+        let order = Command::Strategy(StrategyOrder::switch(Strategy::Full));
         let ordered = self.admin.command(order, None, ASK).await;
         ordered.map_err(|error| format!("`strategy switch full` was not taken: {error}"))?;
         loop {

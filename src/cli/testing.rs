@@ -40,6 +40,8 @@ pub fn operation(id: u64, phase: Phase) -> Operation {
         copy_bytes_per_s: None,
         guard: Guard::default(),
         last_failure: None,
+        terms: Default::default(),
+        actual: Default::default(),
     }
 }
 
@@ -192,7 +194,7 @@ impl State {
         let phase = self.operations.last().map(|op| op.phase);
         let misfit = || conflict("the order does not fit what is under way");
         match order {
-            StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } => {
+            StrategyOrder::Prepare { to, terms } | StrategyOrder::Switch { to, terms } => {
                 if phase.is_some_and(Phase::holds_slot) || *to == self.strategy {
                     return Err(misfit());
                 }
@@ -205,7 +207,8 @@ impl State {
                 let id = self.operations.last().map_or(1, |op| op.id + 1);
                 let commit_asked = matches!(order, StrategyOrder::Switch { .. });
                 let from = self.strategy;
-                let op = Operation { from, to: *to, commit_asked, ..operation(id, Planned) };
+                let (to, terms) = (*to, terms.clone());
+                let op = Operation { from, to, commit_asked, terms, ..operation(id, Planned) };
                 self.operations.push(op);
             }
             StrategyOrder::Commit if phase == Some(Prepared) => {

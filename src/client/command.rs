@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_that_changes_something_is_never_sent_twice() {
-        let switch = crate::wire::operation::StrategyOrder::Switch { to: Strategy::Full };
+        let switch = crate::wire::operation::StrategyOrder::switch(Strategy::Full);
         for command in
             [Command::ClusterInit(formation(&[("n1", Role::Primary)])), Command::Strategy(switch)]
         {
@@ -193,7 +193,7 @@ mod tests {
             assert!(!mutates(&question), "{question:?}");
         }
         for order in [
-            Command::Strategy(StrategyOrder::Prepare { to }),
+            Command::Strategy(StrategyOrder::prepare(to)),
             Command::Strategy(StrategyOrder::Commit),
             Command::Set { name: "reads.default".into(), value: "local".into() },
         ] {

@@ -9,6 +9,7 @@ use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, S
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::operation::Operation;
 use crate::wire::peer::FormationRecord;
+use crate::wire::terms::Terms;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ pub enum MetaCommand {
     /// A member listens somewhere else.
     Readdress { node: NodeId, addr: String },
     /// Journals a new operation.
-    Begin { to: Strategy, by: String, commit_asked: bool, now_ms: u64 },
+    Begin { to: Strategy, by: String, commit_asked: bool, now_ms: u64, terms: Terms },
     /// Moves the latest operation on, if it is that one at that step.
     Advance { operation: u64, step: u64, event: Event, now_ms: u64 },
     /// Sets a live setting.
@@ -125,8 +126,8 @@ impl ClusterState {
         let result = match command {
             MetaCommand::Form(record) => self.form(record),
             MetaCommand::Readdress { node, addr } => self.readdress(*node, addr),
-            MetaCommand::Begin { to, by, commit_asked, now_ms } => {
-                self.begin(*to, by, *commit_asked, *now_ms)
+            MetaCommand::Begin { to, by, commit_asked, now_ms, terms } => {
+                self.begin(*to, by, *commit_asked, *now_ms, terms)
             }
             MetaCommand::Advance { operation, step, event, now_ms } => {
                 self.advance(*operation, *step, event, *now_ms)

@@ -9,6 +9,7 @@ use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::guard::{Guard, ServiceLevel};
 use crate::wire::operation::{Checkpoint, Operation, Origin, Phase, Times, Verified};
+use crate::wire::terms::{Actual, Terms};
 use serde::{Deserialize, Serialize};
 
 /// Operations that the journal remembers; older ones are forgotten.
@@ -129,7 +130,9 @@ impl ClusterState {
         by: &str,
         commit_asked: bool,
         now_ms: u64,
+        terms: &Terms,
     ) -> Result<(), Error> {
+        terms.check()?;
         self.may_begin(to, now_ms)?;
         // A switch that soaks loses its way back to the next one; the copies it kept are the next one's.
         if let Some(op) = self.operations.last_mut().filter(|op| op.phase == Phase::Soaking) {
@@ -158,6 +161,8 @@ impl ClusterState {
             copy_bytes_per_s: None,
             guard: Guard::default(),
             last_failure: None,
+            terms: terms.clone(),
+            actual: Actual::default(),
         });
         self.next_operation += 1;
         if self.operations.len() > OPERATIONS_MAX {

@@ -41,7 +41,10 @@ fn advance(state: &mut ClusterState, event: Event) {
 
 fn begin(state: &mut ClusterState, to: Strategy) {
     let by = "test".to_owned();
-    apply(state, MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1 });
+    apply(
+        state,
+        MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1, terms: Default::default() },
+    );
     let indexes = vec![1; state.shards.len()];
     advance(state, Event::Checkpoint { indexes, baseline: Default::default() });
     advance(state, Event::CopyStarted);

@@ -51,9 +51,9 @@ impl Waiting {
 /// Registers them.
 pub fn register<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     questions(engine, bridge);
-    targeted(engine, bridge, "prepare", |to| StrategyOrder::Prepare { to });
+    targeted(engine, bridge, "prepare", StrategyOrder::prepare);
     // `switch` is a word of the language.
-    targeted(engine, bridge, "switch_to", |to| StrategyOrder::Switch { to });
+    targeted(engine, bridge, "switch_to", StrategyOrder::switch);
     plain(engine, bridge, "commit", StrategyOrder::Commit);
     plain(engine, bridge, "finalize", StrategyOrder::Finalize);
     reasoned(engine, bridge, "abort", |reason| StrategyOrder::Abort { reason });
@@ -227,7 +227,7 @@ fn wait_for<C: Caller>(b: &Bridge<C>, op: &Operation, goal: Goal, until: Instant
 
 /// What would be done: a beginning is prechecked, everything else is only pretended.
 fn rehearse<C: Caller>(b: &Bridge<C>, order: &StrategyOrder) -> Answer {
-    if let StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } = order {
+    if let StrategyOrder::Prepare { to, .. } | StrategyOrder::Switch { to, .. } = order {
         let told = b.wait(precheck(&*b.caller, *to, b.request_timeout()))?;
         let against = told.checks.iter().find(|check| check.verdict == Verdict::NoGo);
         if let Some(check) = against {

@@ -5,6 +5,7 @@ use crate::types::{Code, Error, Result};
 use crate::wire::client::Strategy;
 use crate::wire::guard::Guard;
 use crate::wire::operation::{Operation, Phase, StrategyOrder, StrategyView, Times};
+use crate::wire::terms::Terms;
 
 /// The operation that an order would lead to, from what holds and the latest operation, pretended or not.
 pub fn rehearsed(
@@ -14,7 +15,7 @@ pub fn rehearsed(
 ) -> Result<Operation> {
     use Phase::*;
     let misfit = |what: &str| Err(Error::new(Code::OperationConflict, what));
-    let begin = |to: Strategy, phase: Phase| {
+    let begin = |to: Strategy, terms: &Terms, phase: Phase| {
         let id = latest.map_or(1, |op| op.id + 1);
         let times = Times::default();
         let commit_asked = phase == Soaking;
@@ -36,6 +37,8 @@ pub fn rehearsed(
             copy_bytes_per_s: None,
             guard: Guard::default(),
             last_failure: None,
+            terms: terms.clone(),
+            actual: Default::default(),
         })
     };
     let go_on = |phase: Phase, reason: Option<&String>| match latest {
@@ -44,8 +47,8 @@ pub fn rehearsed(
     };
     let phase = latest.map(|op| op.phase);
     match order {
-        StrategyOrder::Prepare { to } => begin(*to, Prepared),
-        StrategyOrder::Switch { to } => begin(*to, Soaking),
+        StrategyOrder::Prepare { to, terms } => begin(*to, terms, Prepared),
+        StrategyOrder::Switch { to, terms } => begin(*to, terms, Soaking),
         StrategyOrder::Commit if phase.is_some_and(|p| p <= Prepared) => go_on(Soaking, None),
         StrategyOrder::Commit => misfit("nothing is prepared; `prepare` comes first"),
         StrategyOrder::Abort { reason } if phase.is_some_and(|p| p <= Prepared) => {
@@ -85,10 +88,10 @@ mod tests {
         let view = view(Strategy::Sharded);
         let mut latest = None;
         for (order, phase, strategy) in [
-            (StrategyOrder::Prepare { to: Strategy::Full }, Phase::Prepared, Strategy::Sharded),
+            (StrategyOrder::prepare(Strategy::Full), Phase::Prepared, Strategy::Sharded),
             (StrategyOrder::Commit, Phase::Soaking, Strategy::Full),
             (StrategyOrder::Revert { reason: "r".into() }, Phase::Reverted, Strategy::Sharded),
-            (StrategyOrder::Switch { to: Strategy::Full }, Phase::Soaking, Strategy::Full),
+            (StrategyOrder::switch(Strategy::Full), Phase::Soaking, Strategy::Full),
             (StrategyOrder::Finalize, Phase::Finalized, Strategy::Full),
         ] {
             let op = rehearsed(&order, &view, latest.as_ref()).unwrap();

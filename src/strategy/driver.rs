@@ -20,6 +20,7 @@ use crate::wire::operation::{
     NodeReport, Operation, Precheck, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
     StrategyView, Verdict,
 };
+use crate::wire::terms::Terms;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -384,8 +385,12 @@ impl Coordinator {
     ) -> Result<Operation> {
         self.require_lead()?;
         let event = match order {
-            StrategyOrder::Prepare { to } => return self.begun(self.begin(by, to, false).await),
-            StrategyOrder::Switch { to } => return self.begun(self.begin(by, to, true).await),
+            StrategyOrder::Prepare { to, terms } => {
+                return self.begun(self.begin(by, to, false, terms).await);
+            }
+            StrategyOrder::Switch { to, terms } => {
+                return self.begun(self.begin(by, to, true, terms).await);
+            }
             StrategyOrder::Commit => Event::CommitAsked,
             StrategyOrder::Abort { reason } => Event::Abort { reason },
             StrategyOrder::Revert { reason } => Event::Revert { reason },
@@ -408,7 +413,8 @@ impl Coordinator {
         state.operation().cloned().ok_or_else(missing)
     }
 
-    async fn begin(&self, by: &str, to: Strategy, commit_asked: bool) -> Result<()> {
+    async fn begin(&self, by: &str, to: Strategy, commit_asked: bool, terms: Terms) -> Result<()> {
+        terms.check()?;
         // The journal's own refusal says more than the list of checks.
         self.state().may_begin(to, clock_ms())?;
         let found = self.precheck(to).await?;
@@ -416,7 +422,8 @@ impl Coordinator {
             return Err(Error::new(Code::PrecheckFailed, refusal(&found)));
         }
         let now_ms = clock_ms();
-        self.propose(MetaCommand::Begin { to, by: by.to_owned(), commit_asked, now_ms }).await
+        let by = by.to_owned();
+        self.propose(MetaCommand::Begin { to, by, commit_asked, now_ms, terms }).await
     }
 
     /// An event that the user asks for; the coordinator may move the operation on at the same time.

@@ -16,6 +16,7 @@ use crate::wire::guard::ServiceLevel;
 use crate::wire::operation::{
     CopyReport, Lead, MemberReport, NodeReport, Phase, ShardChange, ShardOrder,
 };
+use crate::wire::terms::Terms;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 const NOW_MS: u64 = 1_000;
@@ -84,7 +85,8 @@ impl World {
     }
 
     fn begin(&mut self, to: Strategy, commit_asked: bool) {
-        let command = MetaCommand::Begin { to, by: "test".into(), commit_asked, now_ms: NOW_MS };
+        let (by, terms, now_ms) = ("test".into(), Terms::default(), NOW_MS);
+        let command = MetaCommand::Begin { to, by, commit_asked, now_ms, terms };
         assert!(matches!(self.state.apply(&command), MetaReply::Done { .. }));
     }
 

@@ -10,3 +10,4 @@ pub mod frame;
 pub mod guard;
 pub mod operation;
 pub mod peer;
+pub mod terms;

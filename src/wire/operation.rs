@@ -3,6 +3,7 @@
 
 use super::client::Strategy;
 use super::guard::{Failure, Guard, ServiceLevel};
+use super::terms::{Actual, Terms};
 use crate::types::{CopyId, Incarnation, NodeId, NodeName, ShardId};
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,10 @@ pub struct Operation {
     pub guard: Guard,
     /// What went wrong last, whether it ended the operation or not.
     pub last_failure: Option<Failure>,
+    /// On which terms it was asked for.
+    pub terms: Terms,
+    /// What it did cost, as far as it was measured.
+    pub actual: Actual,
 }
 
 /// Milliseconds since 1970, for display and for the revert window.
@@ -158,11 +163,11 @@ pub struct Verified {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StrategyOrder {
     /// Phase one: copies are made, verified and held warm.
-    Prepare { to: Strategy },
+    Prepare { to: Strategy, terms: Terms },
     /// Phase two, of what is prepared.
     Commit,
     /// Both in one.
-    Switch { to: Strategy },
+    Switch { to: Strategy, terms: Terms },
     /// Gives up before the commit point.
     Abort { reason: String },
     /// Goes back after the commit point.
@@ -172,6 +177,18 @@ pub enum StrategyOrder {
     /// Sets the rate at which a node sends copies for the operation under way, in bytes a second, 0 is unlimited;
     /// none goes back to the setting.
     Throttle { copy_bytes_per_s: Option<u64> },
+}
+
+impl StrategyOrder {
+    /// Phase one on the usual terms.
+    pub fn prepare(to: Strategy) -> Self {
+        StrategyOrder::Prepare { to, terms: Terms::default() }
+    }
+
+    /// Both phases on the usual terms.
+    pub fn switch(to: Strategy) -> Self {
+        StrategyOrder::Switch { to, terms: Terms::default() }
+    }
 }
 
 /// What `strategy show` answers.

@@ -73,7 +73,7 @@ async fn what_is_prepared_can_be_aborted_and_prepared_again() {
     let load = Load::start(&client, "prepare");
     load.until(100).await;
     for _ in 0..2 {
-        let prepare = StrategyOrder::Prepare { to: Strategy::Full };
+        let prepare = StrategyOrder::prepare(Strategy::Full);
         cluster.order(&client, prepare.clone()).await.expect("it begins");
         let second = cluster.order(&client, prepare).await.expect_err("one at a time");
         assert_eq!(second.code, Code::OperationConflict, "{second}");

@@ -20,7 +20,7 @@ const WATCHED: Duration = Duration::from_secs(3);
 /// Begins a switch and holds it right after its commit point: no shard has other voters yet.
 async fn commit_and_hold(cluster: &Cluster, client: &Client, to: Strategy) {
     cluster.nodes.iter().for_each(|node| node.plant("hold-voters", ""));
-    cluster.order(client, StrategyOrder::Switch { to }).await.expect("the switch begins");
+    cluster.order(client, StrategyOrder::switch(to)).await.expect("the switch begins");
     let view = cluster.wait_phase(client, &[Phase::Committing], MINUTE).await;
     assert_eq!(view.strategy, to, "the commit point is behind us");
 }
@@ -170,7 +170,7 @@ async fn a_copy_with_a_lost_key_or_a_flipped_byte_is_never_promoted() {
     let target = cluster.nodes.iter().find(|node| node.name != owner).expect("another");
     for (fault, told) in [("lose", "differs"), ("flip", "damaged")] {
         target.plant("installed-table", fault);
-        let prepare = StrategyOrder::Prepare { to: Strategy::Full };
+        let prepare = StrategyOrder::prepare(Strategy::Full);
         cluster.order(&client, prepare).await.expect("it begins");
         let ended = [Phase::Aborted, Phase::Prepared];
         let view = cluster.wait_phase(&client, &ended, MINUTE).await;

@@ -126,7 +126,7 @@ async fn run(campaign: Campaign) {
         let load = Load::patient(&client, &format!("kill{round}"), LOAD_DEADLINE);
         load.until(50).await;
         let started = Instant::now();
-        cluster.order(&client, StrategyOrder::Switch { to }).await.expect("the switch begins");
+        cluster.order(&client, StrategyOrder::switch(to)).await.expect("the switch begins");
         for kill in 0..campaign.kills {
             let role = ROLES[(round * campaign.kills + kill) % ROLES.len()];
             let name = who(&cluster, &client, role, &mut rng).await;

@@ -3,6 +3,7 @@
 use crate::cluster::settings::copy_rate;
 use crate::types::units;
 use crate::wire::client;
+use crate::wire::terms::Terms;
 use clap::{Args, Subcommand, ValueEnum};
 
 /// Under `ppdb strategy --help`: a switch from beginning to end.
@@ -38,6 +39,9 @@ pub enum Strategy {
     Prepare {
         /// Where to.
         to: To,
+        /// What its guard holds it to.
+        #[command(flatten)]
+        bounds: Bounds,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -53,10 +57,15 @@ pub enum Strategy {
         wait: Wait,
     },
     /// Both phases in one.
-    #[command(after_help = "Example:\n  ppdb strategy switch full")]
+    #[command(
+        after_help = "Example:\n  ppdb strategy switch full\n  ppdb strategy switch full --max-p99 50ms --auto-revert-within 10m"
+    )]
     Switch {
         /// Where to.
         to: To,
+        /// What its guard holds it to.
+        #[command(flatten)]
+        bounds: Bounds,
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
@@ -148,6 +157,50 @@ pub struct Wait {
     pub no_wait: bool,
 }
 
+/// What the guard of a switch holds it to. Before the commit point three bad windows of 5 s in a row halve the rate
+/// of copying, three more hold it, three more abort; after it there is an alarm.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bad: 99 of 100 requests take longer than this, at some node. Without it: longer than twice what they took
+    /// before, and than 50 ms.
+    #[arg(long, value_name = "TIME", value_parser = ms)]
+    pub max_p99: Option<u64>,
+    /// Bad: a larger share of requests fails. Without it: 0.5%.
+    #[arg(long, value_name = "PERCENT", value_parser = ppm)]
+    pub max_error_rate: Option<u64>,
+    /// Bad: a write waits longer than this, at some node. Without it no write gap is bad.
+    #[arg(long, value_name = "TIME", value_parser = ms)]
+    pub max_write_gap: Option<u64>,
+    /// For this long after the commit point the guard takes the switch back by itself. Without it, it never does.
+    #[arg(long, value_name = "TIME", value_parser = ms)]
+    pub auto_revert_within: Option<u64>,
+}
+
+impl Bounds {
+    /// The usual terms with these bounds.
+    pub fn terms(self) -> Terms {
+        Terms {
+            max_p99_ms: self.max_p99,
+            max_error_rate_ppm: self.max_error_rate,
+            max_write_gap_ms: self.max_write_gap,
+            auto_revert_within_ms: self.auto_revert_within,
+            ..Terms::default()
+        }
+    }
+}
+
+fn ms(text: &str) -> Result<u64, String> {
+    units::duration(text).map(|time| time.as_millis() as u64)
+}
+
+/// A share such as `0.5%`, in millionths.
+fn ppm(text: &str) -> Result<u64, String> {
+    let percent: Option<f64> = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    let percent = percent.filter(|percent| (0.0001..=100.0).contains(percent));
+    let percent = percent.ok_or_else(|| format!("`{text}` is not a share from 0.0001% to 100%"))?;
+    Ok((percent * 10_000.0).round() as u64)
+}
+
 /// Which operation an order means.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meant {
@@ -211,7 +264,9 @@ mod tests {
     #[test]
     fn every_word_of_the_switch_parses_and_only_two_targets_exist() {
         let wait = Wait { no_wait: true };
-        assert_eq!(parse("prepare full --no-wait"), Ok(Strategy::Prepare { to: To::Full, wait }));
+        let bounds = Bounds::default();
+        let prepare = Strategy::Prepare { to: To::Full, bounds, wait };
+        assert_eq!(parse("prepare full --no-wait"), Ok(prepare));
         assert_eq!(parse("plan sharded"), Ok(Strategy::Plan { to: To::Sharded }));
         let reason = "no sale".to_owned();
         let (meant, wait) = (Meant { operation: Some(7) }, Wait::default());
@@ -220,6 +275,25 @@ mod tests {
         assert_eq!(parse("finalize"), Ok(Strategy::Finalize { meant: Meant::default(), wait }));
         for bad in ["prepare", "prepare half", "switch", "commit full", "plan"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_the_guard_have_units_and_become_terms() {
+        let line = "switch full --max-p99 50ms --max-error-rate 0.5% --max-write-gap 0.3s \
+                    --auto-revert-within 10m";
+        let Ok(Strategy::Switch { bounds, .. }) = parse(line) else { panic!("{line}") };
+        let terms = bounds.terms();
+        assert_eq!((terms.max_p99_ms, terms.max_error_rate_ppm), (Some(50), Some(5_000)));
+        assert_eq!(
+            (terms.max_write_gap_ms, terms.auto_revert_within_ms),
+            (Some(300), Some(600_000))
+        );
+        terms.check().unwrap();
+        for bad in
+            ["--max-p99 50", "--max-error-rate 0.5", "--max-error-rate 0%", "--max-error-rate 101%"]
+        {
+            assert!(parse(&format!("prepare full {bad}")).is_err(), "{bad}");
         }
     }
 

@@ -53,8 +53,12 @@ pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answe
         Verb::Plan { to } => return plan(caller, to.into(), call).await,
         Verb::History => return history(caller, call).await,
         Verb::Watch => return watch(caller, call).await,
-        Verb::Prepare { to, wait } => (StrategyOrder::Prepare { to: to.into() }, None, wait),
-        Verb::Switch { to, wait } => (StrategyOrder::Switch { to: to.into() }, None, wait),
+        Verb::Prepare { to, bounds, wait } => {
+            (StrategyOrder::Prepare { to: to.into(), terms: bounds.terms() }, None, wait)
+        }
+        Verb::Switch { to, bounds, wait } => {
+            (StrategyOrder::Switch { to: to.into(), terms: bounds.terms() }, None, wait)
+        }
         Verb::Commit { meant, wait } => (StrategyOrder::Commit, meant.operation, wait),
         Verb::Abort { reason, meant, wait } => {
             (StrategyOrder::Abort { reason }, meant.operation, wait)

@@ -58,7 +58,7 @@ pub fn taken(order: &StrategyOrder, before: Option<&Operation>, now: Option<&Ope
     let newer = now.filter(|op| before.is_none_or(|before| op.id > before.id));
     let same = now.filter(|op| before.is_some_and(|before| op.id == before.id));
     let phases: &[Phase] = match order {
-        StrategyOrder::Prepare { to } | StrategyOrder::Switch { to } => {
+        StrategyOrder::Prepare { to, .. } | StrategyOrder::Switch { to, .. } => {
             return match newer {
                 Some(op) if op.to == *to => Taken::Yes(Box::new(op.clone())),
                 Some(_) => Taken::Overtaken,

@@ -5,7 +5,7 @@ use super::*;
 use crate::wire::client::Strategy;
 
 fn prepare() -> StrategyOrder {
-    StrategyOrder::Prepare { to: Strategy::Full }
+    StrategyOrder::prepare(Strategy::Full)
 }
 
 fn abort() -> StrategyOrder {
@@ -27,7 +27,7 @@ fn the_journal_tells_whether_an_order_was_taken() {
     assert_eq!(taken(&prepare(), Some(&one), Some(&one)), Taken::NotYet);
     assert_eq!(taken(&prepare(), Some(&one), Some(&two)), yes(two.clone()));
     assert_eq!(taken(&prepare(), None, Some(&two)), yes(two.clone()));
-    let back = StrategyOrder::Switch { to: Strategy::Sharded };
+    let back = StrategyOrder::switch(Strategy::Sharded);
     assert_eq!(taken(&back, Some(&one), Some(&two)), Taken::Overtaken);
     for (order, before, after) in [
         (StrategyOrder::Commit, Prepared, Committing),

@@ -67,7 +67,7 @@ impl Cluster {
 
     /// From one strategy to the other, to where the way back is open.
     pub async fn switch(&self, client: &Client, to: Strategy, within: Duration) -> StrategyView {
-        self.order(client, StrategyOrder::Switch { to }).await.expect("the switch begins");
+        self.order(client, StrategyOrder::switch(to)).await.expect("the switch begins");
         self.wait_phase(client, &[Phase::Soaking], within).await
     }
 }
