@@ -74,3 +74,117 @@ impl ClusterState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::core::tests::record;
+    use crate::cluster::{MetaCommand, MetaReply};
+    use crate::types::Code;
+    use crate::wire::client::Strategy;
+    use crate::wire::operation::{Operation, Phase};
+
+    /// To full replication, with a setting of 1 MiB a second.
+    fn copying() -> ClusterState {
+        let mut state = ClusterState::default();
+        state.apply(&MetaCommand::Form(record(3, 1, 12)));
+        state.settings.insert("copy.bytes_per_s".into(), "1MiB".into());
+        let (to, by, terms) = (Strategy::Full, "test".to_owned(), Default::default());
+        state.apply(&MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1, terms });
+        let indexes = vec![1; state.shards.len()];
+        done(&mut state, Event::Checkpoint { indexes, baseline: Default::default() });
+        done(&mut state, Event::CopyStarted);
+        state
+    }
+
+    fn advance(state: &mut ClusterState, event: Event) -> MetaReply {
+        let (operation, step) = state.operation().map(|op| (op.id, op.step)).unwrap();
+        state.apply(&MetaCommand::Advance { operation, step, event, now_ms: 7 })
+    }
+
+    fn done(state: &mut ClusterState, event: Event) {
+        let reply = advance(state, event.clone());
+        assert!(matches!(reply, MetaReply::Done { .. }), "{event:?}: {reply:?}");
+        state.check().unwrap();
+    }
+
+    fn refused(state: &mut ClusterState, event: Event) {
+        let before = state.clone();
+        let reply = advance(state, event.clone());
+        let is_conflict =
+            matches!(&reply, MetaReply::Refused(e) if e.code == Code::OperationConflict);
+        assert!(is_conflict, "{event:?}: {reply:?}");
+        assert_eq!(*state, before, "{event:?}");
+    }
+
+    fn latest(state: &ClusterState) -> &Operation {
+        state.operation().unwrap()
+    }
+
+    fn slowed() -> Event {
+        Event::Slowed { copy_bytes_per_s: 100_000, why: "slow".into() }
+    }
+
+    #[test]
+    fn the_guard_slows_holds_and_lets_go_in_that_order() {
+        let mut state = copying();
+        refused(&mut state, Event::Held { why: "slow".into() });
+        refused(&mut state, Event::Released);
+        done(&mut state, slowed());
+        assert_eq!(state.copy_rate(), 100_000);
+        assert_eq!(latest(&state).last_failure, Some(Failure { at_ms: 7, what: "slow".into() }));
+        refused(&mut state, slowed());
+        done(&mut state, Event::Held { why: "still".into() });
+        assert_eq!((state.copy_rate(), latest(&state).guard.holds), (HELD_BYTES_PER_S, 1));
+        done(&mut state, Event::Released);
+        assert_eq!(state.copy_rate(), 100_000);
+        done(&mut state, Event::GaveUp { why: "enough".into() });
+        let op = latest(&state);
+        assert_eq!((op.phase, op.reason.as_deref()), (Phase::Aborting, Some("enough")));
+        assert_eq!(op.last_failure.as_ref().map(|f| f.what.as_str()), Some("enough"));
+        assert_eq!(state.copy_rate(), 1 << 20, "the setting holds again");
+    }
+
+    #[test]
+    fn a_throttle_is_the_operations_alone_and_ends_with_its_copying() {
+        let mut state = copying();
+        assert_eq!(state.copy_rate(), 1 << 20);
+        done(&mut state, Event::Throttled { copy_bytes_per_s: Some(0) });
+        assert_eq!(state.copy_rate(), 0);
+        assert_eq!(state.copy_bytes_per_s(), 1 << 20, "the setting was not touched");
+        done(&mut state, slowed());
+        done(&mut state, Event::Held { why: "slow".into() });
+        done(&mut state, Event::Throttled { copy_bytes_per_s: Some(9 << 20) });
+        assert_eq!(state.copy_rate(), 9 << 20, "whoever sets a rate lets it go");
+        done(&mut state, Event::Throttled { copy_bytes_per_s: None });
+        assert_eq!(state.copy_rate(), 1 << 20);
+        done(&mut state, Event::Throttled { copy_bytes_per_s: Some(9 << 20) });
+        done(&mut state, Event::Abort { reason: "by order".into() });
+        assert_eq!(latest(&state).last_failure.as_ref().map(|f| f.what.as_str()), Some("slow"));
+        assert_eq!(state.copy_rate(), 1 << 20);
+        refused(&mut state, Event::Throttled { copy_bytes_per_s: Some(0) });
+        refused(&mut state, Event::GaveUp { why: "late".into() });
+    }
+
+    #[test]
+    fn an_alarm_is_told_once_and_ends_with_what_it_is_about() {
+        let mut state = copying();
+        done(&mut state, Event::CaughtUp);
+        for (shard, copy) in state.unverified() {
+            done(&mut state, Event::Verified { shard, copies: vec![copy], index: 1 });
+        }
+        done(&mut state, Event::Prepared);
+        done(&mut state, Event::Commit);
+        refused(&mut state, slowed());
+        refused(&mut state, Event::Calm);
+        done(&mut state, Event::Alarm { why: "slow".into() });
+        refused(&mut state, Event::Alarm { why: "slow".into() });
+        done(&mut state, Event::Calm);
+        done(&mut state, Event::Alarm { why: "slow again".into() });
+        done(&mut state, Event::WentBack { why: "slow again".into() });
+        let op = latest(&state);
+        assert_eq!((op.phase, op.guard.alarm.as_ref()), (Phase::Reverting, None));
+        assert_eq!(state.strategy, Strategy::Sharded);
+        refused(&mut state, Event::WentBack { why: "twice".into() });
+    }
+}
