@@ -6,7 +6,8 @@ use crate::cluster::core::tests::record;
 use crate::cluster::{MetaCommand, MetaReply};
 use crate::types::{CopyId, Incarnation, NodeId, ShardId};
 use crate::wire::client::Strategy;
-use crate::wire::operation::{CopyReport, Lead, NodeReport, Terms};
+use crate::wire::operation::{CopyReport, Lead, NodeReport};
+use crate::wire::terms::Terms;
 
 const NOW_MS: u64 = 1_000_000;
 
