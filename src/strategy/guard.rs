@@ -15,7 +15,6 @@ use crate::cluster::{ClusterState, Event};
 use crate::wire::client::Role;
 use crate::wire::guard::{ServiceLevel, Stage};
 use crate::wire::operation::{MemberReport, Operation, Phase};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Length of a window; what nodes report reaches back as far.
@@ -201,7 +200,7 @@ pub fn lag(state: &ClusterState, seen: &Seen) -> Lag {
 pub struct Watch {
     of: (u64, u64),
     began: Option<(Instant, Lag)>,
-    windows: VecDeque<Window>,
+    windows: Vec<Window>,
     /// Longest write gap of the operation, as long as it was looked at, and of the seconds before it.
     gap_ms: u64,
 }
@@ -220,17 +219,17 @@ impl Watch {
             return false;
         }
         let lag_growth = lag.entries.saturating_sub(before.entries);
-        self.windows.push_back(Window { level, lag, lag_growth });
+        self.windows.push(Window { level, lag, lag_growth });
         if self.windows.len() > WINDOWS {
-            self.windows.pop_front();
+            self.windows.remove(0);
         }
         self.began = Some((now, lag));
         true
     }
 
     /// The windows that count, the latest last.
-    pub fn windows(&mut self) -> &[Window] {
-        self.windows.make_contiguous()
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
     }
 
     /// A step was taken: what was seen before it does not count for the next.

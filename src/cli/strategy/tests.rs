@@ -79,9 +79,10 @@ async fn exit_codes_tell_how_it_ended() {
 
 #[test]
 fn what_waits_has_patience() {
-    let to = super::super::args::strategy::To::Full;
+    use super::super::args::strategy::{Bounds, To};
+    let (to, bounds) = (To::Full, Bounds::default());
     assert_eq!(patience(&Verb::Watch), Some(WATCH_DEFAULT));
-    assert_eq!(patience(&Verb::Prepare { to, wait: Wait::default() }), Some(WAIT_DEFAULT));
-    assert_eq!(patience(&Verb::Prepare { to, wait: Wait { no_wait: true } }), None);
+    assert_eq!(patience(&Verb::Prepare { to, bounds, wait: Wait::default() }), Some(WAIT_DEFAULT));
+    assert_eq!(patience(&Verb::Prepare { to, bounds, wait: Wait { no_wait: true } }), None);
     assert_eq!(patience(&Verb::Show), None);
 }
