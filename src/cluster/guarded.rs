@@ -174,7 +174,10 @@ mod tests {
             done(&mut state, Event::Verified { shard, copies: vec![copy], index: 1 });
         }
         done(&mut state, Event::Prepared);
+        refused(&mut state, Event::Measured { write_gap_ms: 3 });
         done(&mut state, Event::Commit);
+        done(&mut state, Event::Measured { write_gap_ms: 31 });
+        assert_eq!(latest(&state).actual.write_gap_ms, Some(31));
         refused(&mut state, slowed());
         refused(&mut state, Event::Calm);
         done(&mut state, Event::Alarm { why: "slow".into() });

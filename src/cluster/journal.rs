@@ -61,6 +61,8 @@ pub enum Event {
     GaveUp { why: String },
     /// As `Revert`, by the cluster itself.
     WentBack { why: String },
+    /// The longest write gap so far, noted before the switch settles.
+    Measured { write_gap_ms: u64 },
 }
 
 pub(super) fn conflict(message: impl Into<String>) -> Error {
@@ -213,6 +215,11 @@ impl ClusterState {
                 self.turn_to(Phase::Committing);
                 self.times(|times| times.committed_ms = Some(now_ms));
                 self.place(to);
+            }
+            (Event::Measured { write_gap_ms }, Phase::Committing) => {
+                if let Some(op) = self.operations.last_mut() {
+                    op.actual.write_gap_ms = Some(*write_gap_ms);
+                }
             }
             (Event::Settled, _) => self.settled(now_ms)?,
             (Event::Abort { reason }, _) if precedes_commit(phase) => self.abort(reason),

@@ -17,8 +17,8 @@ use crate::wire::client::Strategy;
 use crate::wire::codec;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{
-    NodeReport, Operation, Precheck, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
-    StrategyView, Verdict,
+    NodeReport, Operation, Phase, Precheck, Progress, SettingView, ShardChange, ShardOrder,
+    StrategyOrder, StrategyView, Verdict,
 };
 use crate::wire::terms::Terms;
 use futures_util::future::{BoxFuture, join_all};
@@ -156,7 +156,7 @@ impl Coordinator {
             match action {
                 Action::Journal(event) => {
                     if let Some(op) = state.operation() {
-                        self.journal(op, event).await;
+                        self.journal(op, self.measured(op, event)).await;
                     }
                     // The state has changed: the rest was decided for another one.
                     self.inner.wake.notify_one();
@@ -241,6 +241,15 @@ impl Coordinator {
         let event = guard::event(step, state.copy_rate(), sent_bytes_per_s)?;
         memory.watch.acted();
         Some(event)
+    }
+
+    /// Before a switch settles, what it did cost its clients is noted.
+    fn measured(&self, op: &Operation, event: Event) -> Event {
+        let settles = event == Event::Settled && op.phase == Phase::Committing;
+        match settles && op.actual.write_gap_ms.is_none() {
+            true => Event::Measured { write_gap_ms: self.inner.memory.lock().watch.gap_ms() },
+            false => event,
+        }
     }
 
     fn note(&self, state: &ClusterState, seen: &Seen, progress: Progress) {
