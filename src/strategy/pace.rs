@@ -96,7 +96,7 @@ mod tests {
         }
         assert!(pace.bytes_per_s().abs_diff(1_500_000) < 10, "{pace:?}");
         assert!(pace.busiest_bytes_per_s().abs_diff(1_000_000) < 10, "{pace:?}");
-        assert_eq!(pace.eta_s(15_000_000), Some(10));
+        assert_eq!(pace.eta_s(14_000_000), Some(10));
         // Node 1 counts from 0 again, and node 3 was not there before.
         for i in 21..60 {
             pace.look(&seen(&[(1, 7), (3, 1 << 40)]), start + second * i);
