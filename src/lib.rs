@@ -16,6 +16,7 @@ pub mod raft;
 pub mod shard;
 pub mod cluster;
 pub mod admission;
+pub mod service;
 pub mod request;
 pub mod strategy;
 pub mod admin;

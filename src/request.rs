@@ -1,12 +1,13 @@
 //! The spine of the data plane: one request from its frame to its reply.
 //!
 //! 1 decode, 2 deadline, 3 admission, 4 route (shard -> copy here, fence, incarnation), 5 write through the
-//! batcher or read at its level, 6 reply with token. Each step may refuse; none goes back.
+//! batcher or read at its level, 6 measure, 7 reply with token. Each step may refuse; none goes back.
 
 use crate::admission::Budget;
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
+use crate::service::{Kind, Meter};
 use crate::shard;
-use crate::types::{Code, Error, NodeId, NodeName, ReadLevel, Result, ShardId, limits};
+use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
     self, Hello, Kv, KvReply, Reply, ReplyBody, Request, RequestBody, Scan, Strategy,
 };
@@ -28,7 +29,7 @@ pub trait Commands: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<crate::wire::command::Answer>>;
 }
 
-/// What was served since the start, in operations.
+/// What was served since the start, in operations, and how well of late.
 #[derive(Debug, Default)]
 pub struct Served {
     /// Keys read, those of scans included.
@@ -37,12 +38,18 @@ pub struct Served {
     pub writes: AtomicU64,
     /// Bytes of the requests that they came in.
     pub write_bytes: AtomicU64,
+    /// Requests for keys by name, measured. Pages of scans are not: one says nothing about the next.
+    pub level: Meter,
 }
 
 impl Served {
-    fn count(&self, reads: usize, writes: usize) {
+    /// `bytes` is what the request had.
+    fn count(&self, reads: usize, writes: usize, bytes: usize) {
         self.reads.fetch_add(reads as u64, Ordering::Relaxed);
-        self.writes.fetch_add(writes as u64, Ordering::Relaxed);
+        if writes > 0 {
+            self.writes.fetch_add(writes as u64, Ordering::Relaxed);
+            self.write_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
     }
 }
 
@@ -89,7 +96,7 @@ impl Plane {
             }
             RequestBody::Kv(kv) => {
                 let _permit = self.budget.admit(bytes)?;
-                self.kv(kv, deadline).await.map(ReplyBody::Kv)
+                self.kv(kv, arrived, deadline).await.map(ReplyBody::Kv)
             }
             RequestBody::Scan(scan) => {
                 let _permit = self.budget.admit(limits::SCAN_PAGE_BYTES_MAX)?;
@@ -104,23 +111,37 @@ impl Plane {
         }
     }
 
-    async fn kv(&self, kv: Kv, deadline: Instant) -> Result<KvReply> {
+    async fn kv(&self, kv: Kv, arrived: Instant, deadline: Instant) -> Result<KvReply> {
         let copy = self.route(kv.shard)?;
         let ops = client::decode_ops(&kv.ops)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
         let writes = ops.iter().filter(|op| op.is_write()).count();
         let bytes = kv.ops.len();
         let reads = ops.len() - writes;
-        if writes > 0 {
-            let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
-            let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
-            self.served.count(reads, writes);
-            self.served.write_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-            return Ok(KvReply { results, token, age_ms: None });
-        }
-        self.check_level(&copy, kv.shard, kv.level)?;
-        let read = copy.shard.read(ops, kv.level, deadline).await;
-        read.inspect(|_| self.served.count(reads, 0)).map_err(|e| self.public(kv.shard, e))
+        let (kind, done) = match writes {
+            0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),
+            _ => (Kind::Write, self.write(&copy, kv, deadline).await),
+        };
+        self.served.level.note(kind, arrived, done.as_ref().err());
+        done.inspect(|_| self.served.count(reads, writes, bytes))
+    }
+
+    async fn write(&self, copy: &LocalCopy, kv: Kv, deadline: Instant) -> Result<KvReply> {
+        let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
+        let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+        Ok(KvReply { results, token, age_ms: None })
+    }
+
+    async fn read(
+        &self,
+        copy: &LocalCopy,
+        shard: ShardId,
+        ops: Vec<Op>,
+        level: ReadLevel,
+        deadline: Instant,
+    ) -> Result<KvReply> {
+        self.check_level(copy, shard, level)?;
+        copy.shard.read(ops, level, deadline).await.map_err(|e| self.public(shard, e))
     }
 
     async fn scan(&self, scan: Scan, deadline: Instant) -> Result<ReplyBody> {
@@ -129,7 +150,7 @@ impl Plane {
         self.check_level(&copy, shard, scan.level)?;
         let page = copy.shard.scan(scan, deadline).await;
         let page = page.map_err(|e| self.public(shard, e))?;
-        self.served.count(page.entries.len(), 0);
+        self.served.count(page.entries.len(), 0, 0);
         Ok(ReplyBody::Scan(page))
     }
 

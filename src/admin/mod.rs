@@ -149,6 +149,7 @@ impl Admin {
             Command::Shard(order) => self.order(order, deadline).await.map(|()| Answer::Ordered),
             Command::Precheck { .. }
             | Command::Strategy(_)
+            | Command::StrategyOf { .. }
             | Command::StrategyShow
             | Command::Set { .. } => self.coordinate(asker, command, deadline).await,
             Command::Digest { shard, at } => {
@@ -186,10 +187,13 @@ impl Admin {
             }
             Command::Strategy(order) => {
                 tracing::info!(by = asker.name, ?order, "strategy");
-                coordinator
-                    .order(&asker.name, order)
-                    .await
-                    .map(|op| Answer::Operation(Box::new(op)))
+                let ordered = coordinator.order(&asker.name, None, order).await;
+                ordered.map(|op| Answer::Operation(Box::new(op)))
+            }
+            Command::StrategyOf { operation, order } => {
+                tracing::info!(by = asker.name, operation, ?order, "strategy");
+                let ordered = coordinator.order(&asker.name, Some(operation), order).await;
+                ordered.map(|op| Answer::Operation(Box::new(op)))
             }
             Command::StrategyShow => {
                 coordinator.show().map(|view| Answer::StrategyView(Box::new(view)))

@@ -21,6 +21,7 @@ impl Admin {
         let disk = rustix::fs::statvfs(&self.data_dir)
             .map_err(|e| Error::new(Code::Internal, format!("the disk cannot be measured: {e}")))?;
         let copies = self.registry.all();
+        let copied = self.control.read().as_ref().map(|c| c.metadata.host_copied_bytes());
         let mut report = NodeReport {
             node,
             clock_ms: clock_ms(),
@@ -31,6 +32,8 @@ impl Admin {
             certificate_expires_ms: self.certificate_expires_ms,
             load: self.load(),
             copies: copies.iter().map(|(shard, copy)| report(*shard, copy)).collect(),
+            service: self.served.level.level(Instant::now()),
+            copied_bytes: copied.unwrap_or_default(),
         };
         self.misreport(&mut report);
         Ok(report)
@@ -99,6 +102,7 @@ fn report(shard: ShardId, copy: &LocalCopy) -> CopyReport {
         table_bytes: group.store().table_bytes() + group.store().overlay_bytes() as u64,
         applied: group.state().applied.map_or(0, |pos| pos.index),
         installed: group.installed_index(),
+        arriving_bytes: group.arriving_bytes(),
         lead: copy.shard.lead(),
     }
 }

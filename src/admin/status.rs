@@ -7,6 +7,7 @@ use crate::raft::Group;
 use crate::types::{Code, DiskId, Error, NodeId, Result, ShardId};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::command::{CopyInfo, CopyLag, Info, NodeStatus, Status};
+use crate::wire::operation::Phase;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -151,7 +152,7 @@ impl Admin {
 
 /// What a person should know, most important first.
 fn messages(state: &ClusterState, nodes: &[NodeStatus], leaderless: &[ShardId]) -> Vec<String> {
-    let mut messages = vec![];
+    let mut messages: Vec<String> = alarm(state).into_iter().collect();
     if !leaderless.is_empty() {
         messages.push(format!("no leader: {}; writes to these shards wait", listed(leaderless)));
     }
@@ -175,6 +176,25 @@ fn messages(state: &ClusterState, nodes: &[NodeStatus], leaderless: &[ShardId]) 
         });
     }
     messages
+}
+
+/// What the guard says of the operation under way, with what can be done about it.
+fn alarm(state: &ClusterState) -> Option<String> {
+    let op = state.active()?;
+    let why = op.guard.alarm.as_ref()?;
+    let (id, way_out) = (op.id, way_out(op.phase));
+    Some(format!(
+        "operation {id} is {}: {why}; `ppdb strategy {way_out} --operation {id}` goes back",
+        op.phase.name()
+    ))
+}
+
+/// The order that takes an operation back.
+fn way_out(phase: Phase) -> &'static str {
+    match phase < Phase::Committing {
+        true => "abort",
+        false => "revert",
+    }
 }
 
 fn listed(shards: &[ShardId]) -> String {

@@ -13,7 +13,7 @@ use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
 use crate::types::{Code, Error, NodeName, Op, Result, limits};
 use crate::wire::client::Map;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -221,6 +221,7 @@ impl Session {
             (_, Verb::Admin(Admin::Strategy(Strategy::Watch))) => {
                 match output::format_or_default(globals.output) {
                     Format::Json => Show::to_person(),
+                    Format::Table if std::io::stdout().is_terminal() => Show::Bar,
                     format => Show::Lines(format),
                 }
             }

@@ -2,14 +2,19 @@
 
 use super::args::Format;
 use super::output;
+use super::strategy::bar::{self, Look};
 use super::strategy::document;
 use super::strategy::follow::Change;
 use crate::wire::operation::Phase;
 use parking_lot::Mutex;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Width of a terminal that does not tell.
+const COLUMNS_USUAL: usize = 80;
 
 /// Where changes of an operation are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub enum Show {
     Progress,
     /// A line for each change on standard output, in this format: `strategy watch`.
     Lines(Format),
+    /// The line that is written over, on standard output: `strategy watch` at a terminal.
+    Bar,
 }
 
 impl Show {
@@ -57,6 +64,11 @@ impl Talk {
         Self { show, started: Instant::now(), last: Arc::default() }
     }
 
+    /// Whether what was shown is drawn over: then every look is worth showing.
+    pub fn is_redrawn(&self) -> bool {
+        matches!(self.show, Show::Progress | Show::Bar)
+    }
+
     /// An operation has moved on.
     pub fn changed(&self, change: &Change) {
         let mut last = self.last.lock();
@@ -70,15 +82,8 @@ impl Talk {
                 // A reader that went away does not end the waiting.
                 let _ = output::print(&out);
             }
-            Show::Progress => {
-                let next = last.open.is_some_and(|phase| phase != change.phase);
-                let start = if next { "\n" } else { "\r" };
-                last.open = Some(change.phase);
-                let text = output::escape(document::change_line(change).as_bytes());
-                let mut err = std::io::stderr().lock();
-                let _ = write!(err, "{start}\x1b[K{text}");
-                let _ = err.flush();
-            }
+            Show::Progress => last.draw(change, &mut std::io::stderr().lock(), std::io::stderr()),
+            Show::Bar => last.draw(change, &mut std::io::stdout().lock(), std::io::stdout()),
         }
     }
 
@@ -97,9 +102,34 @@ impl Talk {
     /// Ends the line that is being written over, so that another one can follow.
     pub fn close_line(&self) {
         if self.last.lock().open.take().is_some() {
-            eprintln!();
+            match self.show {
+                Show::Bar => drop(writeln!(std::io::stdout())),
+                _ => eprintln!(),
+            }
         }
     }
+}
+
+impl Last {
+    /// Draws over the line of the same phase; another phase gets a line of its own.
+    fn draw(&mut self, change: &Change, out: &mut impl Write, terminal: impl AsFd) {
+        let next = self.open.is_some_and(|phase| phase != change.phase);
+        let start = if next { "\n" } else { "\r" };
+        self.open = Some(change.phase);
+        let text = bar::line(change, look(terminal));
+        // A terminal that went away does not end the waiting.
+        let _ = write!(out, "{start}\x1b[K{text}");
+        let _ = out.flush();
+    }
+}
+
+/// How wide a terminal is, and whether its user wants colors (`NO_COLOR`).
+fn look(terminal: impl AsFd) -> Look {
+    let columns = rustix::termios::tcgetwinsize(terminal).map_or(0, |size| size.ws_col);
+    let columns = if columns == 0 { COLUMNS_USUAL } else { columns.into() };
+    let colors = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // The last column stays free: some terminals wrap as soon as it is taken.
+    Look { columns: columns - 1, colors }
 }
 
 /// A change on a line of its own.

@@ -6,6 +6,7 @@ use crate::client::{CallOptions, Level, OpAnswer};
 use crate::types::{Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::command::{Answer, Command, CopyDigest, NodeStatus, Status};
+use crate::wire::guard::Guard;
 use crate::wire::operation::{
     Operation, Phase, Progress, SettingView, StrategyOrder, StrategyView, Times,
 };
@@ -37,6 +38,9 @@ pub fn operation(id: u64, phase: Phase) -> Operation {
         verified: vec![],
         dropped: false,
         times: Times { started_ms: 1_700_000_000_000, ..Times::default() },
+        copy_bytes_per_s: None,
+        guard: Guard::default(),
+        last_failure: None,
         terms: Default::default(),
         actual: Default::default(),
     }
@@ -241,6 +245,13 @@ impl State {
                 self.enter(Reverting);
             }
             StrategyOrder::Finalize if phase == Some(Soaking) => self.enter(Finalizing),
+            StrategyOrder::Throttle { copy_bytes_per_s }
+                if phase.is_some_and(|p| p < Committing) =>
+            {
+                if let Some(op) = self.operations.last_mut() {
+                    op.copy_bytes_per_s = *copy_bytes_per_s;
+                }
+            }
             _ => return Err(misfit()),
         }
         self.operations.last().cloned().ok_or_else(misfit)
@@ -343,6 +354,16 @@ impl Caller for Twin {
         if state.down.as_ref() == Some(&by) {
             return Err(Error::new(Code::Unreachable, format!("{by} is down")));
         }
+        let command = match command {
+            Command::StrategyOf { operation, order } => {
+                let latest = state.operations.last().map(|op| op.id);
+                if latest != Some(operation) {
+                    return Err(conflict("the order means another operation"));
+                }
+                Command::Strategy(order)
+            }
+            command => command,
+        };
         if matches!(command, Command::Strategy(_) | Command::Set { .. }) {
             state.orders.push(command.clone());
             let lost = Error::new(Code::Unknown, "the answer was lost");

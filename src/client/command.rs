@@ -197,6 +197,7 @@ mod tests {
         for order in [
             Command::Strategy(StrategyOrder::prepare(to)),
             Command::Strategy(StrategyOrder::Commit),
+            Command::StrategyOf { operation: 7, order: StrategyOrder::Finalize },
             Command::Set { name: "reads.default".into(), value: "local".into() },
         ] {
             assert!(mutates(&order), "{order:?}");

@@ -86,7 +86,10 @@ impl Agent {
             if let Err(error) = self.open_copies(confirmed).await {
                 return error;
             }
-            self.host.set_copy_rate(self.view.state().copy_bytes_per_s());
+            let state = self.view.state();
+            self.host.set_copy_rate(state.copy_rate());
+            let busy = state.operation().is_some_and(|op| op.phase.holds_slot());
+            self.host.allow_compaction(confirmed && !busy);
             if !confirmed && self.confirm(&meta).await {
                 // What waited for this can be created, dropped and opened.
                 confirmed = true;

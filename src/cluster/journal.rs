@@ -7,6 +7,7 @@
 use super::core::{ClusterState, CopyPlacement};
 use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
+use crate::wire::guard::{Guard, ServiceLevel};
 use crate::wire::operation::{Checkpoint, Operation, Origin, Phase, Times, Verified};
 use crate::wire::terms::{Actual, Terms};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,9 @@ const REASON_BYTES_MAX: usize = 256;
 /// A transition of an operation. Stored, so append-only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// Records the origin (last log index of each shard, by id) and places the copies to be made.
-    Checkpoint { indexes: Vec<u64> },
+    /// Records the origin (last log index of each shard, by id) and how well the cluster serves, and places the
+    /// copies to be made.
+    Checkpoint { indexes: Vec<u64>, baseline: ServiceLevel },
     /// Targets have begun to receive.
     CopyStarted,
     /// Every target follows its log.
@@ -43,9 +45,27 @@ pub enum Event {
     Revert { reason: String },
     /// Closes the way back.
     Finalize,
+    /// An operator sets the rate of the copying; none goes back to the setting.
+    Throttled { copy_bytes_per_s: Option<u64> },
+    /// The guard slows the copying down.
+    Slowed { copy_bytes_per_s: u64, why: String },
+    /// The guard holds it.
+    Held { why: String },
+    /// The guard lets it go on.
+    Released,
+    /// The guard says what is bad.
+    Alarm { why: String },
+    /// It is not bad any more.
+    Calm,
+    /// As `Abort`, by the cluster itself.
+    GaveUp { why: String },
+    /// As `Revert`, by the cluster itself.
+    WentBack { why: String },
+    /// The longest write gap so far, noted before the switch settles.
+    Measured { write_gap_ms: u64 },
 }
 
-fn conflict(message: impl Into<String>) -> Error {
+pub(super) fn conflict(message: impl Into<String>) -> Error {
     Error::new(Code::OperationConflict, message)
 }
 
@@ -98,6 +118,14 @@ impl ClusterState {
         last.map_or(0, |last| last.saturating_add(rest_ms).saturating_sub(now_ms))
     }
 
+    /// Milliseconds until the way back of the operation under way is closed; none while nothing has been
+    /// committed, or nothing closes it yet.
+    pub fn revert_left_ms(&self, now_ms: u64) -> Option<u64> {
+        let op = self.active().filter(|op| op.phase == Phase::Soaking)?;
+        let window_ms = self.revert_window().as_millis() as u64;
+        Some(op.times.soaking_ms?.saturating_add(window_ms).saturating_sub(now_ms))
+    }
+
     pub(super) fn begin(
         &mut self,
         to: Strategy,
@@ -117,6 +145,7 @@ impl ClusterState {
             op.phase = Phase::Finalized;
             op.step += 1;
             op.turn = op.step;
+            op.guard.alarm = None;
             op.reason =
                 Some(format!("the way back was closed by operation {}", self.next_operation));
             op.times.ended_ms = Some(now_ms);
@@ -135,6 +164,9 @@ impl ClusterState {
             verified: vec![],
             dropped: false,
             times: Times { started_ms: now_ms, ..Times::default() },
+            copy_bytes_per_s: None,
+            guard: Guard::default(),
+            last_failure: None,
             terms: terms.clone(),
             actual: Actual::default(),
         });
@@ -163,7 +195,9 @@ impl ClusterState {
         }
         let (phase, to) = (op.phase, op.to);
         match (event, phase) {
-            (Event::Checkpoint { indexes }, Phase::Planned) => self.checkpoint(indexes, to)?,
+            (Event::Checkpoint { indexes, baseline }, Phase::Planned) => {
+                self.checkpoint(indexes, *baseline, to)?;
+            }
             (Event::CopyStarted, Phase::Checkpointed) => self.enter(Phase::Copying),
             (Event::CaughtUp, Phase::Copying) => self.enter(Phase::CaughtUp),
             (Event::Verified { shard, copies, index }, _) if verifies(phase) => {
@@ -189,18 +223,31 @@ impl ClusterState {
                 self.times(|times| times.committed_ms = Some(now_ms));
                 self.place(to);
             }
+            (Event::Measured { write_gap_ms }, Phase::Committing) => {
+                if let Some(op) = self.operations.last_mut() {
+                    op.actual.write_gap_ms = Some(*write_gap_ms);
+                }
+            }
             (Event::Settled, _) => self.settled(now_ms)?,
-            (Event::Abort { reason }, _) if aborts(phase) => {
-                self.turn_to(Phase::Aborting);
-                self.reason(reason);
-                self.drop_extra();
+            (Event::Abort { reason }, _) if precedes_commit(phase) => self.abort(reason),
+            (Event::GaveUp { why }, _) if precedes_commit(phase) => {
+                self.abort(why);
+                self.failed(why, now_ms);
             }
-            (Event::Revert { reason }, Phase::Committing | Phase::Soaking) => {
-                let from = op.from;
-                self.turn_to(Phase::Reverting);
-                self.reason(reason);
-                self.place(from);
+            (Event::Revert { reason }, Phase::Committing | Phase::Soaking) => self.revert(reason),
+            (Event::WentBack { why }, Phase::Committing | Phase::Soaking) => {
+                self.revert(why);
+                self.failed(why, now_ms);
             }
+            (
+                Event::Throttled { .. }
+                | Event::Slowed { .. }
+                | Event::Held { .. }
+                | Event::Released
+                | Event::Alarm { .. }
+                | Event::Calm,
+                _,
+            ) => self.guarded(event, now_ms)?,
             (Event::Finalize, Phase::Soaking) => {
                 self.turn_to(Phase::Finalizing);
                 self.drop_extra();
@@ -219,7 +266,25 @@ impl ClusterState {
         Ok(())
     }
 
-    fn checkpoint(&mut self, indexes: &[u64], to: Strategy) -> Result<(), Error> {
+    fn abort(&mut self, reason: &str) {
+        self.turn_to(Phase::Aborting);
+        self.reason(reason);
+        self.drop_extra();
+    }
+
+    fn revert(&mut self, reason: &str) {
+        let Some(from) = self.operation().map(|op| op.from) else { return };
+        self.turn_to(Phase::Reverting);
+        self.reason(reason);
+        self.place(from);
+    }
+
+    fn checkpoint(
+        &mut self,
+        indexes: &[u64],
+        baseline: ServiceLevel,
+        to: Strategy,
+    ) -> Result<(), Error> {
         if indexes.len() != self.shards.len() {
             return Err(conflict("a checkpoint has one log index for each shard"));
         }
@@ -236,6 +301,7 @@ impl ClusterState {
         }
         if let Some(op) = self.operations.last_mut() {
             op.checkpoint = Some(checkpoint);
+            op.guard.baseline = Some(baseline);
         }
         self.enter(Phase::Checkpointed);
         Ok(())
@@ -358,11 +424,13 @@ impl ClusterState {
         }
     }
 
-    /// Enters a phase that changes the direction: orders of earlier turns are void.
+    /// Enters a phase that changes the direction: orders of earlier turns are void, and an alarm is about
+    /// what was before.
     fn turn_to(&mut self, phase: Phase) {
         self.enter(phase);
         if let Some(op) = self.operations.last_mut() {
             op.turn = op.step + 1;
+            op.guard.alarm = None;
         }
     }
 
@@ -450,17 +518,17 @@ fn verifies(phase: Phase) -> bool {
 }
 
 /// Phases before the commit point.
-fn aborts(phase: Phase) -> bool {
+pub(super) fn precedes_commit(phase: Phase) -> bool {
     phase <= Phase::Prepared
 }
 
 fn misfit(event: &Event) -> &'static str {
     match event {
         Event::Commit | Event::CommitAsked => "only what is prepared is committed, and only once",
-        Event::Abort { .. } => {
+        Event::Abort { .. } | Event::GaveUp { .. } => {
             "only before the commit point it is aborted; `strategy revert` goes back"
         }
-        Event::Revert { .. } => {
+        Event::Revert { .. } | Event::WentBack { .. } => {
             "only after the commit point and before the end it is reverted; before it, `strategy abort`"
         }
         Event::Finalize => "only what soaks is finalized",

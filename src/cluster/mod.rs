@@ -1,12 +1,13 @@
 //! The metadata group: the only source of members, placement, strategy and epoch.
 //!
-//! `core` and `journal` decide (pure), `placement` places, `plans` keeps the plans of switches, `settings` are
-//! what an operator changes live, `logic` applies it as a replicated state machine, `agent` makes this node's
+//! `core`, `journal` and `guarded` decide (pure), `placement` places, `plans` keeps the plans of switches, `settings`
+//! are what an operator changes live, `logic` applies it as a replicated state machine, `agent` makes this node's
 //! copies what the placement says. Data never passes here.
 
 pub mod agent;
 pub mod core;
 mod dropping;
+mod guarded;
 pub mod heard;
 pub mod journal;
 pub mod logic;

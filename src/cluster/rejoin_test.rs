@@ -46,7 +46,7 @@ fn begin(state: &mut ClusterState, to: Strategy) {
         MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1, terms: Default::default() },
     );
     let indexes = vec![1; state.shards.len()];
-    advance(state, Event::Checkpoint { indexes });
+    advance(state, Event::Checkpoint { indexes, baseline: Default::default() });
     advance(state, Event::CopyStarted);
     advance(state, Event::CaughtUp);
 }

@@ -25,10 +25,7 @@ pub const LIVE_SETTINGS: [LiveSetting; 4] = [
         name: "copy.bytes_per_s",
         default: "0",
         doc: "rate at which a node sends copies of shards, such as 64MiB; 0 is unlimited, else 64KiB or more",
-        check: |text| match units::bytes(text)? {
-            1..=0xffff => Err("0 is unlimited; else 64KiB or more".into()),
-            _ => Ok(()),
-        },
+        check: |text| copy_rate(units::bytes(text)?),
     },
     LiveSetting {
         name: "reads.default",
@@ -49,6 +46,17 @@ pub const LIVE_SETTINGS: [LiveSetting; 4] = [
         check: |text| within(text, Duration::from_secs(60), Duration::from_secs(30 * 24 * 3600)),
     },
 ];
+
+/// Lowest rate of copies that may be set: below it they would end after what waits for them.
+pub const COPY_BYTES_PER_S_MIN: u64 = 64 << 10;
+
+/// Whether a rate of copies may be set.
+pub fn copy_rate(bytes_per_s: u64) -> std::result::Result<(), String> {
+    match bytes_per_s {
+        0 | COPY_BYTES_PER_S_MIN.. => Ok(()),
+        _ => Err("0 is unlimited; else 64KiB or more".into()),
+    }
+}
 
 fn within(text: &str, min: Duration, max: Duration) -> std::result::Result<(), String> {
     match units::duration(text)? {

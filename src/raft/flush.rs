@@ -5,8 +5,8 @@
 //! to what the table holds durably, through the library, which would otherwise not know.
 
 use super::Options;
-use super::purge;
 use super::shared::Shared;
+use super::{compact, purge};
 use crate::storage::{self, Store};
 use crate::types::LogPos;
 use parking_lot::{Condvar, Mutex};
@@ -235,6 +235,7 @@ fn look(shared: &Arc<Shared>, now: Instant) -> Result<Outcome, storage::Error> {
     let Some(frozen) = *slot else {
         drop(slot);
         purge::consider(shared, now);
+        compact::consider(shared, now);
         return Ok(Outcome::Idle);
     };
     if !shared.log.is_durable(frozen.pos.index) {

@@ -56,6 +56,16 @@ impl Group {
         self.shared.installed()
     }
 
+    /// Bytes that are here of a table that is on its way to this copy; 0 while there is none.
+    pub fn arriving_bytes(&self) -> u64 {
+        self.shared.incoming.arriving_bytes()
+    }
+
+    /// As `Host::copied_bytes`, of the host that this copy belongs to.
+    pub fn host_copied_bytes(&self) -> u64 {
+        self.shared.peers.copied_bytes()
+    }
+
     /// Why the group has stopped here; none while it works.
     pub fn stopped(&self) -> Option<String> {
         self.shared.stopped()

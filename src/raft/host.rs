@@ -179,6 +179,11 @@ impl Host {
         self.inner.peers.set_copy_rate(bytes_per_s);
     }
 
+    /// Whether tables may be compacted in the background: there is time for it.
+    pub fn allow_compaction(&self, allowed: bool) {
+        self.inner.peers.compactions.allow(allowed);
+    }
+
     /// Bytes of snapshots that left from here since the start; what was sent again counts again.
     pub fn copied_bytes(&self) -> u64 {
         self.inner.peers.copied_bytes()

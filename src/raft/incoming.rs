@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{MutexGuard, watch};
 
@@ -26,6 +27,8 @@ const CLOSED: u64 = u64::MAX;
 /// See the module.
 pub struct Incoming {
     part: Mutex<Option<Part>>,
+    /// Bytes that are here of what is on its way, for display.
+    arriving_bytes: AtomicU64,
     busy: tokio::sync::Mutex<()>,
     newest: watch::Sender<u64>,
 }
@@ -56,11 +59,22 @@ impl Turn<'_> {
 impl Default for Incoming {
     fn default() -> Self {
         let newest = watch::Sender::new(0);
-        Self { part: Mutex::default(), busy: tokio::sync::Mutex::default(), newest }
+        let (part, busy) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { part, arriving_bytes: AtomicU64::new(0), busy, newest }
     }
 }
 
 impl Incoming {
+    /// Bytes that are here of what is on its way; 0 once it is installed or given up.
+    pub fn arriving_bytes(&self) -> u64 {
+        self.arriving_bytes.load(Ordering::Relaxed)
+    }
+
+    /// So much of it is here.
+    pub fn has_arrived(&self, bytes: u64) {
+        self.arriving_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Takes over what an earlier process left.
     pub fn restore(&self, found: Option<(StagedFile, Note)>, now: Instant) {
         *self.part.lock() = found.map(|(file, note)| Part { file, note, since: now });

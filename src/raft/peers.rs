@@ -1,6 +1,7 @@
 //! What all groups of a host share to reach other copies: the links, the calls in flight, and how much
 //! may be on its way to one node.
 
+use super::compact::Turns;
 use super::rpc::{Call, Callee, Calls, Error};
 use super::{Links, Options};
 use crate::types::NodeId;
@@ -25,6 +26,8 @@ pub struct Peers {
     pub handle: Handle,
     /// One snapshot is copied and sent at a time.
     pub snapshot_slot: Semaphore,
+    /// One table is compacted at a time.
+    pub compactions: Turns,
     /// Bytes a second at which a snapshot is sent; 0 is unlimited.
     copy_bytes_per_s: AtomicU64,
     /// Bytes of snapshots that left since the start.
@@ -48,6 +51,7 @@ impl Peers {
             options,
             handle,
             snapshot_slot: Semaphore::new(1),
+            compactions: Turns::default(),
             copy_bytes_per_s: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
             windows,

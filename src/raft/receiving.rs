@@ -80,6 +80,7 @@ async fn try_receive(
     let snapshot = Snapshot { meta: raft_meta, snapshot: SnapshotData::Received(file) };
     let installed =
         tokio::time::timeout(INSTALL_MAX, raft.install_full_snapshot(vote.into(), snapshot)).await;
+    shared.incoming.has_arrived(0);
     match installed {
         Ok(Ok(response)) => Ok(response.vote),
         Ok(Err(error)) => Err((Code::Internal, error.to_string())),
@@ -149,6 +150,7 @@ pub async fn fetch(
         return Err((Code::NoSpace, format!("{missing_bytes} bytes do not fit")));
     }
     let from_bytes = filling.got_bytes();
+    incoming.has_arrived(from_bytes);
     answer(sender, &SnapshotAnswer::Continue { from_bytes }).await;
     while filling.missing_bytes() > 0 {
         let chunk = tokio::select! {
@@ -165,6 +167,7 @@ pub async fn fetch(
         }
         let write = move || Ok(filling.write(&chunk).map(|()| filling));
         filling = blocking(write).await.map_err(internal)?.map_err(|e| disk(&e))?;
+        incoming.has_arrived(filling.got_bytes());
     }
     let finished = blocking(move || Ok(filling.finish())).await.map_err(internal)?;
     let wrong = || (Code::Corrupt, "the data does not have the announced checksum".to_owned());

@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 const BEGIN_MAX: Duration = Duration::from_secs(120);
 /// Wait after a refusal.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
-/// Longest pause between two chunks: the receiver must not take a slow copy for a dead sender, and a new
-/// rate must be felt soon.
+/// Longest pause between two chunks: the receiver must not take a slow copy for a dead sender.
 const TAKES_MAX: Duration = Duration::from_secs(5);
+/// In a pause the rate is asked for again after this time: a new one is felt at once.
+const RATE_LOOK: Duration = Duration::from_millis(100);
 
 /// Sends the table to another copy and waits until it is installed there; returns its vote.
 pub async fn send(
@@ -203,11 +204,18 @@ pub async fn transmit(
             answer = &mut early => return answer.and_then(decode_answer),
         }
         (course.goes_on)(length);
-        // Never earlier than now: time that was lost is not made up for by a burst.
-        due = (due + takes(length, (course.bytes_per_s)())).max(Instant::now());
-        tokio::select! {
-            () = tokio::time::sleep_until(due.into()) => {}
-            answer = &mut early => return answer.and_then(decode_answer),
+        let since = due;
+        loop {
+            // Never earlier than now: time that was lost is not made up for by a burst.
+            due = (since + takes(length, (course.bytes_per_s)())).max(Instant::now());
+            let look = due.min(Instant::now() + RATE_LOOK);
+            tokio::select! {
+                () = tokio::time::sleep_until(look.into()) => {}
+                answer = &mut early => return answer.and_then(decode_answer),
+            }
+            if look == due {
+                break;
+            }
         }
     }
     let install_max = course.install_max.min(INSTALL_MAX + STALL_MAX);

@@ -1,6 +1,7 @@
 //! What the tasks of one copy share: its store and log, how far it has applied, its memberships, and why
 //! it stopped. State and small questions about it; the work is done elsewhere.
 
+use super::compact;
 use super::digests::Digests;
 use super::encoding::MembershipRecord;
 use super::flush::{FlushState, Flusher};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub applied: watch::Sender<Option<u64>>,
     pub flush: FlushState,
     pub flusher: Flusher,
+    /// When its table is looked at next, whether it has gaps.
+    pub compaction_rest: compact::Rest,
     pub digests: Digests,
     pub holds: Holds,
     /// The table as it is sent.
@@ -73,6 +76,7 @@ impl Shared {
             applied: watch::Sender::new(pos.map(|p| p.index)),
             flush: FlushState::default(),
             flusher,
+            compaction_rest: compact::Rest::default(),
             digests: Digests::default(),
             holds: Holds::default(),
             outgoing: Outgoing::default(),

@@ -285,6 +285,7 @@ fn words(order: &StrategyOrder) -> &'static str {
         StrategyOrder::Abort { .. } => "strategy abort",
         StrategyOrder::Revert { .. } => "strategy revert",
         StrategyOrder::Finalize => "strategy finalize",
+        StrategyOrder::Throttle { .. } => "strategy throttle",
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::types::{Code, Error, Result};
 use crate::wire::client::Strategy;
+use crate::wire::guard::Guard;
 use crate::wire::operation::{Operation, Phase, StrategyOrder, StrategyView, Times};
 use crate::wire::terms::Terms;
 
@@ -33,6 +34,9 @@ pub fn rehearsed(
             verified: vec![],
             dropped: false,
             times,
+            copy_bytes_per_s: None,
+            guard: Guard::default(),
+            last_failure: None,
             terms: terms.clone(),
             actual: Default::default(),
         })
@@ -57,6 +61,7 @@ pub fn rehearsed(
         StrategyOrder::Revert { .. } => misfit("there is nothing to revert"),
         StrategyOrder::Finalize if phase == Some(Soaking) => go_on(Finalized, None),
         StrategyOrder::Finalize => misfit("there is nothing to finalize"),
+        StrategyOrder::Throttle { .. } => go_on(phase.unwrap_or(Planned), None),
     }
 }
 

@@ -4,7 +4,7 @@
 //! everything when it is dropped. Its copies are files of a format of their own.
 
 use super::overlay::Overlay;
-use super::table::{Replacement, Snapshot, Table, Visit, lower_bound};
+use super::table::{Compacted, Replacement, Snapshot, Table, Visit, lower_bound};
 use super::{Applied, Error, Options, Space, record};
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -124,6 +124,15 @@ impl Table for MemoryTable {
         let applied = content.applied.clone();
         let table = Arc::new(Self::with(content, options));
         Ok(Replacement { table, applied, unsynced: None })
+    }
+
+    fn free_bytes(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    fn compacted(&self) -> Result<Option<Compacted>, Error> {
+        // It has no gaps.
+        Ok(None)
     }
 
     fn retire(&self) {}

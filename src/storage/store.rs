@@ -7,7 +7,7 @@ use super::digest::{Digest, DigestReader};
 use super::lmdb::LmdbTable;
 use super::memory::MemoryTable;
 use super::overlay::{Overlay, Size, find, merged_scan};
-use super::table::{Replacement, Snapshot, Table, Visit};
+use super::table::{Compacted, Replacement, Snapshot, Table, Visit};
 use super::{
     Applied, Error, OVERLAY_BYTES_FLUSH, OVERLAY_BYTES_MAX, OVERLAY_RECORDS_FLUSH,
     OVERLAY_RECORDS_MAX, Options, STORED_KEY_BYTES_MAX, Space, View,
@@ -283,6 +283,37 @@ impl Store {
         let replacement = self.table().rebuild(&options)?;
         *kept = options;
         self.take_over(replacement, |_, _, _| ())
+    }
+
+    /// Bytes of the table on disk that hold nothing; they are used again, but not given back.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        self.table().free_bytes()
+    }
+
+    /// Copies the table without its gaps, proves that the copy holds the same, and goes on with that one, made
+    /// the current one as `install` does; the overlays stay. False if there was a flush meanwhile: the copy is
+    /// thrown away then. Reads, applying and flushes go on; only a flush at the very end waits for the swap.
+    /// Needs room for both files. Blocks, for as long as copying and scanning the table twice takes.
+    pub fn compact(&self) -> Result<bool, Error> {
+        self.compact_with(|| ())
+    }
+
+    /// The same; `before_swap` is called where everything else may go on.
+    pub(super) fn compact_with(&self, before_swap: impl FnOnce()) -> Result<bool, Error> {
+        let table = self.table();
+        let Some(Compacted { file, applied }) = table.compacted()? else { return Ok(false) };
+        before_swap();
+        let options = self.inner.flush.lock();
+        let is_same = Arc::ptr_eq(&table, &self.table());
+        if !is_same || self.inner.marks.lock().flushed.pos != applied.pos {
+            drop(options);
+            let _ = std::fs::remove_file(file);
+            return Ok(false);
+        }
+        let replaced = table.replace(&file, &options).inspect_err(|_| {
+            let _ = std::fs::remove_file(&file);
+        });
+        self.take_over(replaced?, |_, _, _| ()).map(|_| true)
     }
 
     /// Deletes the store with its folder. Other handles must not be used any more, but do no harm: their

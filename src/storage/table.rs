@@ -6,7 +6,7 @@ use super::overlay::Overlay;
 use super::{Applied, Error, Options, Space};
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Called with keys and values in order; breaks to end the scan.
@@ -40,6 +40,14 @@ pub(super) trait Table: Send + Sync {
 
     /// The same for a compacted copy of this table itself.
     fn rebuild(&self, options: &Options) -> Result<Replacement, Error>;
+
+    /// Bytes on disk that hold nothing: pages of what was deleted or overwritten, which the file keeps.
+    fn free_bytes(&self) -> Result<u64, Error>;
+
+    /// Writes a compacted copy to a file of its own and proves, record by record, that it holds what this table
+    /// does; none if this table was written meanwhile. Neither readers nor the writer wait for it, but what is
+    /// overwritten meanwhile takes new pages. Nothing is left after an error.
+    fn compacted(&self) -> Result<Option<Compacted>, Error>;
 
     /// Deletes the files of a table that was replaced. Readers that have it open go on.
     fn retire(&self);
@@ -79,6 +87,14 @@ pub(super) struct Replacement {
     /// The switch was made, but is not known to be durable: the old files have to stay, and the node has to
     /// stop. It may come up with either table.
     pub unsynced: Option<Error>,
+}
+
+/// A compacted copy that was proven.
+pub(super) struct Compacted {
+    /// Where it is; worthless after a crash.
+    pub file: PathBuf,
+    /// What it reflects.
+    pub applied: Applied,
 }
 
 /// Where a scan starts: at the prefix or behind `after`, whichever is later.

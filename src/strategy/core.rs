@@ -7,12 +7,13 @@
 //! One idea carries all phases: *a shard's group follows the placement*. The journal changes the placement
 //! at once, at the commit point of a switch or of the way back; here the groups are brought there.
 
-use super::checks;
+use super::{checks, guard};
 use crate::cluster::{ClusterState, CopyPlacement, Event, ShardPlacement};
 use crate::types::{CopyId, NodeId, ShardId};
 use crate::wire::client::Strategy;
 use crate::wire::operation::{
-    CopyReport, Lead, MemberReport, NodeReport, Operation, Phase, Progress, ShardChange, ShardOrder,
+    CopyReport, Lead, MemberReport, NodeProgress, NodeReport, Operation, Phase, Progress,
+    ShardChange, ShardOrder,
 };
 use crate::wire::plan::ProbeReport;
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,7 +202,7 @@ impl Round<'_> {
         }
         let last = |v: &View<'_>| v.lead.map_or(0, |(_, _, lead)| lead.last_index);
         let indexes = self.views.iter().map(last).collect();
-        journal(Event::Checkpoint { indexes })
+        journal(Event::Checkpoint { indexes, baseline: guard::level(self.seen) })
     }
 
     fn copy(self, op: &Operation) -> Decision {
@@ -212,16 +213,17 @@ impl Round<'_> {
             op.checkpoint.as_ref().and_then(at).unwrap_or(u64::MAX)
         };
         let mut progress = Progress::default();
+        let mut nodes: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
         for view in &self.views {
             let bytes = view.lead.map_or(0, |(_, copy, _)| copy.table_bytes);
             let behind = self.targets(view).filter(|target| {
                 let arrived = view.member(target.id).is_some_and(|m| {
                     m.matched >= origin(view.placed.id) && view.is_near(target.id)
                 });
-                progress.bytes_total += bytes;
-                if arrived {
-                    progress.bytes_done += bytes;
-                } else if progress.blocker.is_none() {
+                let here = if arrived { bytes } else { self.arriving(target).min(bytes) };
+                let (done, total) = nodes.entry(target.node).or_default();
+                (*done, *total) = (*done + here, *total + bytes);
+                if !arrived && progress.blocker.is_none() {
                     let (shard, node) = (view.placed.id, self.name(target.node));
                     progress.blocker = Some(format!("{shard} is being copied to {node}"));
                 }
@@ -231,12 +233,27 @@ impl Round<'_> {
             progress.shards_total += 1;
             progress.shards_done += u32::from(!is_behind);
         }
+        progress.bytes_done = nodes.values().map(|(done, _)| done).sum();
+        progress.bytes_total = nodes.values().map(|(_, total)| total).sum();
+        let by_node = |(node, (bytes_done, bytes_total)): (NodeId, (u64, u64))| NodeProgress {
+            node: self.name(node),
+            bytes_total,
+            bytes_done,
+        };
+        progress.nodes = nodes.into_iter().map(by_node).collect();
         progress.blocker = self.leaderless().or(progress.blocker);
         let event = match op.phase {
             Phase::Checkpointed => Some(Event::CopyStarted),
             _ => (progress.shards_done == progress.shards_total).then_some(Event::CaughtUp),
         };
         Decision { actions: event.map(Action::Journal).into_iter().collect(), progress }
+    }
+
+    /// Bytes that are there of a table on its way to a copy.
+    fn arriving(&self, target: &CopyPlacement) -> u64 {
+        let report = self.seen.reports.get(&target.node);
+        let copy = report.and_then(|r| r.copies.iter().find(|c| c.copy == target.id));
+        copy.map_or(0, |c| c.arriving_bytes)
     }
 
     /// Copies whose proof is void: a snapshot was installed in them since.
@@ -280,7 +297,7 @@ impl Round<'_> {
             return journal(Event::Doubted { copies: doubted });
         }
         if let Some((shard, why)) = self.seen.unequal.first_key_value() {
-            return journal(Event::Abort { reason: format!("{shard}: {why}") });
+            return journal(Event::GaveUp { why: format!("{shard}: {why}") });
         }
         let open = self.state.unverified();
         let shards: BTreeSet<ShardId> = open.iter().map(|(shard, _)| *shard).collect();

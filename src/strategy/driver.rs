@@ -5,14 +5,17 @@
 
 use super::compare;
 use super::core::{Action, Decision, Probed, Seen, decide};
+use super::guard::{self, Watch};
+use super::pace::Pace;
 use crate::cluster::heard::clock_ms;
+use crate::cluster::settings::copy_rate;
 use crate::cluster::{ClusterState, Event, MetaCommand, MetaReply, StateView};
 use crate::raft::{self, Group};
 use crate::types::{Code, Error, NodeId, Result, ShardId};
 use crate::wire::codec;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{
-    NodeReport, Operation, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
+    NodeReport, Operation, Phase, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
     StrategyView,
 };
 use crate::wire::plan::ProbeReport;
@@ -80,6 +83,8 @@ pub(super) struct Memory {
     unequal: BTreeMap<ShardId, String>,
     unequal_of: (u64, u64),
     progress: Progress,
+    watch: Watch,
+    pace: Pace,
     /// The blocker last logged.
     told: Option<String>,
     /// The last probe, and when it ended.
@@ -140,16 +145,21 @@ impl Coordinator {
     async fn round(&self) -> bool {
         let seen = self.look().await;
         let state = self.state();
+        if let (Some(event), Some(op)) = (self.guard(&state, &seen), state.operation()) {
+            self.journal(op, event).await;
+            self.inner.wake.notify_one();
+            return true;
+        }
         self.measure_ahead(&state, &seen);
         let Decision { actions, progress } = decide(&state, &seen, clock_ms());
-        self.note(&state, progress);
+        self.note(&state, &seen, progress);
         let mut orders = vec![];
         let busy = state.active().is_some_and(|op| op.phase.holds_slot()) || !actions.is_empty();
         for action in actions {
             match action {
                 Action::Journal(event) => {
                     if let Some(op) = state.operation() {
-                        self.journal(op, event).await;
+                        self.journal(op, self.measured(op, event)).await;
                     }
                     // The state has changed: the rest was decided for another one.
                     self.inner.wake.notify_one();
@@ -223,8 +233,44 @@ impl Coordinator {
         Seen { reports, steady_ms, unequal: memory.unequal.clone(), probed }
     }
 
-    fn note(&self, state: &ClusterState, progress: Progress) {
+    /// What the guard wants journaled, after a window that has ended.
+    fn guard(&self, state: &ClusterState, seen: &Seen) -> Option<Event> {
+        let now = Instant::now();
+        let memory = &mut *self.inner.memory.lock();
+        memory.pace.look(seen, now);
+        let op = state.active()?;
+        let (level, lag) = (guard::level(seen), guard::lag(state, seen));
+        if !memory.watch.look(op, level, lag, now) {
+            return None;
+        }
+        let step = guard::judge(op, memory.watch.windows(), clock_ms());
+        let sent_bytes_per_s = memory.pace.busiest_bytes_per_s();
+        let event = guard::event(step, state.copy_rate(), sent_bytes_per_s)?;
+        memory.watch.acted();
+        Some(event)
+    }
+
+    /// Before a switch settles, what it did cost its clients is noted.
+    fn measured(&self, op: &Operation, event: Event) -> Event {
+        let settles = event == Event::Settled && op.phase == Phase::Committing;
+        match settles && op.actual.write_gap_ms.is_none() {
+            true => Event::Measured { write_gap_ms: self.inner.memory.lock().watch.gap_ms() },
+            false => event,
+        }
+    }
+
+    fn note(&self, state: &ClusterState, seen: &Seen, progress: Progress) {
         let mut memory = self.inner.memory.lock();
+        let left_bytes = progress.bytes_total.saturating_sub(progress.bytes_done);
+        let progress = Progress {
+            bytes_per_s: memory.pace.bytes_per_s(),
+            limit_bytes_per_s: state.copy_rate(),
+            eta_s: memory.pace.eta_s(left_bytes),
+            service: guard::level(seen),
+            write_gap_ms: memory.watch.gap_ms(),
+            revert_left_ms: state.revert_left_ms(clock_ms()),
+            ..progress
+        };
         if progress.blocker != memory.told {
             if let (Some(blocker), Some(op)) = (&progress.blocker, state.active()) {
                 tracing::info!(
@@ -338,17 +384,38 @@ impl Coordinator {
         });
     }
 
-    /// Carries out an order of the user: journaled when this returns.
-    pub async fn order(&self, by: &str, order: StrategyOrder) -> Result<Operation> {
+    /// Carries out an order of the user: journaled when this returns. If it names the operation that it means,
+    /// it is refused once another one is the latest.
+    pub async fn order(
+        &self,
+        by: &str,
+        meant: Option<u64>,
+        order: StrategyOrder,
+    ) -> Result<Operation> {
         self.require_lead()?;
-        match order {
-            StrategyOrder::Prepare { to, terms } => self.begin(by, to, false, terms).await?,
-            StrategyOrder::Switch { to, terms } => self.begin(by, to, true, terms).await?,
-            StrategyOrder::Commit => self.steer(Event::CommitAsked).await?,
-            StrategyOrder::Abort { reason } => self.steer(Event::Abort { reason }).await?,
-            StrategyOrder::Revert { reason } => self.steer(Event::Revert { reason }).await?,
-            StrategyOrder::Finalize => self.steer(Event::Finalize).await?,
-        }
+        let event = match order {
+            StrategyOrder::Prepare { to, terms } => {
+                return self.begun(self.begin(by, to, false, terms).await);
+            }
+            StrategyOrder::Switch { to, terms } => {
+                return self.begun(self.begin(by, to, true, terms).await);
+            }
+            StrategyOrder::Commit => Event::CommitAsked,
+            StrategyOrder::Abort { reason } => Event::Abort { reason },
+            StrategyOrder::Revert { reason } => Event::Revert { reason },
+            StrategyOrder::Finalize => Event::Finalize,
+            StrategyOrder::Throttle { copy_bytes_per_s } => {
+                let bad = |why: String| Error::new(Code::BadRequest, format!("the rate: {why}"));
+                copy_bytes_per_s.map_or(Ok(()), copy_rate).map_err(bad)?;
+                Event::Throttled { copy_bytes_per_s }
+            }
+        };
+        self.begun(self.steer(meant, event).await)
+    }
+
+    /// The operation that an order has led to.
+    fn begun(&self, ordered: Result<()>) -> Result<Operation> {
+        ordered?;
         self.inner.wake.notify_one();
         let state = self.state();
         let missing = || Error::new(Code::Internal, "the operation is not in the journal");
@@ -356,11 +423,14 @@ impl Coordinator {
     }
 
     /// An event that the user asks for; the coordinator may move the operation on at the same time.
-    async fn steer(&self, event: Event) -> Result<()> {
+    async fn steer(&self, meant: Option<u64>, event: Event) -> Result<()> {
         let mut refused = Error::new(Code::OperationConflict, "there is no operation");
         for _ in 0..ORDER_TRIES {
             let state = self.state();
             let Some(op) = state.operation() else { return Err(refused) };
+            if let Some(meant) = meant.filter(|meant| *meant != op.id) {
+                return Err(other_operation(meant, op));
+            }
             if event == Event::CommitAsked && op.commit_asked && !op.phase.is_over() {
                 return Ok(());
             }
@@ -400,6 +470,16 @@ impl Coordinator {
             progress: Some(progress),
         })
     }
+}
+
+/// An order means an operation that is not the latest.
+fn other_operation(meant: u64, latest: &Operation) -> Error {
+    let (id, phase) = (latest.id, latest.phase.name());
+    let message = format!(
+        "the order means operation {meant}, and the latest is operation {id}, {phase}; look at \
+         `strategy show` and give the order for that one"
+    );
+    Error::new(Code::OperationConflict, message)
 }
 
 /// Whether a test holds back what comes after the commit point.

@@ -12,6 +12,7 @@ use crate::cluster::{ClusterState, Event, MetaCommand, MetaReply};
 use crate::types::{CopyId, Incarnation, NodeId, ShardId};
 use crate::wire::client::Strategy;
 use crate::wire::codec;
+use crate::wire::guard::ServiceLevel;
 use crate::wire::operation::{
     CopyReport, Lead, MemberReport, NodeReport, Phase, ShardChange, ShardOrder,
 };
@@ -139,9 +140,12 @@ impl World {
                     table_bytes: 0,
                     applied: INDEX,
                     installed: 0,
+                    arriving_bytes: 0,
                     lead: lead(*copy),
                 })
                 .collect(),
+            service: ServiceLevel::default(),
+            copied_bytes: 0,
         };
         let up = self.state.members.keys().filter(|node| Some(**node) != self.down);
         let reports = up.map(|node| (*node, report(node))).collect();

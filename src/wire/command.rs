@@ -48,6 +48,8 @@ pub enum Command {
     Probe(ProbeOrder),
     /// Take these bytes and say so; only nodes may ask.
     Echo(Bytes),
+    /// As `Strategy`, but refused unless the latest operation is the one that is meant.
+    StrategyOf { operation: u64, order: StrategyOrder },
 }
 
 /// Who shall form a cluster.

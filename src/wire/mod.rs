@@ -7,6 +7,7 @@ pub mod client;
 pub mod codec;
 pub mod command;
 pub mod frame;
+pub mod guard;
 pub mod operation;
 pub mod peer;
 pub mod plan;

@@ -2,6 +2,7 @@
 //! other while it runs. Data only: what a transition does is decided in `cluster::journal`.
 
 use super::client::Strategy;
+use super::guard::{Failure, Guard, ServiceLevel};
 use super::plan::LoadReport;
 use super::terms::{Actual, Terms};
 use crate::types::{CopyId, Incarnation, NodeId, ShardId};
@@ -100,6 +101,13 @@ pub struct Operation {
     pub dropped: bool,
     /// When each part was reached, by the leader's clock.
     pub times: Times,
+    /// Rate at which a node sends copies for this operation, in bytes a second, 0 is unlimited; none while the
+    /// setting holds.
+    pub copy_bytes_per_s: Option<u64>,
+    /// What the guard remembers.
+    pub guard: Guard,
+    /// What went wrong last, whether it ended the operation or not.
+    pub last_failure: Option<Failure>,
     /// On which terms it was asked for.
     pub terms: Terms,
     /// What it did cost, as far as it was measured.
@@ -169,6 +177,9 @@ pub enum StrategyOrder {
     Revert { reason: String },
     /// Closes the way back.
     Finalize,
+    /// Sets the rate at which a node sends copies for the operation under way, in bytes a second, 0 is unlimited;
+    /// none goes back to the setting.
+    Throttle { copy_bytes_per_s: Option<u64> },
 }
 
 impl StrategyOrder {
@@ -213,6 +224,29 @@ pub struct Progress {
     pub blocker: Option<String>,
     /// Shards whose voters are not yet those of the strategy.
     pub pending: Vec<ShardId>,
+    /// The bytes by node that receives, by name.
+    pub nodes: Vec<NodeProgress>,
+    /// Bytes of copies that left all nodes, a second, of late.
+    pub bytes_per_s: u64,
+    /// Rate at which a node may send them at this moment; 0 is unlimited.
+    pub limit_bytes_per_s: u64,
+    /// How well the cluster serves at this moment, by the worst of its nodes.
+    pub service: ServiceLevel,
+    /// Longest write gap of the operation since this coordinator has led it.
+    pub write_gap_ms: u64,
+    /// Milliseconds until the way back is closed, while it is open.
+    pub revert_left_ms: Option<u64>,
+}
+
+/// How far one node has got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeProgress {
+    /// Its name.
+    pub node: String,
+    /// Bytes that it receives.
+    pub bytes_total: u64,
+    /// Of these, arrived.
+    pub bytes_done: u64,
 }
 
 /// What a node knows about itself and its copies; asked for by the coordinator.
@@ -236,6 +270,10 @@ pub struct NodeReport {
     pub load: LoadReport,
     /// Its copies.
     pub copies: Vec<CopyReport>,
+    /// How well it serves clients.
+    pub service: ServiceLevel,
+    /// Bytes of copies that it has sent since it started.
+    pub copied_bytes: u64,
 }
 
 /// What a node knows about one of its copies.
@@ -255,6 +293,8 @@ pub struct CopyReport {
     pub applied: u64,
     /// A snapshot was installed here at that log index; what was verified before says nothing any more.
     pub installed: u64,
+    /// Bytes that have arrived of a table on its way to this copy.
+    pub arriving_bytes: u64,
     /// Known on the leader only.
     pub lead: Option<Lead>,
 }

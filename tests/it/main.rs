@@ -17,6 +17,8 @@ mod commands;
 mod doors;
 /// `kill -9` under load loses nothing that was acknowledged.
 mod durability;
+/// The guard of a switch, the rate of its copying, and orders that mean one operation.
+mod guard;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
 /// What a switch is planned, refused, bound and held by.
@@ -41,5 +43,7 @@ mod switch_faults;
 mod switch_kills;
 /// Rules of the repository.
 mod tidy;
+/// Disk space is given back.
+mod upkeep;
 /// A real trace, replayed and verified.
 mod trace;

@@ -8,6 +8,7 @@ use super::document::name;
 use crate::types::{Class, Code, Error, Result};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer, Command};
+use crate::wire::guard::{Failure, Guard};
 use crate::wire::operation::{Operation, Phase, Progress};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,10 @@ pub struct Change {
     pub progress: Option<Progress>,
     /// Why it was aborted or reverted.
     pub reason: Option<String>,
+    /// What the guard has done, and its baseline.
+    pub guard: Guard,
+    /// What went wrong last.
+    pub last_failure: Option<Failure>,
 }
 
 impl Change {
@@ -68,7 +73,18 @@ impl Change {
             phase: op.phase,
             progress: progress.filter(|_| !op.phase.is_over()).cloned(),
             reason: op.reason.clone(),
+            guard: op.guard.clone(),
+            last_failure: op.last_failure.clone(),
         }
+    }
+
+    /// Share of the phase that is done, where it can be told: of the bytes, else of the shards.
+    pub fn fraction(&self) -> Option<f64> {
+        let progress = self.progress.as_ref()?;
+        let share =
+            |done: u64, total: u64| (total > 0).then(|| done.min(total) as f64 / total as f64);
+        share(progress.bytes_done, progress.bytes_total)
+            .or_else(|| share(progress.shards_done.into(), progress.shards_total.into()))
     }
 
     /// Whole percent of the bytes, where there are any to copy.
@@ -81,7 +97,9 @@ impl Change {
         let progress = self.progress.as_ref();
         let shards = progress.map(|p| (p.shards_done, p.shards_total, p.pending.clone()));
         let blocker = progress.and_then(|p| p.blocker.clone());
-        (self.operation, self.phase, self.reason.clone(), shards, blocker, self.percent())
+        let guard = (self.guard.stage, self.guard.alarm.clone());
+        let ends = (self.reason.clone(), self.last_failure.clone());
+        (self.operation, self.phase, ends, guard, shards, blocker, self.percent())
     }
 }
 
@@ -98,13 +116,15 @@ pub struct Follow {
     pub operation: u64,
     /// What is waited for.
     pub goal: Goal,
+    /// Whoever is shown the changes draws over what was there, and wants to do so with each look.
+    pub every_look: bool,
     last: Option<Change>,
 }
 
 impl Follow {
     /// Nothing was seen yet.
     pub fn new(operation: u64, goal: Goal) -> Self {
-        Self { operation, goal, last: None }
+        Self { operation, goal, every_look: false, last: None }
     }
 
     /// One look: what is new, if anything.
@@ -112,7 +132,7 @@ impl Follow {
         let change = Change::of(op, progress);
         let new = self.last.as_ref().is_none_or(|last| last.key() != change.key());
         self.last = Some(change.clone());
-        new.then_some(change)
+        (new || self.every_look).then_some(change)
     }
 
     /// What is said when time runs out. The operation does not care.

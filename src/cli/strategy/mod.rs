@@ -4,13 +4,14 @@
 //! `order` gives an order until it is known whether it was taken, `follow` waits, `document` and `plan` are
 //! what is answered. What a switch is, and everything that happens in it, is decided by the cluster.
 
+pub mod bar;
 pub mod cost;
 pub mod document;
 pub mod follow;
 pub mod order;
 pub mod plan;
 
-use super::args::strategy::{Strategy as Verb, Wait};
+use super::args::strategy::{Rate, Strategy as Verb, Wait};
 use super::caller::{Caller, other_answer};
 use super::session::Call;
 use super::value::Answered;
@@ -39,9 +40,10 @@ pub fn patience(verb: &Verb) -> Option<Duration> {
     }
 }
 
-/// The phase that an order leads to.
+/// The phase that an order leads to; one that changes nothing but a rate leads nowhere.
 pub fn goal(order: &StrategyOrder) -> Phase {
     match order {
+        StrategyOrder::Throttle { .. } => Phase::Planned,
         StrategyOrder::Prepare { .. } => Phase::Prepared,
         StrategyOrder::Commit | StrategyOrder::Switch { .. } => Phase::Soaking,
         StrategyOrder::Abort { .. } => Phase::Aborted,
@@ -52,24 +54,32 @@ pub fn goal(order: &StrategyOrder) -> Phase {
 
 /// Carries out one command.
 pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answered> {
-    let (order, wait) = match verb {
+    let (order, meant, wait) = match verb {
         Verb::Show => return show(caller, call).await,
         Verb::Plan { to } => return plan(caller, to.into(), call).await,
         Verb::History => return history(caller, call).await,
         Verb::Watch => return watch(caller, call).await,
         Verb::Prepare { to, terms, wait } => {
-            (StrategyOrder::Prepare { to: to.into(), terms: terms.into() }, wait)
+            (StrategyOrder::Prepare { to: to.into(), terms: terms.into() }, None, wait)
         }
-        Verb::Commit { wait } => (StrategyOrder::Commit, wait),
         Verb::Switch { to, terms, wait } => {
-            (StrategyOrder::Switch { to: to.into(), terms: terms.into() }, wait)
+            (StrategyOrder::Switch { to: to.into(), terms: terms.into() }, None, wait)
         }
-        Verb::Abort { reason, wait } => (StrategyOrder::Abort { reason }, wait),
-        Verb::Revert { reason, wait } => (StrategyOrder::Revert { reason }, wait),
-        Verb::Finalize { wait } => (StrategyOrder::Finalize, wait),
+        Verb::Commit { meant, wait } => (StrategyOrder::Commit, meant.operation, wait),
+        Verb::Abort { reason, meant, wait } => {
+            (StrategyOrder::Abort { reason }, meant.operation, wait)
+        }
+        Verb::Revert { reason, meant, wait } => {
+            (StrategyOrder::Revert { reason }, meant.operation, wait)
+        }
+        Verb::Finalize { meant, wait } => (StrategyOrder::Finalize, meant.operation, wait),
+        Verb::Throttle { rate: Rate(copy_bytes_per_s), meant } => {
+            let order = StrategyOrder::Throttle { copy_bytes_per_s };
+            (order, meant.operation, Wait { no_wait: true })
+        }
     };
     let insistence = Insistence::until(call.deadline, !call.globals.no_retry);
-    let (op, by) = order::give(caller, &order, &insistence).await?;
+    let (op, by) = order::give_to(caller, &order, meant, &insistence).await?;
     let op = match wait {
         Wait { no_wait: true } => op,
         Wait { no_wait: false } => wait_for(caller, &op, Goal::Phase(goal(&order)), call).await?,
@@ -123,6 +133,7 @@ async fn wait_for<C: Caller>(
     call: &Call,
 ) -> Result<Operation> {
     let mut following = Follow::new(op.id, goal);
+    following.every_look = call.talk.is_redrawn();
     let patience = Patience::until(call.deadline);
     let shown = |change: &follow::Change| call.talk.changed(change);
     let ended = follow::follow(caller, &mut following, op, &patience, &shown).await;

@@ -69,6 +69,15 @@ pub fn taken(order: &StrategyOrder, before: Option<&Operation>, now: Option<&Ope
         StrategyOrder::Commit => {
             &[Phase::Committing, Phase::Soaking, Phase::Finalizing, Phase::Finalized]
         }
+        StrategyOrder::Throttle { copy_bytes_per_s } => {
+            return match (same, newer) {
+                (Some(op), _) if op.copy_bytes_per_s == *copy_bytes_per_s => {
+                    Taken::Yes(Box::new(op.clone()))
+                }
+                (None, Some(_)) => Taken::Overtaken,
+                _ => Taken::NotYet,
+            };
+        }
         StrategyOrder::Abort { .. } => &[Phase::Aborting, Phase::Aborted],
         StrategyOrder::Revert { .. } => &[Phase::Reverting, Phase::Reverted],
         StrategyOrder::Finalize => &[Phase::Finalizing, Phase::Finalized],
@@ -84,17 +93,29 @@ pub fn taken(order: &StrategyOrder, before: Option<&Operation>, now: Option<&Ope
     }
 }
 
-/// Gives an order and answers its operation as journaled.
+/// Gives an order and answers its operation as journaled. It means the operation that is the latest now, and is
+/// refused if another one comes in between.
 pub async fn give<C: Caller>(
     caller: &C,
     order: &StrategyOrder,
     insistence: &Insistence,
 ) -> Result<(Operation, Option<NodeName>)> {
+    give_to(caller, order, None, insistence).await
+}
+
+/// The same for an operation that is named.
+pub async fn give_to<C: Caller>(
+    caller: &C,
+    order: &StrategyOrder,
+    meant: Option<u64>,
+    insistence: &Insistence,
+) -> Result<(Operation, Option<NodeName>)> {
     let before = patiently(insistence, async || view(caller, insistence.timeout()).await).await?;
     let before = before.operation;
+    let meant = meant.or(before.as_ref().map(|op| op.id));
     let mut lost: Option<Error> = None;
     loop {
-        let command = Command::Strategy(order.clone());
+        let command = command(order.clone(), meant);
         let error = match caller.command(command, None, insistence.timeout()).await {
             Ok((Answer::Operation(op), by)) => return Ok((*op, Some(by))),
             Ok(_) => return Err(other_answer()),
@@ -125,6 +146,15 @@ pub async fn give<C: Caller>(
             return Err(lost.map_or(error, unsettled));
         }
         tokio::time::sleep(insistence.pause).await;
+    }
+}
+
+/// An order as it is sent: one that begins an operation means none.
+fn command(order: StrategyOrder, meant: Option<u64>) -> Command {
+    let begins = matches!(order, StrategyOrder::Prepare { .. } | StrategyOrder::Switch { .. });
+    match meant.filter(|_| !begins) {
+        Some(operation) => Command::StrategyOf { operation, order },
+        None => Command::Strategy(order),
     }
 }
 

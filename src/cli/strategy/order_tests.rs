@@ -55,6 +55,30 @@ fn a_commit_that_was_asked_for_is_taken_before_it_happens() {
     assert_eq!(taken(&StrategyOrder::Commit, Some(&before), Some(&given_up)), Taken::NotYet);
 }
 
+#[test]
+fn a_rate_was_set_once_the_operation_has_it() {
+    let order = StrategyOrder::Throttle { copy_bytes_per_s: Some(1 << 20) };
+    let before = operation(2, Phase::Copying);
+    let after = Operation { copy_bytes_per_s: Some(1 << 20), ..before.clone() };
+    assert_eq!(taken(&order, Some(&before), Some(&before)), Taken::NotYet);
+    let yes = Taken::Yes(Box::new(after.clone()));
+    assert_eq!(taken(&order, Some(&before), Some(&after)), yes);
+    assert_eq!(taken(&order, Some(&before), Some(&operation(3, Phase::Copying))), Taken::Overtaken);
+}
+
+#[tokio::test]
+async fn an_order_means_the_operation_that_was_there_or_the_one_that_is_named() {
+    let twin = Twin::with(|state| state.operations.push(operation(7, Phase::Prepared)));
+    let wrong = give_to(&twin, &StrategyOrder::Commit, Some(6), &insistence(1_000)).await;
+    assert_eq!(wrong.unwrap_err().code, Code::OperationConflict);
+    assert_eq!(twin.phase(), Some(Phase::Prepared), "nothing was ordered");
+    let (op, _) = give_to(&twin, &abort(), Some(7), &insistence(1_000)).await.unwrap();
+    assert_eq!((op.id, op.phase), (7, Phase::Aborting));
+    assert_eq!(command(prepare(), Some(7)), Command::Strategy(prepare()), "it begins another one");
+    let named = Command::StrategyOf { operation: 7, order: StrategyOrder::Finalize };
+    assert_eq!(command(StrategyOrder::Finalize, Some(7)), named);
+}
+
 #[tokio::test]
 async fn an_order_is_carried_out_once_whatever_is_lost() {
     let not_ready = || Mishap::Refused(Error::new(Code::NotReady, "no coordinator"));

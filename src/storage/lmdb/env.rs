@@ -120,6 +120,22 @@ pub(super) fn bytes_needed(env: &Env<WithoutTls>) -> u64 {
     (env.info().last_page_number as u64).saturating_add(1).saturating_mul(page_bytes)
 }
 
+/// Bytes of the pages that the databases hold, LMDB's own included.
+pub(super) fn bytes_used(env: &Env<WithoutTls>, dbs: &Dbs) -> Result<u64, Error> {
+    /// The two meta pages, and a few for the list of free ones.
+    const OWN_PAGES: u64 = 8;
+    let txn = begin(env)?;
+    let main = env.unnamed_database_stat();
+    let page_bytes = u64::from(main.page_size);
+    let pages =
+        |stat: heed::DatabaseStat| stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+    let mut sum = OWN_PAGES + pages(main) as u64;
+    for db in dbs.0 {
+        sum += pages(db.stat(&txn).map_err(|e| refused("count pages", e))?) as u64;
+    }
+    Ok(sum * page_bytes)
+}
+
 /// Tells LMDB's refusals apart, before they turn into text.
 pub(super) fn refused(what: impl Into<String>, error: heed::Error) -> Error {
     use MdbError::{Corrupted, Incompatible, Invalid, MapFull, PageNotFound, VersionMismatch};

@@ -4,15 +4,18 @@
 //! not suffer is in `env`; which file is the current one is in `home`.
 //!
 //! Values are stored whole: up to the 1 MiB that a value may have, a run of contiguous pages is found by a
-//! search that LMDB bounds, and the file grows where it fails. `Store::rebuild` takes the gaps out.
+//! search that LMDB bounds, and the file grows where it fails. Pages of what was deleted stay in the file, and
+//! are used again unless a reader that began before still sees them: while one is open, the file grows by what
+//! flushes write. `Store::compact` takes the gaps out.
 
 mod env;
 mod home;
 
 pub use home::sweep_removed;
 
+use super::digest::{Digest, DigestReader};
 use super::overlay::Overlay;
-use super::table::{Replacement, Snapshot, Table, Visit, lower_bound};
+use super::table::{Compacted, Replacement, Snapshot, Table, Visit, lower_bound};
 use super::{Applied, Error, Options, Space, record};
 use bytes::Bytes;
 use env::{Db, Dbs, Kind, refused};
@@ -91,6 +94,15 @@ impl LmdbTable {
 
     fn applied(&self) -> Result<Applied, Error> {
         read_applied(&*env::begin(&self.env)?, self.dbs.own())
+    }
+
+    /// Digest of a complete copy that nobody writes.
+    fn digest_of(&self, file: &Path) -> Result<Digest, Error> {
+        let env = env::open(file, 1, Kind::Copy)?;
+        let dbs = env::databases(&env)?;
+        let txn = env.static_read_txn().map_err(|e| refused("begin reading", e))?;
+        let snapshot = LmdbSnapshot { txn, dbs, _home: Arc::clone(&self.home) };
+        DigestReader::new(Box::new(snapshot))?.scan(&mut || ())
     }
 
     fn data_file(&self) -> PathBuf {
@@ -183,6 +195,32 @@ impl Table for LmdbTable {
         let file = self.home.scratch_file();
         self.copy_to(&file)?;
         self.replace(&file, options)
+    }
+
+    fn free_bytes(&self) -> Result<u64, Error> {
+        let used = env::bytes_used(&self.env, &self.dbs)?;
+        Ok(self.disk_bytes().saturating_sub(used))
+    }
+
+    fn compacted(&self) -> Result<Option<Compacted>, Error> {
+        let file = self.home.scratch_file();
+        let reader = DigestReader::new(self.snapshot()?)?;
+        let made = self.copy_to(&file).and_then(|applied| {
+            if applied.pos != reader.pos() {
+                return Ok(None);
+            }
+            let (found, expected) = (self.digest_of(&file)?, reader.scan(&mut || ())?);
+            match found == expected {
+                true => Ok(Some(Compacted { file: file.clone(), applied })),
+                false => {
+                    Err(Error::corrupt(file.display().to_string(), "it is not what was copied"))
+                }
+            }
+        });
+        if !matches!(made, Ok(Some(_))) {
+            let _ = std::fs::remove_file(&file);
+        }
+        made
     }
 
     fn retire(&self) {

@@ -225,3 +225,109 @@ fn a_short_write_on_a_full_disk_is_no_space() {
     assert!(!is_short_write(&io(5), 1 << 40, 8 << 20), "a disk that fails is another matter");
     assert!(!is_short_write(&io(13), 0, 0));
 }
+
+/// Writes keys `from` to `to` of 4 KiB each, or deletes them, as entry `index`, and flushes.
+fn many(store: &Store, index: u64, keys: std::ops::Range<u32>, value: Option<u8>) {
+    let mut writer = store.write();
+    for key in keys {
+        match value {
+            Some(byte) => {
+                writer.put(Space::Data, &key.to_be_bytes(), Bytes::from(vec![byte; 4_096]))
+            }
+            None => writer.delete(Space::Data, &key.to_be_bytes()),
+        }
+    }
+    writer.commit(applied(index));
+    store.freeze();
+    store.flush_frozen().unwrap();
+}
+
+#[test]
+fn compacting_gives_gaps_back_and_changes_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("c1");
+    let store = Store::open(&dir, OPTIONS).unwrap();
+    many(&store, 1, 0..1_500, Some(1));
+    let full_bytes = store.table_bytes();
+    many(&store, 2, 100..1_500, None);
+    // Only in the overlay: it stays there.
+    let mut writer = store.write();
+    writer.put(Space::Data, b"late", Bytes::from_static(b"3"));
+    writer.commit(applied(3));
+    let free_bytes = store.free_bytes().unwrap();
+    assert!(free_bytes > full_bytes / 100 * 80, "{free_bytes} of {full_bytes} bytes hold nothing");
+    let (digest, reader) = (store.digest(&mut || ()).unwrap(), store.digest_reader().unwrap());
+
+    assert!(store.compact().unwrap());
+    assert!(store.table_bytes() < full_bytes / 5, "{} of {full_bytes}", store.table_bytes());
+    assert_eq!(store.digest(&mut || ()).unwrap(), digest);
+    assert_eq!(reader.scan(&mut || ()).unwrap(), digest, "who reads the old one goes on");
+    assert_eq!(store.get(Space::Data, b"late").unwrap().as_deref(), Some(&b"3"[..]));
+    assert_eq!(names(&dir), ["CURRENT", "LOCK", "gen-2"]);
+    many(&store, 4, 0..10, Some(4));
+    drop(store);
+    let again = Store::open(&dir, OPTIONS).unwrap();
+    assert_eq!(again.applied(), applied(4));
+    assert_eq!(again.digest(&mut || ()).unwrap().keys, 101);
+}
+
+#[test]
+fn a_copy_that_a_flush_has_overtaken_is_thrown_away() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("c1");
+    let store = Store::open(&dir, OPTIONS).unwrap();
+    many(&store, 1, 0..1_000, Some(1));
+    many(&store, 2, 0..900, None);
+    let compacted = store.compact_with(|| many(&store, 3, 2_000..2_010, Some(3))).unwrap();
+    assert!(!compacted);
+    assert_eq!(names(&dir), ["CURRENT", "LOCK", "gen-1"]);
+    assert_eq!(store.digest(&mut || ()).unwrap().keys, 110);
+    assert!(store.compact().unwrap(), "the next attempt is made from what there is then");
+    assert_eq!(store.digest(&mut || ()).unwrap().keys, 110);
+}
+
+#[test]
+fn a_copy_that_is_not_the_same_is_never_swapped_in() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(&root.path().join("c1"), OPTIONS).unwrap();
+    many(&store, 1, 0..100, Some(1));
+    // A record whose checksum does not hold: what cannot be proven is not taken over.
+    store.table().write_stored(Space::Data, b"odd", b"no envelope");
+    assert!(is_corrupt(store.compact()));
+    assert_eq!(names(&root.path().join("c1")), ["CURRENT", "LOCK", "gen-1"]);
+}
+
+/// A copy or a digest reads one state of the table for as long as it takes. Meanwhile pages that are overwritten
+/// cannot be used again, so the file grows by what is flushed, and by nothing else; when the reader is gone, the
+/// pages are used again, and the file stays as it is.
+#[test]
+fn a_long_reader_lets_the_file_grow_by_what_is_flushed_and_no_further() {
+    const KEYS: std::ops::Range<u32> = 0..256;
+    const FLUSHES: u64 = 10;
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(&root.path().join("c1"), Options { map_bytes: 64 << 20 }).unwrap();
+    // Overwriting without a reader: after the first few rounds the file has all the pages it needs.
+    (1..=5).for_each(|index| many(&store, index, KEYS, Some(index as u8)));
+    let steady_bytes = store.table_bytes();
+    (6..=20).for_each(|index| many(&store, index, KEYS, Some(index as u8)));
+    assert!(store.table_bytes() <= steady_bytes + steady_bytes / 5, "it grows by itself");
+
+    let before_bytes = store.table_bytes();
+    let reader = store.digest_reader().unwrap();
+    (21..21 + FLUSHES).for_each(|index| many(&store, index, KEYS, Some(index as u8)));
+    let grown_bytes = store.table_bytes() - before_bytes;
+    // Two pages of 4 KiB hold one record of 4 KiB with its envelope; a fifth more is for the tree above.
+    let flushed_bytes = FLUSHES * u64::from(KEYS.end) * 2 * 4_096;
+    println!("{FLUSHES} flushes under a reader: {grown_bytes} bytes more, {flushed_bytes} flushed");
+    assert!(grown_bytes <= flushed_bytes + flushed_bytes / 5, "{grown_bytes} of {flushed_bytes}");
+    assert!(grown_bytes >= flushed_bytes / 4, "the reader held nothing: {grown_bytes}");
+    assert_eq!(reader.scan(&mut || ()).unwrap().pos, applied(20).pos);
+
+    let with_gaps_bytes = store.table_bytes();
+    (40..60).for_each(|index| many(&store, index, KEYS, Some(index as u8)));
+    let again_bytes = store.table_bytes();
+    let most_bytes = with_gaps_bytes + with_gaps_bytes / 20;
+    assert!(again_bytes <= most_bytes, "pages are used again: {with_gaps_bytes}, {again_bytes}");
+    assert!(store.compact().unwrap());
+    assert!(store.table_bytes() < steady_bytes + steady_bytes / 5);
+}

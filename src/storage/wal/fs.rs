@@ -179,6 +179,8 @@ impl WalFile for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        #[cfg(debug_assertions)]
+        std::thread::sleep(crate::faults::fsync_delay());
         self.0.sync_data()
     }
 }

@@ -17,6 +17,7 @@ pub use cluster::{Cluster, Shape, info};
 pub use node::{Node, Wrap};
 pub use program::{Ran, ppdb, ppdb_within, program, wait};
 pub use shell::Shell;
+pub use strategy::show;
 
 use ppdb::client::{CallOptions, Client, OpAnswer};
 use ppdb::types::{Op, Result};

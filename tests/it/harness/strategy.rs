@@ -72,7 +72,8 @@ impl Cluster {
     }
 }
 
-async fn show(client: &Client) -> Result<StrategyView> {
+/// The latest operation and how far it is.
+pub async fn show(client: &Client) -> Result<StrategyView> {
     match client.command(Command::StrategyShow, None, ANSWER_WITHIN).await? {
         (Answer::StrategyView(view), _) => Ok(*view),
         (other, _) => Err(Error::new(Code::Internal, format!("another answer: {other:?}"))),

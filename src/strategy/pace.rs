@@ -1,0 +1,106 @@
+//! How fast copies leave the nodes, from what the nodes count. Pure; kept by the coordinator between rounds.
+
+use super::core::Seen;
+use crate::types::NodeId;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Shortest time over which a rate is measured.
+const MEASURED_MIN: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    since: Option<Instant>,
+    counted: BTreeMap<NodeId, u64>,
+    all: u64,
+    busiest: u64,
+}
+
+impl Pace {
+    /// One look at what the nodes have sent so far.
+    pub fn look(&mut self, seen: &Seen, now: Instant) {
+        let took = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if took < MEASURED_MIN && !self.counted.is_empty() {
+            return;
+        }
+        let (mut all, mut busiest) = (0, 0);
+        for (node, report) in &seen.reports {
+            // Who was not seen before, or has been started anew, begins to count here.
+            let before = self.counted.insert(*node, report.copied_bytes);
+            let sent = report.copied_bytes.saturating_sub(before.unwrap_or(report.copied_bytes));
+            let rate = (sent as f64 / took.as_secs_f64().max(MEASURED_MIN.as_secs_f64())) as u64;
+            (all, busiest) = (all + rate, busiest.max(rate));
+        }
+        self.counted.retain(|node, _| seen.reports.contains_key(node));
+        self.since = Some(now);
+        // Half of what was: steady enough to read, and gone a few seconds after the last byte.
+        (self.all, self.busiest) = ((self.all + all).div_ceil(2), (self.busiest + busiest) / 2);
+        if all == 0 && self.all < 1_024 {
+            self.all = 0;
+        }
+    }
+
+    /// Bytes a second that leave all nodes.
+    pub fn bytes_per_s(&self) -> u64 {
+        self.all
+    }
+
+    /// Bytes a second that leave the node that sends most.
+    pub fn busiest_bytes_per_s(&self) -> u64 {
+        self.busiest
+    }
+
+    /// Seconds that so many bytes take at this pace; none while nothing is sent.
+    pub fn eta_s(&self, bytes: u64) -> Option<u64> {
+        (bytes > 0 && self.all > 0).then(|| bytes.div_ceil(self.all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::guard::ServiceLevel;
+    use crate::wire::operation::NodeReport;
+
+    fn seen(sent: &[(u64, u64)]) -> Seen {
+        let report = |(node, copied_bytes): &(u64, u64)| {
+            let node = NodeId(*node);
+            let report = NodeReport {
+                node,
+                clock_ms: 0,
+                disk_free_bytes: 0,
+                disk_total_bytes: 0,
+                map_bytes_max: 0,
+                version: String::new(),
+                copies: vec![],
+                service: ServiceLevel::default(),
+                copied_bytes: *copied_bytes,
+            };
+            (node, report)
+        };
+        Seen { reports: sent.iter().map(report).collect(), ..Seen::default() }
+    }
+
+    #[test]
+    fn rates_follow_what_is_sent_and_a_restart_is_no_burst() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut pace = Pace::default();
+        pace.look(&seen(&[(1, 5_000_000), (2, 0)]), start);
+        assert_eq!((pace.bytes_per_s(), pace.eta_s(1)), (0, None));
+        for i in 1..=20 {
+            pace.look(
+                &seen(&[(1, 5_000_000 + i * 1_000_000), (2, i * 500_000)]),
+                start + second * i as u32,
+            );
+        }
+        assert!(pace.bytes_per_s().abs_diff(1_500_000) < 10, "{pace:?}");
+        assert!(pace.busiest_bytes_per_s().abs_diff(1_000_000) < 10, "{pace:?}");
+        assert_eq!(pace.eta_s(14_000_000), Some(10));
+        // Node 1 counts from 0 again, and node 3 was not there before.
+        for i in 21..60 {
+            pace.look(&seen(&[(1, 7), (3, 1 << 40)]), start + second * i);
+        }
+        assert_eq!((pace.bytes_per_s(), pace.eta_s(15)), (0, None));
+    }
+}
