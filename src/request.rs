@@ -5,6 +5,7 @@
 
 use crate::admission::Budget;
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
+use crate::faults::{self, Point};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
@@ -111,6 +112,7 @@ impl Plane {
         if writes > 0 {
             let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
             let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+            faults::at(Point::ReplyBefore);
             self.served.count(reads, writes);
             return Ok(KvReply { results, token, age_ms: None });
         }

@@ -5,6 +5,7 @@
 //! coordinator's work, and conditional on the operation's turn.
 
 use super::core::{ClusterState, CopyPlacement};
+use crate::faults::has_bug;
 use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::operation::{Checkpoint, Operation, Origin, Phase, Times, Verified};
@@ -146,7 +147,7 @@ impl ClusterState {
         let Some(op) = self.operations.last() else {
             return Err(conflict("there is no operation"));
         };
-        if (op.id, op.step) != (operation, step) {
+        if (op.id, op.step) != (operation, step) && !has_bug("unconditional-step") {
             return Err(conflict(format!(
                 "operation {} is at step {}, not operation {operation} at {step}",
                 op.id, op.step
@@ -184,7 +185,7 @@ impl ClusterState {
                 self.drop_extra();
             }
             (Event::Revert { reason }, Phase::Committing | Phase::Soaking) => {
-                let from = op.from;
+                let from = if has_bug("origin-inferred") { op.to } else { op.from };
                 self.turn_to(Phase::Reverting);
                 self.reason(reason);
                 self.place(from);

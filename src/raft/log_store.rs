@@ -9,6 +9,7 @@ use super::encoding::{
 };
 use super::tail::Tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::faults::{self, Point};
 use crate::storage::wal::{self, GroupLog};
 use futures_util::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -188,7 +189,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        durable(|done| self.log.save_vote(encode_vote(vote), done)).await
+        faults::at(Point::VoteSave);
+        durable(|done| self.log.save_vote(encode_vote(vote), done)).await?;
+        faults::at(Point::VoteSaved);
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -216,6 +220,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             callback.io_completed(Ok(()));
             return Ok(());
         };
+        faults::at(Point::Append);
         let encoded: Vec<bytes::Bytes> = entries.iter().map(encode_entry).collect();
         let sizes: Vec<usize> = encoded.iter().map(bytes::Bytes::len).collect();
         let done =

@@ -143,6 +143,17 @@ pub async fn record(
     time_max: Duration,
     over: impl Fn(usize) -> bool,
 ) -> Vec<Histories> {
+    record_on("lin", clients, zero, time_max, over).await
+}
+
+/// The same on keys that begin so, and that nobody has used before.
+pub async fn record_on(
+    prefix: &str,
+    clients: Vec<Client>,
+    zero: Instant,
+    time_max: Duration,
+    over: impl Fn(usize) -> bool,
+) -> Vec<Histories> {
     let mut actors: Vec<Actor> = (0..CLIENTS)
         .zip(clients)
         .map(|(id, client)| Actor {
@@ -157,7 +168,8 @@ pub async fn record(
     let (mut phases, mut operations) = (Vec::new(), 0);
     while !over(operations) {
         assert!(zero.elapsed() < time_max, "only {operations} operations in {time_max:?}");
-        let keys: Vec<String> = (0..KEYS).map(|k| format!("lin:{}:{k}", phases.len())).collect();
+        let keys: Vec<String> =
+            (0..KEYS).map(|k| format!("{prefix}:{}:{k}", phases.len())).collect();
         let running: JoinSet<_> = actors.drain(..).map(|actor| actor.phase(keys.clone())).collect();
         let mut phase = Histories::new();
         for (actor, histories) in running.join_all().await {
