@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 
 /// Longest wait for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for the journal of one node, which may be gone.
+const JOURNAL_WITHIN: Duration = Duration::from_millis(400);
 /// Longest time until an order is taken, and until the phase it leads to.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at the journal.
@@ -18,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(30);
 
 /// The journal as a node has it; any node that answers if none is named.
 pub async fn history(client: &Client, node: Option<&NodeName>) -> Option<Vec<Operation>> {
-    match client.command(Command::StrategyHistory, node, ANSWER_WITHIN).await {
+    match client.command(Command::StrategyHistory, node, JOURNAL_WITHIN).await {
         Ok((Answer::History(history), _)) => Some(history),
         _ => None,
     }

@@ -120,27 +120,29 @@ impl Ground {
             Course::Busy => None,
             _ => Some(strike::arm(node, strike::line(run)).await?),
         };
-        let struck = async {
-            let armed = match early {
-                Some(armed) => armed,
-                None => {
-                    began.notified().await;
-                    strike::arm(node, strike::line(run)).await?
-                }
+        let (struck, phase) = {
+            let struck = async {
+                let armed = match early {
+                    Some(armed) => armed,
+                    None => {
+                        began.notified().await;
+                        strike::arm(node, strike::line(run)).await?
+                    }
+                };
+                strike::hit(node, &armed).await;
+                *hit = true;
+                let early = uncommitted(client, &others, run, after).await;
+                strike::recover(node, run).await?;
+                early
             };
-            strike::hit(node, &armed).await;
-            *hit = true;
-            let early = uncommitted(client, &others, run, after).await;
-            strike::recover(node, run).await?;
-            early
-        };
-        let drive = orders.drive(run.course, run.to(), &began);
-        let (mut struck, mut drive) = (Box::pin(struck), Box::pin(drive));
-        let (struck, phase) = tokio::select! {
-            struck = &mut struck => (struck, drive.await),
-            phase = &mut drive => {
-                let late = tokio::time::timeout(LATE_HIT, struck).await;
-                (late.unwrap_or_else(|_| Err("the point was not hit".to_owned())), phase)
+            let drive = orders.drive(run.course, run.to(), &began);
+            let (mut struck, mut drive) = (Box::pin(struck), Box::pin(drive));
+            tokio::select! {
+                struck = &mut struck => (struck, drive.await),
+                phase = &mut drive => {
+                    let late = tokio::time::timeout(LATE_HIT, struck).await;
+                    (late.unwrap_or_else(|_| Err("the point was not hit".to_owned())), phase)
+                }
             }
         };
         strike::disarm(self.cluster.node(name.as_str()));
