@@ -75,15 +75,21 @@ pub fn at(point: Point) {
 /// Names of all failpoints; a release build has none.
 pub fn names() -> Vec<&'static str> {
     #[cfg(debug_assertions)]
-    return TABLE.iter().map(|spec| spec.name).collect();
+    {
+        TABLE.iter().map(|spec| spec.name).collect()
+    }
     #[cfg(not(debug_assertions))]
-    return Vec::new();
+    {
+        Vec::new()
+    }
 }
 
 impl std::fmt::Display for Injected {
     fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         #[cfg(debug_assertions)]
-        return write!(_f, "the failpoint {} returns an error", points::spec(self.0).name);
+        {
+            write!(_f, "the failpoint {} returns an error", points::spec(self.0).name)
+        }
         #[cfg(not(debug_assertions))]
         match *self {}
     }

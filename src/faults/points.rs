@@ -245,7 +245,7 @@ pub fn spec(point: Point) -> &'static Spec {
     &TABLE[point as usize]
 }
 
-#[cfg(test)]
+#[cfg(all(test, debug_assertions))]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

@@ -18,6 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const WRITERS: (u64, Duration) = (4, Duration::from_millis(4));
 /// Rest between two increments.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
+/// Operations of each of the clients on each hot key.
+const HOT_OPS: usize = 20;
 /// Keys that last.
 pub const LASTING: usize = 300;
 /// What they begin with.
@@ -43,7 +45,8 @@ impl Watch {
         let prefix = format!("hot:{name}");
         let hot = tokio::spawn(async move {
             let over = move |_| ended.load(Ordering::Relaxed);
-            record_on(&prefix, hot, Instant::now(), Duration::from_secs(240), over).await
+            let keys = (prefix.as_str(), HOT_OPS);
+            record_on(keys, hot, Instant::now(), Duration::from_secs(240), over).await
         });
         Self {
             client: client.clone(),
