@@ -260,11 +260,11 @@ impl Ground {
         let leader = wait_until("coordinator", CALM_WITHIN, ask, Option::is_some).await;
         let leader = leader.expect("just checked");
         let names = self.cluster.nodes.iter().map(|node| &node.name);
-        let others = names.filter(|name| name.as_str().starts_with('n') && **name != leader);
+        let mut others = names.filter(|name| name.as_str().starts_with('n') && **name != leader);
         match role {
             Role::Coordinator => leader,
             Role::Owner | Role::Target => {
-                others.cloned().nth(self.runs % 2).expect("two other primaries")
+                others.nth(self.runs % 2).cloned().expect("two other primaries")
             }
             Role::Replica => NodeName::new("r1").expect("a name"),
         }
