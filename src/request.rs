@@ -5,6 +5,7 @@
 
 use crate::admission::Budget;
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
+use crate::faults::{self, Point};
 use crate::service::{Kind, Meter};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
@@ -129,6 +130,7 @@ impl Plane {
     async fn write(&self, copy: &LocalCopy, kv: Kv, deadline: Instant) -> Result<KvReply> {
         let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
         let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+        faults::at(Point::ReplyBefore);
         Ok(KvReply { results, token, age_ms: None })
     }
 

@@ -23,6 +23,7 @@ pub mod talk;
 pub(crate) mod testing;
 pub mod value;
 pub mod verify;
+pub mod version;
 
 use crate::client::CallOptions;
 use crate::types::{Code, Error, Result, limits};

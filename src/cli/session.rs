@@ -8,7 +8,7 @@ use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
 use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
-use super::{admin, cert, config, output, settings, strategy, verify};
+use super::{admin, cert, config, output, settings, strategy, verify, version};
 use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
 use crate::types::{Code, Error, NodeName, Op, Result, limits};
@@ -188,9 +188,7 @@ impl Session {
             }
             Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
             Verb::Node(verb) => Ok(self.node(&verb).await?),
-            Verb::Version => {
-                Ok(Answered::of(Value::Text(format!("ppdb {}", env!("CARGO_PKG_VERSION")))))
-            }
+            Verb::Version => Ok(Answered::doc(version::of_this_build(), None)),
             Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";
                 Err(Error::new(Code::BadRequest, message).into())
@@ -465,6 +463,6 @@ mod tests {
             assert_eq!(failure.error.code, Code::BadRequest, "{line}");
         }
         let answered = session.run(parse("version").unwrap(), &Stand::default()).await.unwrap();
-        assert!(matches!(answered.value, Value::Text(text) if text.starts_with("ppdb ")));
+        assert!(matches!(answered.value, Value::Doc(doc) if doc.json["name"] == "ppdb"));
     }
 }

@@ -19,7 +19,8 @@
 //! | `append` | number: bytes of the value |
 //! | `cas`, `expire`, `persist` | true if done, false if the value, the key or a time to live was not there |
 //! | `ttl` | number: milliseconds left, -1 without a time to live, null for a missing key |
-//! | `help`, `version` | string |
+//! | `help` | string |
+//! | `version` | `{"name":"ppdb","version":…,"profile":"debug" or "release","failpoints":[…]}`; a release build has no failpoints |
 //! | everything else | an object, or an array of objects |
 //!
 //! Bytes that are not UTF-8 are in base64 under another name: `value_b64` for `value`, `key_b64` for

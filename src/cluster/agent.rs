@@ -8,6 +8,7 @@ use super::core::{ClusterState, CopyPlacement, MetaCommand, ShardPlacement};
 use super::opening::{Finding, judge};
 use super::registry::{LocalCopy, Registry};
 use super::view::StateView;
+use crate::faults::{self, Point};
 use crate::raft::{self, Group, GroupSpec, Host};
 use crate::shard::{self, Clock, Shard};
 use crate::storage::wal::{self, Wal};
@@ -71,11 +72,15 @@ impl Agent {
         Ok(group)
     }
 
-    /// Runs until a copy cannot be opened; returns why. Everything else is tried again.
+    /// Runs until a copy cannot be opened, or the disk under one has failed; returns why. Everything else is
+    /// tried again.
     pub async fn run(self: Arc<Self>, meta: Group) -> Error {
         let mut changed = self.view.watch();
         let (mut confirmed, mut swept) = (false, false);
         loop {
+            if let Some(error) = self.disk_error(&meta) {
+                return error;
+            }
             // A copy that is gone makes room for the next one of its shard first.
             if confirmed && (!swept || self.holds_unlisted()) {
                 match self.drop_unlisted().await {
@@ -113,6 +118,14 @@ impl Agent {
         }
     }
 
+    /// A group that the disk stopped would look unreachable for ever, and nobody would know why.
+    fn disk_error(&self, meta: &Group) -> Option<Error> {
+        let copies = self.registry.all();
+        let groups = copies.iter().map(|(_, copy)| copy.shard.group());
+        let found = std::iter::once(meta).chain(groups).find_map(Group::disk_error)?;
+        Some(Error::new(Code::Corrupt, format!("the disk cannot be trusted: {found}")))
+    }
+
     /// One linearizable metadata read: from here on the copy ids and incarnations known are the valid ones.
     async fn confirm(&self, meta: &Group) -> bool {
         let state = self.view.state();
@@ -142,6 +155,7 @@ impl Agent {
             tokio::spawn(async move {
                 let deadline = Instant::now() + CONFIRM_TIMEOUT;
                 if !proof || copy.shard.group().read_barrier(deadline).await.is_ok() {
+                    faults::at(Point::CopyServe);
                     copy.serve();
                 }
             });
@@ -173,11 +187,16 @@ impl Agent {
         match self.find(group_id, copy.id.0, &dir, confirmed)? {
             Finding::Wait => return Ok(()),
             Finding::Corrupt(why) => return Err(corrupt(group_id, &why)),
-            Finding::Create => self.record_copy(group_id, copy.id.0).await?,
+            Finding::Create => {
+                faults::pass(Point::CopyRecord)?;
+                self.record_copy(group_id, copy.id.0).await?;
+                faults::pass(Point::CopyRecorded)?;
+            }
             Finding::Open => {}
         }
         let logic = shard::logic(placed.id, placed.incarnation);
         let group = self.open(group_id, copy.id.0, dir.clone(), logic).await?;
+        faults::pass(Point::CopyOpened)?;
         let shard = Shard::start(placed.id, placed.incarnation, group, self.clock.clone());
         self.registry.insert(placed.id, LocalCopy::new(shard, copy.id, placed.incarnation, dir));
         Ok(())
@@ -292,8 +311,14 @@ async fn add_missing_learner(group: &Group, wanted: impl Iterator<Item = (u64, N
     let known: BTreeSet<u64> =
         membership.voters.keys().chain(membership.learners.keys()).copied().collect();
     for (raft_id, node) in wanted.filter(|(id, _)| !known.contains(id)).take(1) {
+        if faults::pass(Point::LearnerAdd).is_err() {
+            return;
+        }
         match group.add_learner(membership.pos, raft_id, node).await {
-            Ok(()) => tracing::info!(raft_id, %node, "learner added"),
+            Ok(()) => {
+                faults::at(Point::LearnerAdded);
+                tracing::info!(raft_id, %node, "learner added");
+            }
             Err(error) => tracing::debug!(raft_id, %node, %error, "learner not added yet"),
         }
     }

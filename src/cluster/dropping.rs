@@ -7,6 +7,7 @@
 
 use super::agent::{Agent, CopyRecord, durable};
 use super::core::ClusterState;
+use crate::faults::{self, Point};
 use crate::types::{Code, CopyId, DiskId, Error, GroupId, NodeId, Result};
 use crate::wire::codec;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ impl Agent {
                 continue;
             }
             tracing::info!(%shard, copy = %copy.copy, "dropping a copy that is no longer placed here");
+            faults::pass(Point::DropBegin)?;
             self.registry.remove(shard, copy.copy);
             let group = copy.shard.group().id();
             drop(copy);
@@ -33,6 +35,7 @@ impl Agent {
                 // It may still write, and a copy that is created next would take that for its own.
                 return Err(Error::new(Code::Internal, format!("{group} does not stop")));
             }
+            faults::pass(Point::DropStopped)?;
         }
         for group in self.recorded_unlisted(&listed) {
             if self.host.group(group).is_none() {
@@ -76,7 +79,8 @@ impl Agent {
     /// The log forgets the group before its folder goes: a folder without a record is known to be dead,
     /// a record without its folder would look like a disk that lost data.
     async fn forget(&self, group: GroupId) -> Result<()> {
-        durable(|done| self.wal.group(group).remove(done)).await
+        durable(|done| self.wal.group(group).remove(done)).await?;
+        Ok(faults::pass(Point::DropForgotten)?)
     }
 }
 
@@ -102,7 +106,10 @@ fn remove_folders(folders: &Path, listed: &BTreeSet<CopyId>) -> std::io::Result<
             dead.push(entry.path());
         }
     }
-    dead.iter().try_for_each(std::fs::remove_dir_all)
+    dead.iter().try_for_each(|folder| {
+        faults::pass(Point::DropFolder)?;
+        std::fs::remove_dir_all(folder)
+    })
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ impl Heard {
 
 /// This machine's clock, in milliseconds since 1970.
 pub fn clock_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    now_ms.saturating_add_signed(crate::faults::clock_offset_ms())
 }
 
 /// min(own, median of the clocks heard + 500 ms); the own clock if fewer than three are heard.

@@ -5,6 +5,7 @@
 //! coordinator's work, and conditional on the operation's turn.
 
 use super::core::{ClusterState, CopyPlacement};
+use crate::faults::has_bug;
 use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::guard::{Guard, ServiceLevel};
@@ -187,7 +188,7 @@ impl ClusterState {
         let Some(op) = self.operations.last() else {
             return Err(conflict("there is no operation"));
         };
-        if (op.id, op.step) != (operation, step) {
+        if (op.id, op.step) != (operation, step) && !has_bug("unconditional-step") {
             return Err(conflict(format!(
                 "operation {} is at step {}, not operation {operation} at {step}",
                 op.id, op.step
@@ -273,7 +274,8 @@ impl ClusterState {
     }
 
     fn revert(&mut self, reason: &str) {
-        let Some(from) = self.operation().map(|op| op.from) else { return };
+        let origin = |op: &Operation| if has_bug("origin-inferred") { op.to } else { op.from };
+        let Some(from) = self.operation().map(origin) else { return };
         self.turn_to(Phase::Reverting);
         self.reason(reason);
         self.place(from);

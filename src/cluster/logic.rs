@@ -4,6 +4,8 @@
 //! What a command does is decided in `core`.
 
 use super::core::{ClusterState, MetaCommand};
+use super::journal::Event;
+use crate::faults::{self, Point};
 use crate::raft::{Effect, Logic};
 use crate::storage::{Error, Space, View, Writer};
 use crate::types::LogPos;
@@ -49,9 +51,16 @@ impl Logic for MetaLogic {
         // let this copy differ from the others, so the group stops here.
         let command: MetaCommand =
             codec::decode(payload).map_err(|e| corrupt("metadata entry", &e))?;
+        let is_commit = matches!(command, MetaCommand::Advance { event: Event::Commit, .. });
+        if is_commit {
+            faults::pass(Point::CommitApply)?;
+        }
         let reply = self.state.apply(&command);
         writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into());
         self.published.send_replace(Arc::new(self.state.clone()));
+        if is_commit {
+            faults::pass(Point::CommitApplied)?;
+        }
         Ok(Effect { replies: vec![codec::encode(&reply).into()], digest: false })
     }
 }

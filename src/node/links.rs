@@ -115,7 +115,7 @@ impl PeerLinks {
 
     /// Whether a test has cut the way to this node.
     fn is_cut(&self, node: NodeId) -> bool {
-        let Some(cut) = crate::faults::planted("cut") else { return false };
+        let Some(cut) = crate::faults::planted("peer.drop") else { return false };
         let name = self.inner.view.name(node);
         name.is_some_and(|name| cut.split_whitespace().any(|cut| cut == name.as_str()))
     }

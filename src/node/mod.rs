@@ -301,6 +301,7 @@ fn raft_options(settings: &ServeSettings) -> raft::Options {
         heartbeat_ms: settings.raft_heartbeat.as_millis() as u64,
         election_min_ms: settings.raft_election_min.as_millis() as u64,
         election_max_ms: settings.raft_election_max.as_millis() as u64,
+        log_keep_bytes: log_keep_bytes(),
         ..raft::Options::default()
     }
 }
@@ -308,6 +309,16 @@ fn raft_options(settings: &ServeSettings) -> raft::Options {
 /// The end of a certificate's validity, in milliseconds since 1970.
 fn expires_ms(identity: &Identity) -> u64 {
     u64::try_from(identity.not_after().unix_timestamp()).unwrap_or_default() * 1_000
+}
+
+/// Tests let copies need a snapshot with little data: `PPDB_TEST_LOG_KEEP_BYTES`, in a debug build.
+fn log_keep_bytes() -> u64 {
+    let usual = raft::Options::default().log_keep_bytes;
+    #[cfg(debug_assertions)]
+    if let Ok(text) = std::env::var("PPDB_TEST_LOG_KEEP_BYTES") {
+        return text.parse().unwrap_or(usual);
+    }
+    usual
 }
 
 /// A node serves under the name in its certificate, or not at all.

@@ -2,6 +2,7 @@
 //! last few kept for whoever asks.
 
 use super::DigestResult;
+use crate::faults::{self, Point};
 use crate::storage::{DigestReader, Error};
 use crate::types::{Code, LogPos};
 use parking_lot::Mutex;
@@ -64,7 +65,12 @@ impl Digests {
     pub fn compute(&self, pos: LogPos, reader: Result<DigestReader, Error>) {
         let digests = self.clone();
         let work = move || {
-            let digest = reader.and_then(|reader| reader.scan(&mut || std::thread::sleep(PAUSE)));
+            let digest = reader.and_then(|reader| {
+                faults::pass(Point::DigestScan)?;
+                let digest = reader.scan(&mut || std::thread::sleep(PAUSE))?;
+                faults::pass(Point::DigestDone)?;
+                Ok(digest)
+            });
             digests.put(pos.index, judge(pos, digest));
         };
         let thread = std::thread::Builder::new().name("digest".into()).spawn(work);

@@ -7,6 +7,7 @@
 use super::Options;
 use super::shared::Shared;
 use super::{compact, purge};
+use crate::faults::{self, Point};
 use crate::storage::{self, Store};
 use crate::types::LogPos;
 use parking_lot::{Condvar, Mutex};
@@ -217,7 +218,10 @@ fn failed(shared: &Arc<Shared>, error: &storage::Error) {
             *shared.flush.not_before.lock() = Some(Instant::now() + NO_SPACE_WAIT);
         }
         // What is applied cannot be made durable, or what is stored cannot be trusted.
-        _ => shared.stop(format!("flush: {error}")),
+        _ => {
+            shared.doubt("a flush", error);
+            shared.stop(format!("flush: {error}"));
+        }
     }
 }
 
@@ -241,7 +245,9 @@ fn look(shared: &Arc<Shared>, now: Instant) -> Result<Outcome, storage::Error> {
     if !shared.log.is_durable(frozen.pos.index) {
         return Ok(Outcome::NotDurable);
     }
+    faults::pass(Point::FlushFrozen)?;
     shared.store.flush_frozen()?;
+    faults::pass(Point::FlushWritten)?;
     if frozen.digest {
         // Opened before anything else can be flushed, so that it sees exactly this position.
         shared.digests.compute(frozen.pos, shared.store.digest_reader());

@@ -71,6 +71,11 @@ impl Group {
         self.shared.stopped()
     }
 
+    /// Why the disk under this copy cannot be trusted any more; the node has to end then.
+    pub fn disk_error(&self) -> Option<String> {
+        self.shared.disk_error()
+    }
+
     /// Starts the group with these voters. Only on a copy whose log is pristine; on any other a `Conflict`
     /// that says so (repeating it is harmless).
     pub async fn initialize(&self, voters: BTreeMap<u64, NodeId>) -> Result<(), Error> {

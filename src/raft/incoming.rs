@@ -5,6 +5,7 @@
 
 use super::encoding::MetaRecord;
 use super::staging::{Identity, Note, Staged, StagedFile, Way};
+use crate::faults::{self, Point};
 use crate::types::limits;
 use crate::wire::codec;
 use parking_lot::Mutex;
@@ -186,6 +187,8 @@ impl Filling {
 
     /// Writes what came next; not more than is missing. Blocks.
     pub fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        faults::pass(Point::ReceiveChunk)?;
+        faults::disk_full()?;
         self.data.write_all(chunk)?;
         self.got_bytes += chunk.len() as u64;
         self.crc32c = crc32c::crc32c_append(self.crc32c, chunk);
@@ -196,7 +199,9 @@ impl Filling {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        faults::pass(Point::ReceiveSync)?;
         self.data.sync_data()?;
+        faults::pass(Point::ReceiveSynced)?;
         self.note.have_bytes = self.got_bytes;
         self.note.have_crc32c = self.crc32c;
         self.file.write_note(&self.note)

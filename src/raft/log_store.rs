@@ -10,6 +10,7 @@ use super::encoding::{
 use super::lone::Lone;
 use super::tail::Tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::faults::{self, Point};
 use crate::storage::wal::{self, GroupLog};
 use futures_util::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -196,7 +197,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.lone.changed();
-        durable(|done| self.log.save_vote(encode_vote(vote), done)).await
+        faults::at(Point::VoteSave);
+        durable(|done| self.log.save_vote(encode_vote(vote), done)).await?;
+        faults::at(Point::VoteSaved);
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -229,6 +233,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 self.lone.membership_appended(entry.log_id.index);
             }
         }
+        faults::at(Point::Append);
         let encoded: Vec<bytes::Bytes> = entries.iter().map(encode_entry).collect();
         let sizes: Vec<usize> = encoded.iter().map(bytes::Bytes::len).collect();
         let done =

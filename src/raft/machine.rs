@@ -11,6 +11,7 @@ use super::types::{
     Entry, LogId, Replies, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id, pos,
 };
 use super::{Effect, Logic};
+use crate::faults::{self, Point};
 use crate::storage::{self, Applied};
 use crate::types::LogPos;
 use futures_util::{Stream, TryStreamExt};
@@ -77,6 +78,9 @@ impl Machine {
             return Err(stop("applying", format!("entry {} where {expected} should be", at.index)));
         }
         if let EntryPayload::Membership(membership) = &entry.payload {
+            if membership.get_joint_config().len() > 1 {
+                faults::at(Point::JointApply);
+            }
             self.membership = self.membership.next(at, membership);
             self.membership_bytes = self.membership.encode();
         }
@@ -84,8 +88,10 @@ impl Machine {
         let effect = match &entry.payload {
             EntryPayload::Normal(payload) => {
                 let applied = self.logic.get_mut().apply(at, &payload.0, &mut writer);
-                applied
-                    .map_err(|e: storage::Error| stop(&format!("applying entry {}", at.index), e))?
+                applied.map_err(|e: storage::Error| {
+                    self.shared.doubt("applying", &e);
+                    stop(&format!("applying entry {}", at.index), e)
+                })?
             }
             EntryPayload::Blank | EntryPayload::Membership(_) => Effect::default(),
         };
@@ -102,6 +108,9 @@ impl Machine {
     /// Freezes the overlay exactly here, before anything else is applied.
     async fn freeze_for_digest(&self) {
         let Some(at) = self.applied else { return };
+        if faults::pass(Point::DigestFreeze).is_err() {
+            return self.shared.digests.put(at.index, Err(crate::types::Code::Overloaded));
+        }
         let shared = Arc::clone(&self.shared);
         let freeze = move || shared.flush.freeze_for_digest(&shared.store, at, FREEZE_WAIT_MAX);
         // The overlay before this one may wait for its flush.
@@ -196,14 +205,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
         // not be lost when the snapshot is not.
         self.shared.log.barrier().await?;
         let shared = Arc::clone(&self.shared);
-        let install = move || {
-            snapshot::mark_install(&shared.dir, wanted)?;
-            shared.set_installed(wanted.map_or(0, |pos| pos.index));
-            let installed = shared.flush.exclusively(|| shared.store.install(file.path()));
-            installed.map_err(|e| stop("installing a snapshot", e))
+        let work = move || {
+            let installed = install(&shared, wanted, file.path());
+            installed.inspect_err(|e| shared.doubt("installing a snapshot", e))
         };
-        let joined = tokio::task::spawn_blocking(install).await;
-        let applied = joined.map_err(|e| stop("installing a snapshot", e))??;
+        let joined = tokio::task::spawn_blocking(work).await;
+        let installed = joined.map_err(|e| stop("installing a snapshot", e))?;
+        let applied = installed.map_err(|e| stop("installing a snapshot", e))?;
         if applied.pos != wanted {
             let text = format!("it reflects {:?}, announced was {wanted:?}", applied.pos);
             return Err(stop("installing a snapshot", text));
@@ -219,6 +227,20 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let snapshot = SnapshotData::Table { hold: self.hold(&meta) };
         Ok(Some(Snapshot { meta, snapshot }))
     }
+}
+
+/// Puts a table that was received in the place of the one that is there, noted before. Blocks.
+fn install(
+    shared: &Shared,
+    wanted: Option<LogPos>,
+    file: &std::path::Path,
+) -> Result<Applied, storage::Error> {
+    let at_mark = |error| storage::Error::Io { what: "noting an installation".into(), error };
+    snapshot::mark_install(&shared.dir, wanted).map_err(at_mark)?;
+    shared.set_installed(wanted.map_or(0, |pos| pos.index));
+    let installed = shared.flush.exclusively(|| shared.store.install(file))?;
+    faults::pass(Point::Installed)?;
+    Ok(installed)
 }
 
 /// Builds the snapshot that costs nothing: it names what the table holds. The file is made only when it

@@ -10,6 +10,7 @@ use super::snapshot::{FramesIn, FramesOut, SnapshotData, blocking, within};
 use super::snapshot::{INSTALL_MAX, STALL_MAX};
 use super::staging::{Identity, Staged};
 use super::types::{Snapshot, Vote, pos};
+use crate::faults::{self, Point};
 use crate::types::{Code, LogPos};
 use crate::wire::codec;
 use crate::wire::peer::SnapshotHeader;
@@ -72,9 +73,11 @@ async fn try_receive(
     judge(header.from, vote, &meta, committed(shared)).map_err(bad)?;
     let raft_meta = meta.to_raft().map_err(|e| bad(e.to_string()))?;
     let raft = shared.raft().ok_or((Code::NotReady, "not started".to_owned()))?;
+    faults::pass(Point::ReceiveBegin).map_err(internal)?;
     let turn = shared.incoming.turn().await;
     let turn = turn.ok_or((Code::Overloaded, "another one is being installed".to_owned()))?;
     let file = fetch(&shared.incoming, &turn, &shared.dir, header, sender, receiver).await?;
+    faults::pass(Point::ReceiveWhole).map_err(internal)?;
     // Again: what is committed here may have moved while the data came.
     judge(header.from, vote, &meta, committed(shared)).map_err(bad)?;
     let snapshot = Snapshot { meta: raft_meta, snapshot: SnapshotData::Received(file) };

@@ -13,6 +13,7 @@ use super::snapshot::{FramesIn, FramesOut, SnapshotData, blocking, within};
 use super::snapshot::{INSTALL_MAX, OPEN_MAX, STALL_MAX};
 use super::staging::{Identity, Note, StagedFile, Way};
 use super::types::{Snapshot, Vote, pos};
+use crate::faults::{self, Point};
 use crate::types::{Code, LogPos, limits};
 use crate::wire::codec;
 use crate::wire::peer::SnapshotHeader;
@@ -73,6 +74,7 @@ async fn copy_and_send(
     // Before the copy: a node that cannot be reached must not cost a copy at each attempt.
     let opening = peers.links.open_snapshot(to.node);
     let (sender, mut receiver) = within(OPEN_MAX, "opening", opening).await?;
+    faults::pass(Point::SnapshotOpened)?;
     let ready = match outgoing.ready(announced, shared.purged_index()) {
         Some(ready) => ready,
         None => {
@@ -120,6 +122,7 @@ fn may_pass(code: Code) -> bool {
 fn prepare(shared: &Shared, announced: Option<LogPos>) -> Result<Ready, String> {
     let text = |e: io::Error| e.to_string();
     let file = StagedFile::new(&shared.dir, Way::Out).map_err(text)?.guard();
+    faults::pass(Point::SnapshotCopy)?;
     let applied = shared.store.copy_to(file.path()).map_err(|e| e.to_string())?;
     let last = applied.pos.ok_or("the table is empty")?;
     if announced.is_some_and(|announced| last.index < announced.index) {
@@ -132,7 +135,9 @@ fn prepare(shared: &Shared, announced: Option<LogPos>) -> Result<Ready, String> 
     let (group, copy) = (shared.group, shared.raft_id);
     let encoded = codec::encode(&meta).into();
     let identity = Identity { group, copy, meta: encoded, data_bytes, crc32c };
+    faults::pass(Point::SnapshotCopied)?;
     file.write_note(&Note::whole(identity.clone())).map_err(text)?;
+    faults::pass(Point::SnapshotNoted)?;
     Ok(shared.outgoing.replace(file.keep(), identity, meta, &shared.holds, Instant::now()))
 }
 
@@ -171,6 +176,7 @@ pub async fn transmit(
         }
         last => return Ok(last),
     };
+    faults::pass(Point::SnapshotHeader)?;
     (course.goes_on)(0);
     if sent > 0 {
         tracing::info!(group = %header.group, to = header.to, from_bytes = sent, "going on with it");
@@ -196,6 +202,7 @@ pub async fn transmit(
         if chunk.is_empty() {
             return Err("the staged file became shorter".into());
         }
+        faults::pass(Point::SnapshotChunk)?;
         let length = chunk.len() as u64;
         sent += length;
         let taken = within(STALL_MAX, "chunk", sender.send(chunk.into()));
@@ -218,6 +225,7 @@ pub async fn transmit(
             }
         }
     }
+    faults::pass(Point::SnapshotSent)?;
     let install_max = course.install_max.min(INSTALL_MAX + STALL_MAX);
     within(install_max, "answer", early).await.and_then(decode_answer)
 }

@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::snapshot;
 use super::staging::Found;
 use super::types::Raft;
-use crate::storage::{Store, wal::Wal};
+use crate::storage::{self, Store, wal::Wal};
 use crate::types::{GroupId, LogPos, NodeId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -50,6 +50,7 @@ pub struct Shared {
     fresh: Mutex<Option<Instant>>,
     installed: AtomicU64,
     stopped: Mutex<Option<String>>,
+    disk_error: Mutex<Option<String>>,
     raft: OnceLock<Raft>,
 }
 
@@ -85,6 +86,7 @@ impl Shared {
             fresh: Mutex::default(),
             installed: AtomicU64::new(installed),
             stopped: Mutex::default(),
+            disk_error: Mutex::default(),
             raft: OnceLock::new(),
         }
     }
@@ -140,6 +142,19 @@ impl Shared {
                 &openraft::async_runtime::WatchReceiver::borrow_watched(&metrics).running_state;
             state.as_ref().err().map(ToString::to_string)
         })
+    }
+
+    /// Why the disk under this copy cannot be trusted: it refused what had to be written or read. What is read
+    /// and does not fit its checksum is damage of this copy alone, and no such reason.
+    pub fn disk_error(&self) -> Option<String> {
+        self.disk_error.lock().clone()
+    }
+
+    /// Notes an error of the store that stops this group.
+    pub fn doubt(&self, what: &str, error: &storage::Error) {
+        if !matches!(error, storage::Error::Corrupt { .. }) {
+            self.disk_error.lock().get_or_insert(format!("{what} of {}: {error}", self.group));
+        }
     }
 
     /// Stops the group because its state is in doubt. The first reason stays.

@@ -4,6 +4,7 @@
 
 use super::holds::Hold;
 use super::staging::Staged;
+use crate::faults::{self, Point};
 use crate::transport::{FrameReceiver, FrameSender};
 use crate::types::LogPos;
 use crate::wire::codec;
@@ -36,12 +37,14 @@ fn install_mark(dir: &Path) -> PathBuf {
 /// before the log has its new base, the copy then opens with a log that ends before its table, and only
 /// this note tells that from a log that was lost. The note before stays whole until this one is.
 pub fn mark_install(dir: &Path, base: Option<LogPos>) -> io::Result<()> {
+    faults::pass(Point::InstallMark)?;
     let fresh = dir.join("install.base-new");
     let mut file = File::create(&fresh)?;
     file.write_all(&codec::encode(&base))?;
     file.sync_all()?;
     std::fs::rename(fresh, install_mark(dir))?;
-    File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()?;
+    Ok(faults::pass(Point::InstallMarked)?)
 }
 
 /// The position noted by `mark_install`; none if there is no whole note.

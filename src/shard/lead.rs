@@ -9,6 +9,7 @@ use super::error::{of_change, of_read, of_store, uncertain_change};
 use super::fence::Fence;
 use super::queue::Request;
 use super::{Error, Shard};
+use crate::faults::{self, Point};
 use crate::raft::{self, Membership};
 use crate::types::{self, Code, CopyId};
 use crate::wire::operation::{Lead, MemberReport, ShardChange};
@@ -124,7 +125,9 @@ impl Shard {
         }
         if fence > highest {
             let Fence { operation, turn } = fence;
+            faults::pass(Point::FenceBefore).map_err(types::Error::from)?;
             self.submit_plain(Request::Fence { operation, turn }, deadline).await?;
+            faults::pass(Point::FenceAfter).map_err(|lost| uncertain_change(&lost.to_string()))?;
         }
         Ok(())
     }
@@ -156,6 +159,10 @@ impl Shard {
         let group = &self.inner.group;
         let expected = seen.membership.pos;
         let step = change::check(CopyId(group.raft_id()), &seen.lead, change)?;
+        let points = around(&step);
+        if let Some((before, _)) = points {
+            faults::pass(before).map_err(types::Error::from)?;
+        }
         let carried_out = async {
             match step.clone() {
                 Step::Nothing => Ok(()),
@@ -166,6 +173,9 @@ impl Shard {
         };
         let done = tokio::time::timeout_at(deadline.into(), carried_out).await;
         let done = done.unwrap_or(Err(raft::Error::Uncertain)).map_err(of_change);
+        if let (Ok(()), Some((_, after))) = (&done, points) {
+            faults::pass(after).map_err(|lost| uncertain_change(&lost.to_string()))?;
+        }
         if step != Step::Nothing {
             let shard = self.inner.shard;
             match &done {
@@ -220,5 +230,18 @@ impl Shard {
 
     fn not_leader(&self) -> Error {
         Error::NotLeader(self.inner.group.leader().map(|(_, node)| node))
+    }
+}
+
+/// The failpoints before and after a step.
+fn around(step: &Step) -> Option<(Point, Point)> {
+    match step {
+        Step::Nothing => None,
+        Step::Voters(voters) if voters.len() == 1 => {
+            Some((Point::DemoteBefore, Point::DemoteAfter))
+        }
+        Step::Voters(_) => Some((Point::PromoteBefore, Point::PromoteAfter)),
+        Step::Remove(_) => Some((Point::RemoveBefore, Point::RemoveAfter)),
+        Step::Transfer(_) => Some((Point::TransferBefore, Point::TransferAfter)),
     }
 }

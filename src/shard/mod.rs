@@ -42,8 +42,11 @@ pub use entry::{Entry, Item};
 pub use error::Error;
 pub use keys::REPLY_VALUE_BYTES_MAX;
 
+use crate::faults::{self, Point};
 use crate::raft;
-use crate::types::{Code, Incarnation, ReadLevel, SessionId, SessionSeq, ShardId, Token, limits};
+use crate::types::{
+    self, Code, Incarnation, ReadLevel, SessionId, SessionSeq, ShardId, Token, limits,
+};
 use crate::wire::client::{self, KvReply, ScanReply};
 use batcher::Batcher;
 use bytes::Bytes;
@@ -163,6 +166,7 @@ impl Shard {
 
     /// Proposes a digest entry (leader only); returns its index.
     pub async fn propose_digest(&self, deadline: Instant) -> Result<u64, Error> {
+        faults::pass(Point::DigestPropose).map_err(types::Error::from)?;
         self.submit_plain(Request::Digest, deadline).await
     }
 

@@ -89,6 +89,12 @@ pub enum Error {
     Lmdb(String),
 }
 
+impl From<crate::faults::Injected> for Error {
+    fn from(injected: crate::faults::Injected) -> Self {
+        Error::Io { what: "failpoint".into(), error: injected.into() }
+    }
+}
+
 impl Error {
     fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
         Error::Corrupt { what: what.into(), detail: detail.into() }

@@ -2,6 +2,7 @@
 //! computed by its holder from its own stored bytes.
 
 use super::driver::{COORDINATOR, Calls};
+use crate::faults::{self, Point};
 use crate::types::{Code, CopyId, Error, NodeId, ShardId};
 use crate::wire::command::{Answer, Command, CopyDigest};
 use std::time::{Duration, Instant};
@@ -32,6 +33,11 @@ pub async fn run(
     leader: NodeId,
     (reference, copies): (CopyId, Vec<(CopyId, NodeId)>),
 ) -> Result<(Vec<CopyId>, u64), Failure> {
+    faults::pass(Point::CompareBefore).map_err(later)?;
+    if faults::has_bug("digest-gate-skipped") {
+        let unseen = copies.iter().map(|(copy, _)| *copy);
+        return Ok((std::iter::once(reference).chain(unseen).collect(), u64::MAX));
+    }
     let until = Instant::now() + COMPARE_MAX;
     // Proposing twice is harmless: it is another entry.
     let first =
@@ -52,7 +58,12 @@ pub async fn run(
         }
         equal.push(copy);
     }
+    faults::pass(Point::CompareAfter).map_err(later)?;
     Ok((equal, first.index))
+}
+
+fn later(why: impl ToString) -> Failure {
+    Failure::Later(why.to_string())
 }
 
 /// Asks until the digest at that index is there.

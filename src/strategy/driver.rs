@@ -3,6 +3,7 @@
 //!
 //! What it keeps between rounds (who answered since when, comparisons under way) may be lost at any moment.
 
+use super::around::{self, Around};
 use super::compare;
 use super::core::{Action, Decision, Probed, Seen, decide};
 use super::guard::{self, Watch};
@@ -159,7 +160,9 @@ impl Coordinator {
             match action {
                 Action::Journal(event) => {
                     if let Some(op) = state.operation() {
-                        self.journal(op, self.measured(op, event)).await;
+                        let event = self.measured(op, event);
+                        around::act_first(&*self.inner.calls, &state, &event, ORDER_TIMEOUT).await;
+                        self.journal(op, event).await;
                     }
                     // The state has changed: the rest was decided for another one.
                     self.inner.wake.notify_one();
@@ -183,12 +186,7 @@ impl Coordinator {
             let this = self.clone();
             tokio::spawn(async move {
                 let change = format!("{:?}", order.change);
-                match this
-                    .inner
-                    .calls
-                    .call(node, COORDINATOR, Command::Shard(order), ORDER_TIMEOUT)
-                    .await
-                {
+                match around::send(&*this.inner.calls, node, order, ORDER_TIMEOUT).await {
                     Ok(_) => tracing::info!(%shard, change, "shard order carried out"),
                     Err(error) => tracing::debug!(%shard, change, %error, "shard order refused"),
                 }
@@ -302,6 +300,8 @@ impl Coordinator {
     }
 
     pub(super) async fn propose(&self, command: MetaCommand) -> Result<()> {
+        let around = Around::of(&command, &self.state());
+        around.before()?;
         let payload = codec::encode(&command).into();
         let proposed = self.inner.metadata.propose(payload);
         let unknown = || {
@@ -324,7 +324,7 @@ impl Coordinator {
         };
         let reply = replies.first().map(|bytes| codec::decode::<MetaReply>(bytes));
         match reply {
-            Some(Ok(MetaReply::Done { .. })) => Ok(()),
+            Some(Ok(MetaReply::Done { .. })) => around.after(),
             Some(Ok(MetaReply::Refused(error))) => Err(error),
             _ => Err(Error::new(Code::Internal, "a metadata entry without a reply")),
         }

@@ -24,7 +24,7 @@ pub struct Ledger {
     /// Reported as failed: must not be there, ever.
     pub failed: BTreeSet<String>,
     /// Highest value of each counter that was acknowledged, and that was tried.
-    counters: BTreeMap<String, (u64, u64)>,
+    pub counters: BTreeMap<String, (u64, u64)>,
 }
 
 impl Ledger {
@@ -54,12 +54,23 @@ impl Load {
 
     /// The same with a deadline for each write.
     pub fn patient(client: &Client, round: &str, timeout: Duration) -> Self {
+        Self::paced(client, round, timeout, (WRITERS, Duration::ZERO))
+    }
+
+    /// The same with so many writers, each of which rests between two writes.
+    pub fn paced(
+        client: &Client,
+        round: &str,
+        timeout: Duration,
+        (writers_max, rest): (u64, Duration),
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let mut writers = JoinSet::new();
-        for writer in 0..WRITERS {
+        for writer in 0..writers_max {
             let (client, stop, acked) = (client.clone(), stop.clone(), acked.clone());
-            writers.spawn(write((client, timeout), round.to_owned(), writer, stop, acked));
+            let calls = (client, timeout, rest);
+            writers.spawn(write(calls, round.to_owned(), writer, stop, acked));
         }
         Self { stop, acked, writers }
     }
@@ -88,7 +99,7 @@ impl Load {
 
 /// One writer: keys of its own, and one counter that only grows.
 async fn write(
-    (client, timeout): (Client, Duration),
+    (client, timeout, rest): (Client, Duration, Duration),
     round: String,
     writer: u64,
     stop: Arc<AtomicBool>,
@@ -116,6 +127,9 @@ async fn write(
             let done = one(&client, set(key.clone(), i.to_string()), &options).await.is_ok();
             let known = ledger.counters.entry(key).or_default();
             *known = (if done { i } else { known.0 }, i);
+        }
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
     }
     ledger

@@ -95,7 +95,7 @@ async fn a_disk_that_becomes_slow_before_the_commit_point_ends_in_an_abort() {
 
     let owner = cluster.owner(&client, b"{a}").await;
     let target = cluster.nodes.iter().find(|node| node.name != owner).expect("another");
-    target.plant("fsync-slow", SLOW_MS);
+    target.plant("fsync.slow", SLOW_MS);
     let since = Instant::now();
     let at = |stage| move |op: &Operation| op.guard.stage == stage;
     let slowed = wait_operation(&client, "slower copy", MINUTE, at(Stage::Slowed)).await;
@@ -112,7 +112,7 @@ async fn a_disk_that_becomes_slow_before_the_commit_point_ends_in_an_abort() {
     let reason = ended.reason.expect("a reason");
     assert!(reason.starts_with("the guard gave it up: p99 of writes is"), "{reason}");
     assert_eq!(ended.last_failure.map(|failure| failure.what), Some(reason.clone()));
-    target.mend("fsync-slow");
+    target.mend("fsync.slow");
 
     let history = cluster.ppdb(&["strategy", "history"]).expect(0).json();
     assert_eq!(history["value"][0]["last_failure"]["what"], reason.as_str());
@@ -131,8 +131,8 @@ async fn after_the_commit_point_there_is_an_alarm_and_a_revert_only_if_it_was_as
     let client = cluster.client().await;
     cluster.set_live(&client, "switch.cool_down", "0s").await;
     let load = TwoLoads::start(&client, "alarm");
-    let slow = || cluster.nodes.iter().for_each(|node| node.plant("fsync-slow", SLOW_MS));
-    let mend = || cluster.nodes.iter().for_each(|node| node.mend("fsync-slow"));
+    let slow = || cluster.nodes.iter().for_each(|node| node.plant("fsync.slow", SLOW_MS));
+    let mend = || cluster.nodes.iter().for_each(|node| node.mend("fsync.slow"));
     tokio::time::sleep(BASELINE_AFTER).await;
     let terms = Terms { max_p99_ms: Some(BOUND_MS), ..Terms::default() };
     let order = StrategyOrder::Switch { to: Strategy::Full, terms: terms.clone() };

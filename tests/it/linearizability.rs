@@ -39,9 +39,9 @@ struct Actor {
 }
 
 impl Actor {
-    async fn phase(mut self, keys: Vec<String>) -> (Self, Histories) {
+    async fn phase(mut self, keys: Vec<String>, ops_per_key: usize) -> (Self, Histories) {
         let mut plan: Vec<String> =
-            keys.iter().flat_map(|key| vec![key.clone(); OPS_PER_KEY]).collect();
+            keys.iter().flat_map(|key| vec![key.clone(); ops_per_key]).collect();
         plan.shuffle(&mut self.rng);
         let mut histories = Histories::new();
         for key in plan {
@@ -143,6 +143,18 @@ pub async fn record(
     time_max: Duration,
     over: impl Fn(usize) -> bool,
 ) -> Vec<Histories> {
+    record_on(("lin", OPS_PER_KEY), clients, zero, time_max, over).await
+}
+
+/// The same on keys that begin so and that nobody has used before, with so many operations of each client on
+/// each, at most `OPS_PER_KEY`.
+pub async fn record_on(
+    (prefix, ops_per_key): (&str, usize),
+    clients: Vec<Client>,
+    zero: Instant,
+    time_max: Duration,
+    over: impl Fn(usize) -> bool,
+) -> Vec<Histories> {
     let mut actors: Vec<Actor> = (0..CLIENTS)
         .zip(clients)
         .map(|(id, client)| Actor {
@@ -157,8 +169,10 @@ pub async fn record(
     let (mut phases, mut operations) = (Vec::new(), 0);
     while !over(operations) {
         assert!(zero.elapsed() < time_max, "only {operations} operations in {time_max:?}");
-        let keys: Vec<String> = (0..KEYS).map(|k| format!("lin:{}:{k}", phases.len())).collect();
-        let running: JoinSet<_> = actors.drain(..).map(|actor| actor.phase(keys.clone())).collect();
+        let keys: Vec<String> =
+            (0..KEYS).map(|k| format!("{prefix}:{}:{k}", phases.len())).collect();
+        let running: JoinSet<_> =
+            actors.drain(..).map(|actor| actor.phase(keys.clone(), ops_per_key)).collect();
         let mut phase = Histories::new();
         for (actor, histories) in running.join_all().await {
             actors.push(actor);

@@ -6,6 +6,9 @@
 
 /// Starts, stops, kills and asks real nodes.
 mod harness;
+/// A switch that is struck at every failpoint, at every node that passes it. A release build has none.
+#[cfg(debug_assertions)]
+mod campaign;
 /// Is a history of one key linearizable? And would we notice if it were not?
 mod checker;
 

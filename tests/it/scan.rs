@@ -6,7 +6,7 @@ use ppdb::client::{CallOptions, Client, ScanOptions};
 use std::time::Duration;
 
 /// Writes `count` keys `PREFIX0000000`, … in batches.
-async fn fill(client: &Client, prefix: &str, count: usize) {
+pub async fn fill(client: &Client, prefix: &str, count: usize) {
     let options = within(Duration::from_secs(60));
     let keys: Vec<usize> = (0..count).collect();
     for batch in keys.chunks(1_000) {
@@ -19,7 +19,7 @@ async fn fill(client: &Client, prefix: &str, count: usize) {
 
 /// All pages, checked while they come: never more than `limit` keys, strictly ascending, of the prefix.
 /// Returns the number of keys.
-async fn scan_all(client: &Client, prefix: &str, limit: u32, options: &CallOptions) -> usize {
+pub async fn scan_all(client: &Client, prefix: &str, limit: u32, options: &CallOptions) -> usize {
     let prefix = Bytes::copy_from_slice(prefix.as_bytes());
     let mut scan = ScanOptions { prefix: prefix.clone(), limit, ..ScanOptions::default() };
     let (mut count, mut last) = (0, Bytes::new());

@@ -217,7 +217,7 @@ async fn a_leader_that_is_cut_off_answers_no_bounded_read() {
     }
     for node in &cluster.nodes {
         let other_side = if ["n1", "r1"].contains(&node.name.as_str()) { "n2 n3" } else { "n1 r1" };
-        node.plant("cut", other_side);
+        node.plant("peer.drop", other_side);
     }
     let cut = Instant::now();
     // Another client, so that the reads above are not held up by this write.
@@ -256,7 +256,7 @@ async fn a_leader_that_is_cut_off_answers_no_bounded_read() {
     let fresh = OpResult::Value("after".into());
     // Whoever answers it in the end, it is the new value.
     assert!(linearizable.is_err() || linearizable.is_ok_and(|read| read.result == fresh));
-    cluster.nodes.iter().for_each(|node| node.mend("cut"));
+    cluster.nodes.iter().for_each(|node| node.mend("peer.drop"));
     for node in ["n1", "r1"] {
         let ask = async || one(&client, get(key.as_str()), &at(node, bounded)).await;
         let is_fresh = |read: &ppdb::types::Result<ppdb::client::OpAnswer>| {

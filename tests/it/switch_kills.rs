@@ -90,7 +90,7 @@ async fn who(cluster: &Cluster, client: &Client, role: Role, rng: &mut StdRng) -
 }
 
 /// Waits until every node, asked for itself, says the same.
-async fn agree(cluster: &Cluster, client: &Client, strategy: Strategy) {
+pub async fn agree(cluster: &Cluster, client: &Client, strategy: Strategy) {
     for node in &cluster.nodes {
         let ask = async || match client
             .command(Command::Status, Some(&node.name), Duration::from_secs(2))

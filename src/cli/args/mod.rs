@@ -102,7 +102,7 @@ pub enum Verb {
         after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml\n  ppdb config set reads.default session"
     )]
     Config(ConfigVerb),
-    /// Prints the version.
+    /// Prints version and build; a debug build also lists its failpoints.
     #[command(after_help = "Example:\n  ppdb version -o json")]
     Version,
 }

@@ -10,6 +10,7 @@
 //! `CURRENT`. So after a crash at any point either the old or the new one is opened, and whatever else lies
 //! there is removed. Nothing here knows LMDB.
 
+use crate::faults::{self, Point};
 use crate::storage::Error;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
@@ -85,8 +86,10 @@ impl Home {
         remove(&placed)?;
         sync_file(&staging.join(DATA))?;
         sync_dir(&staging)?;
+        faults::pass(Point::TablePlace)?;
         fs::rename(&staging, &placed).map_err(at(&placed))?;
         sync_dir(&self.dir)?;
+        faults::pass(Point::TablePlaced)?;
         Ok(placed)
     }
 
@@ -101,8 +104,11 @@ impl Home {
             file.sync_all()
         })
         .map_err(at(&fresh))?;
+        faults::pass(Point::TableSwitch)?;
         fs::rename(&fresh, &current).map_err(at(&current))?;
-        Ok(sync_dir(&self.dir))
+        Ok(faults::pass(Point::TableSwitched)
+            .map_err(Error::from)
+            .and_then(|()| sync_dir(&self.dir)))
     }
 
     /// Removes everything but the generation `keep`.
@@ -160,7 +166,11 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
 
 /// Makes a file durable.
 pub(super) fn sync_file(file: &Path) -> Result<(), Error> {
-    File::open(file).and_then(|file| file.sync_all()).map_err(at(file))
+    let synced = File::open(file).and_then(|file| {
+        faults::fsync()?;
+        file.sync_all()
+    });
+    synced.map_err(at(file))
 }
 
 /// Moves a file into a folder as `DATA`, over the border of a file system if it must.

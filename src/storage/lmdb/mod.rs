@@ -17,6 +17,7 @@ use super::digest::{Digest, DigestReader};
 use super::overlay::Overlay;
 use super::table::{Compacted, Replacement, Snapshot, Table, Visit, lower_bound};
 use super::{Applied, Error, Options, Space, record};
+use crate::faults::{self, Point};
 use bytes::Bytes;
 use env::{Db, Dbs, Kind, refused};
 use heed::{CompactionOption, Env, MdbError, RoTxn, RwTxn, WithoutTls};
@@ -133,6 +134,7 @@ impl LmdbTable {
             }
         }
         put_own(&mut txn, self.dbs.own(), record::KEY_APPLIED, applied)?;
+        faults::fsync().and_then(|()| Ok(faults::pass(Point::FlushCommit)?))?;
         txn.commit()
     }
 }
@@ -148,6 +150,7 @@ impl Table for LmdbTable {
     }
 
     fn write(&self, overlay: &Overlay, applied: &Applied) -> Result<(), Error> {
+        faults::disk_full().map_err(|error| Error::io("flush", error))?;
         let encoded = record::applied_to_bytes(applied)?;
         self.write_all(overlay, &encoded).map_err(|error| {
             let error = refused("flush", error);
@@ -169,6 +172,7 @@ impl Table for LmdbTable {
     }
 
     fn copy_to(&self, file: &Path) -> Result<Applied, Error> {
+        faults::disk_full().map_err(|error| Error::io("copy", error))?;
         let copied = copy(&self.env, file);
         if copied.is_err() {
             let _ = std::fs::remove_file(file);

@@ -3,6 +3,7 @@
 //! The log reaches the disk only through these two traits, so a twin can lose power under the real code.
 //! Nothing here knows what the bytes mean.
 
+use crate::faults;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -105,6 +106,7 @@ impl WalFs for DiskFs {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn WalFile>> {
         let path = self.dir.join(name);
+        faults::disk_full()?;
         let file = options().create(true).truncate(true).open(&path)?;
         match fill(&file, 0, bytes) {
             Ok(()) => Ok(Arc::new(DiskFile(file))),
@@ -171,6 +173,7 @@ impl WalFile for DiskFile {
     }
 
     fn grow(&self, bytes: u64) -> io::Result<()> {
+        faults::disk_full()?;
         fill(&self.0, self.bytes()?, bytes)
     }
 
@@ -179,8 +182,7 @@ impl WalFile for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        #[cfg(debug_assertions)]
-        std::thread::sleep(crate::faults::fsync_delay());
+        faults::fsync()?;
         self.0.sync_data()
     }
 }

@@ -13,6 +13,7 @@ use super::record::{self, BATCH_BYTES, Place};
 use super::segment::{BLOCK_BYTES, Header};
 use super::state::At;
 use super::{Done, Error, Limits};
+use crate::faults::{self, Point};
 use crate::types::GroupId;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -188,6 +189,8 @@ impl Writer {
     fn flush(&mut self, placed: &mut [Placed]) -> Result<(), Error> {
         let active = &self.active;
         let segment = active.header.segment;
+        let struck = |injected| Error::io("failpoint", &std::io::Error::from(injected));
+        faults::pass(Point::WalWrite).map_err(struck)?;
         active
             .file
             .write_at(active.offset, &self.buffer)
@@ -198,10 +201,12 @@ impl Writer {
         }
         #[cfg(not(debug_assertions))]
         let _ = placed;
+        faults::pass(Point::WalWritten).map_err(struck)?;
         active
             .file
             .sync()
             .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
+        faults::pass(Point::WalSynced).map_err(struck)?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.active.offset += self.buffer.len() as u64;
         self.open_batch = true;

@@ -178,6 +178,17 @@ impl Cluster {
         client.close().await;
     }
 
+    /// Prints the last lines of each node's log.
+    pub fn show_logs(&self, last: usize) {
+        for node in &self.nodes {
+            let log = node.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(last)..];
+            let (name, all) = (&node.name, lines.len());
+            eprintln!("--- {name} ({all} lines of log, the last)\n{}", tail.join("\n"));
+        }
+    }
+
     /// The node of that name.
     pub fn node(&mut self, name: &str) -> &mut Node {
         let found = self.nodes.iter_mut().find(|node| node.name.as_str() == name);
@@ -271,17 +282,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.iter_mut().for_each(Node::kill);
         if std::thread::panicking() {
-            for node in &self.nodes {
-                let log = node.log();
-                let lines: Vec<&str> = log.lines().collect();
-                let tail = &lines[lines.len().saturating_sub(40)..];
-                eprintln!(
-                    "--- {} ({} lines of log, the last)\n{}",
-                    node.name,
-                    lines.len(),
-                    tail.join("\n")
-                );
-            }
+            self.show_logs(40);
         }
     }
 }

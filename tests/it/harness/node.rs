@@ -106,7 +106,8 @@ impl Node {
         self.child = Some(run.spawn().unwrap_or_else(|e| panic!("{run:?}: {e}")));
     }
 
-    fn fault_dir(&self) -> PathBuf {
+    /// Where its faults are planted, and where it says which were met.
+    pub fn fault_dir(&self) -> PathBuf {
         self.dir.join(format!("faults-{}", self.name))
     }
 
