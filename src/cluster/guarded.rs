@@ -173,7 +173,7 @@ mod tests {
         for (shard, copy) in state.unverified() {
             done(&mut state, Event::Verified { shard, copies: vec![copy], index: 1 });
         }
-        done(&mut state, Event::Prepared);
+        done(&mut state, Event::Prepared { copy_bytes: 0 });
         refused(&mut state, Event::Measured { write_gap_ms: 3 });
         done(&mut state, Event::Commit);
         done(&mut state, Event::Measured { write_gap_ms: 31 });

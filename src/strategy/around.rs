@@ -85,7 +85,7 @@ fn of_event(event: &Event, phase: Option<Phase>) -> Option<(Point, Point)> {
         Event::CopyStarted => (Point::BeforeCopyStarted, Point::AfterCopyStarted),
         Event::CaughtUp => (Point::BeforeCaughtUp, Point::AfterCaughtUp),
         Event::Verified { .. } => (Point::BeforeVerified, Point::AfterVerified),
-        Event::Prepared => (Point::BeforePrepared, Point::AfterPrepared),
+        Event::Prepared { .. } => (Point::BeforePrepared, Point::AfterPrepared),
         Event::CommitAsked => (Point::BeforeCommitAsked, Point::AfterCommitAsked),
         Event::Commit => (Point::BeforeCommit, Point::AfterCommit),
         Event::Abort { .. } => (Point::BeforeAbort, Point::AfterAbort),

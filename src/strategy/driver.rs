@@ -160,7 +160,7 @@ impl Coordinator {
             match action {
                 Action::Journal(event) => {
                     if let Some(op) = state.operation() {
-                        let event = self.measured(op, event);
+                        let event = self.with_cost(op, event);
                         around::act_first(&*self.inner.calls, &state, &event, ORDER_TIMEOUT).await;
                         self.journal(op, event).await;
                     }
@@ -249,7 +249,7 @@ impl Coordinator {
     }
 
     /// Before a switch settles, what it did cost its clients is noted.
-    fn measured(&self, op: &Operation, event: Event) -> Event {
+    fn with_cost(&self, op: &Operation, event: Event) -> Event {
         let settles = event == Event::Settled && op.phase == Phase::Committing;
         match settles && op.actual.write_gap_ms.is_none() {
             true => Event::Measured { write_gap_ms: self.inner.memory.lock().watch.gap_ms() },

@@ -239,6 +239,8 @@ fn only_copies_that_counted_before_can_lag() {
         disk_total_bytes: 0,
         map_bytes_max: 0,
         version: String::new(),
+        certificate_expires_ms: 0,
+        load: Default::default(),
         copies: vec![copy],
         service: served(3),
         copied_bytes: 0,

@@ -73,6 +73,8 @@ mod tests {
                 disk_total_bytes: 0,
                 map_bytes_max: 0,
                 version: String::new(),
+                certificate_expires_ms: 0,
+                load: Default::default(),
                 copies: vec![],
                 service: ServiceLevel::default(),
                 copied_bytes: *copied_bytes,

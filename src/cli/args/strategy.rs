@@ -311,8 +311,8 @@ mod tests {
     fn bounds_of_the_guard_have_units_and_become_terms() {
         let line = "switch full --max-p99 50ms --max-error-rate 0.5% --max-write-gap 0.3s \
                     --auto-revert-within 10m";
-        let Ok(Strategy::Switch { bounds, .. }) = parse(line) else { panic!("{line}") };
-        let terms = bounds.terms();
+        let Ok(Strategy::Switch { terms, .. }) = parse(line) else { panic!("{line}") };
+        let terms = Terms::from(terms);
         assert_eq!((terms.max_p99_ms, terms.max_error_rate_ppm), (Some(50), Some(5_000)));
         assert_eq!(
             (terms.max_write_gap_ms, terms.auto_revert_within_ms),

@@ -39,6 +39,7 @@ fn report(state: &ClusterState, node: NodeId) -> NodeReport {
         table_bytes: 10 * MIB,
         applied: 9,
         installed: 0,
+        arriving_bytes: 0,
         lead: Some(Lead {
             fence: (0, 0),
             joint: false,
@@ -56,6 +57,8 @@ fn report(state: &ClusterState, node: NodeId) -> NodeReport {
         certificate_expires_ms: NOW_MS + 90 * CERTIFICATE_LEFT_MS,
         load: LoadReport { window_ms: 10_000, cpu_percent: 10, ..LoadReport::default() },
         copies: copies.collect(),
+        service: Default::default(),
+        copied_bytes: 0,
     }
 }
 
