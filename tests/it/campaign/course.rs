@@ -6,6 +6,7 @@ use ppdb::types::{Code, NodeName};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command};
 use ppdb::wire::operation::{Operation, Phase, StrategyOrder};
+use ppdb::wire::terms::Terms;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -42,6 +43,7 @@ fn is_taken(order: &StrategyOrder, op: &Operation, after: u64) -> bool {
         StrategyOrder::Abort { .. } => matches!(op.phase, Phase::Aborting | Phase::Aborted),
         StrategyOrder::Revert { .. } => matches!(op.phase, Phase::Reverting | Phase::Reverted),
         StrategyOrder::Finalize => matches!(op.phase, Phase::Finalizing | Phase::Finalized),
+        StrategyOrder::Throttle { copy_bytes_per_s } => op.copy_bytes_per_s == *copy_bytes_per_s,
     }
 }
 
@@ -107,8 +109,8 @@ impl Orders<'_> {
         let reason = || "the campaign".to_owned();
         let prepares = matches!(course, Course::Commit | Course::Abort);
         let first = match prepares {
-            true => StrategyOrder::Prepare { to },
-            false => StrategyOrder::Switch { to },
+            true => StrategyOrder::Prepare { to, terms: Terms::default() },
+            false => StrategyOrder::Switch { to, terms: Terms::default() },
         };
         self.give(first).await?;
         began.notify_one();

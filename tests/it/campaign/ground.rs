@@ -18,6 +18,7 @@ use ppdb::types::{NodeName, Op};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Status};
 use ppdb::wire::operation::{Phase, StrategyOrder};
+use ppdb::wire::terms::Terms;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -232,7 +233,7 @@ impl Ground {
         let node = self.cluster.node(coordinator.as_str());
         let armed = strike::arm(node, "journal.soaking.before pause".to_owned()).await?;
         let orders = Orders { client: &self.client, nodes: &names, after };
-        orders.give(StrategyOrder::Switch { to: Strategy::Full }).await?;
+        orders.give(StrategyOrder::Switch { to: Strategy::Full, terms: Terms::default() }).await?;
         let hit = strike::hit(node, &armed);
         tokio::time::timeout(CALM_WITHIN, hit).await.map_err(|_| "the point was not hit")?;
         orders.give(StrategyOrder::Revert { reason: "a race".to_owned() }).await?;

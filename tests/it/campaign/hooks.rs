@@ -8,6 +8,7 @@ use ppdb::types::{Code, Expiry, Op, OpResult};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command};
 use ppdb::wire::operation::{Phase, StrategyOrder};
+use ppdb::wire::terms::Terms;
 use std::time::{Duration, Instant};
 
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
@@ -50,7 +51,7 @@ async fn a_clock_that_is_wrong_starts_no_switch_and_expires_nothing() {
     one(&client, lasting, &within(HALF_A_MINUTE)).await.expect("a write");
     cluster.node(&first).plant("clock.offset", &HOUR_MS.to_string());
     tokio::time::sleep(SEEN_WITHIN).await;
-    let prepare = StrategyOrder::Prepare { to: Strategy::Full };
+    let prepare = StrategyOrder::Prepare { to: Strategy::Full, terms: Terms::default() };
     let ordered = client.command(Command::Strategy(prepare), None, HALF_A_MINUTE).await;
     let refused = ordered.expect_err("no switch starts while a clock is off");
     assert_eq!(refused.code, Code::PrecheckFailed, "{refused}");
@@ -80,7 +81,7 @@ async fn bad_disks_lose_nothing() {
     let target = ["n1", "n2"].into_iter().find(|name| *name != first).expect("another");
     cluster.node(target).plant("disk.full", "");
     tokio::time::sleep(SEEN_WITHIN).await;
-    let switch = StrategyOrder::Switch { to: Strategy::Full };
+    let switch = StrategyOrder::Switch { to: Strategy::Full, terms: Terms::default() };
     cluster.order(&client, switch).await.expect("it begins");
     load.until(100).await;
     let early =
