@@ -88,7 +88,10 @@ async fn a_disk_that_becomes_slow_before_the_commit_point_ends_in_an_abort() {
     cluster.set_live(&client, "copy.bytes_per_s", "256KiB").await;
     let load = TwoLoads::start(&client, "slow");
     tokio::time::sleep(BASELINE_AFTER).await;
-    cluster.order(&client, StrategyOrder::switch(Strategy::Full)).await.expect("it begins");
+    // So slow a copy would not be planned beside this load.
+    let terms = Terms { skipped: vec!["copy_rate".to_owned()], ..Terms::default() };
+    let order = StrategyOrder::Switch { to: Strategy::Full, terms };
+    cluster.order(&client, order).await.expect("it begins");
     let view = cluster.wait_phase(&client, &[Phase::Copying], MINUTE).await;
     let baseline = view.operation.expect("an operation").guard.baseline.expect("at the checkpoint");
     assert!(baseline.write_p99_us.is_some(), "the load was measured: {baseline:?}");
