@@ -28,6 +28,9 @@ pub const STEADY_MS: u64 = 60_000;
 pub struct Seen {
     /// What each node said; a node that did not answer in time is missing.
     pub reports: BTreeMap<NodeId, NodeReport>,
+    /// What the coordinator's clock showed when each of them arrived; those of one look may be most of a second
+    /// apart. Without it a report is taken for one of this moment.
+    pub arrived_ms: BTreeMap<NodeId, u64>,
     /// For how long each node has answered without a gap.
     pub steady_ms: BTreeMap<NodeId, u64>,
     /// Shards whose last comparison found a difference, or could not be made, with the reason.

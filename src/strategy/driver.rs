@@ -203,12 +203,17 @@ impl Coordinator {
         let asked = state.members.keys().map(|node| async {
             let call = self.inner.calls.call(*node, COORDINATOR, Command::Report, REPORT_TIMEOUT);
             match tokio::time::timeout(REPORT_TIMEOUT, call).await {
-                Ok(Ok(Answer::Report(report))) => Some((*node, report)),
+                Ok(Ok(Answer::Report(report))) => Some((*node, report, clock_ms())),
                 _ => None,
             }
         });
         let answers = join_all(asked).await;
-        let reports: BTreeMap<NodeId, NodeReport> = answers.into_iter().flatten().collect();
+        let mut reports: BTreeMap<NodeId, NodeReport> = BTreeMap::new();
+        let mut arrived_ms = BTreeMap::new();
+        for (node, report, at_ms) in answers.into_iter().flatten() {
+            reports.insert(node, report);
+            arrived_ms.insert(node, at_ms);
+        }
         let now = Instant::now();
         let turn = state.operation().map_or((0, 0), |op| (op.id, op.turn));
         let mut memory = self.inner.memory.lock();
@@ -228,7 +233,7 @@ impl Coordinator {
             reports: reports.clone(),
             age_ms: now.saturating_duration_since(*at).as_millis() as u64,
         });
-        Seen { reports, steady_ms, unequal: memory.unequal.clone(), probed }
+        Seen { reports, arrived_ms, steady_ms, unequal: memory.unequal.clone(), probed }
     }
 
     /// What the guard wants journaled, after a window that has ended.

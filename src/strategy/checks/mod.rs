@@ -22,6 +22,8 @@ use crate::wire::plan::{Check, Field, ProbeReport, Verdict};
 
 /// A measurement that is older says nothing any more.
 pub const PROBE_OLD_MS: u64 = 60_000;
+/// Checks that a refusal names; a node that is silent leaves a dozen others without their measurement.
+const REFUSAL_CHECKS_MAX: usize = 4;
 /// From this share of what is allowed on a check warns, in percent.
 const WARN_PERCENT: u32 = 80;
 
@@ -111,10 +113,15 @@ fn is_no(check: &Check) -> bool {
     check.verdict == Verdict::NoGo && !check.skipped
 }
 
-/// Every check that says no, in one line.
+/// The checks that say no, in one line; beyond the first few only their number.
 pub fn refusal(checks: &[Check]) -> String {
-    let no = checks.iter().filter(|check| is_no(check));
-    no.map(one_line).collect::<Vec<_>>().join("; ")
+    let no: Vec<&Check> = checks.iter().filter(|check| is_no(check)).collect();
+    let (told, more) = no.split_at(no.len().min(REFUSAL_CHECKS_MAX));
+    let told: Vec<String> = told.iter().map(|check| one_line(check)).collect();
+    match more.len() {
+        0 => told.join("; "),
+        more => format!("{}; and {more} more", told.join("; ")),
+    }
 }
 
 fn one_line(check: &Check) -> String {

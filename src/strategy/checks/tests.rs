@@ -174,6 +174,17 @@ fn nothing_is_taken_for_granted_that_was_not_measured() {
 fn a_clock_a_version_and_a_certificate() {
     check(|seen| of(seen, 3).clock_ms += CLOCK_OFF_MS, &[]);
     check(|seen| of(seen, 3).clock_ms += CLOCK_OFF_MS + 1, &[("clocks", "n3", NoGo)]);
+    // A report that came before somebody else was waited for is judged by the time it came.
+    let early =
+        |seen: &mut Seen| drop(seen.arrived_ms.insert(NodeId(3), NOW_MS - 2 * CLOCK_OFF_MS));
+    check(
+        |seen| {
+            early(seen);
+            of(seen, 3).clock_ms -= 2 * CLOCK_OFF_MS;
+        },
+        &[],
+    );
+    check(early, &[("clocks", "n3", NoGo)]);
     check(|seen| of(seen, 2).version = "1.1".into(), &[("versions", "n2", NoGo)]);
     let state = formed(3);
     let mut halves = well(&state);
@@ -372,6 +383,10 @@ fn what_is_skipped_does_not_count_and_some_things_cannot_be() {
     assert!(!refusal(&checks).contains("load"));
     skip(&mut checks, &["load".into(), "clocks".into()]);
     assert_eq!((verdict(&checks), refusal(&checks)), (Verdict::Go, String::new()));
+    seen.reports.remove(&NodeId(2));
+    let text = refusal(&at_start(&state, &seen, Strategy::Full, NOW_MS));
+    assert!(text.starts_with("members on n2: ") && text.ends_with(" more"), "{text}");
+    assert_eq!(text.matches(" (limit ").count(), REFUSAL_CHECKS_MAX, "{text}");
     assert!(may_skip(&["load".into(), "off_peak".into()]).is_ok());
     for (name, says) in [
         ("members", "never skipped"),
