@@ -175,8 +175,9 @@ fn a_clock_a_version_and_a_certificate() {
     check(|seen| of(seen, 3).clock_ms += CLOCK_OFF_MS, &[]);
     check(|seen| of(seen, 3).clock_ms += CLOCK_OFF_MS + 1, &[("clocks", "n3", NoGo)]);
     // A report that came before somebody else was waited for is judged by the time it came.
-    let early =
-        |seen: &mut Seen| drop(seen.arrived_ms.insert(NodeId(3), NOW_MS - 2 * CLOCK_OFF_MS));
+    let early = |seen: &mut Seen| {
+        seen.arrived_ms.insert(NodeId(3), NOW_MS - 2 * CLOCK_OFF_MS);
+    };
     check(
         |seen| {
             early(seen);
