@@ -14,6 +14,7 @@ pub use load::{Meter, SAMPLE_EVERY};
 use crate::admission::Budget;
 use crate::cluster::{Heard, Registry, StateView};
 use crate::pki::{Principal, Subject};
+use crate::raft::NoDigest;
 use crate::request::{Commands, Served};
 use crate::shard;
 use crate::storage::wal::Wal;
@@ -248,10 +249,21 @@ impl Admin {
                 .map_err(|error| self.public(shard, error))?,
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let found = copy.shard.group().digest(index, left).await.ok_or_else(|| {
-            Error::new(Code::NotYet, format!("no digest of {shard} at {index} yet"))
-                .retry_after(100)
-        })?;
+        let found =
+            copy.shard.group().digest(index, left).await.map_err(|missing| match missing {
+                NoDigest::Yet => {
+                    Error::new(Code::NotYet, format!("no digest of {shard} at {index} yet"))
+                        .retry_after(100)
+                }
+                NoDigest::Ever => {
+                    let name = &self.name;
+                    let why = "it has passed that entry without one, or lost it";
+                    Error::new(
+                        Code::NotFound,
+                        format!("{name} has no digest of {shard} at {index}: {why}"),
+                    )
+                }
+            })?;
         let digest = found.map_err(|code| {
             Error::new(code, format!("the digest of {shard} on {} failed", self.name))
         })?;

@@ -124,6 +124,8 @@ pub struct State {
     pub keys: BTreeMap<Bytes, Bytes>,
     /// Digests that differ, by node and shard.
     pub odd_digests: Vec<(NodeName, ShardId)>,
+    /// Digests that copies have yet to miss before they have one.
+    pub missed_digests: usize,
     /// A node that answers nothing.
     pub down: Option<NodeName>,
     /// Every command that changes something, in order.
@@ -148,6 +150,7 @@ impl Twin {
             settings: settings(),
             keys: BTreeMap::new(),
             odd_digests: vec![],
+            missed_digests: 0,
             down: None,
             orders: vec![],
             levels: vec![],
@@ -280,10 +283,14 @@ impl State {
         Ok(view)
     }
 
-    fn digest(&self, shard: ShardId, at: Option<u64>, node: &NodeName) -> Result<CopyDigest> {
+    fn digest(&mut self, shard: ShardId, at: Option<u64>, node: &NodeName) -> Result<CopyDigest> {
         if at.is_none() && *node != name("n2") {
             let error = Error::new(Code::NotLeader, format!("{node} does not lead {shard}"));
             return Err(error.hint(Some(name("n2"))));
+        }
+        if at.is_some() && self.missed_digests > 0 {
+            self.missed_digests -= 1;
+            return Err(Error::new(Code::NotFound, format!("{node} has no digest of {shard}")));
         }
         let odd = self.odd_digests.contains(&(node.clone(), shard));
         Ok(CopyDigest {

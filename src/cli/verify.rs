@@ -1,7 +1,8 @@
 //! `shard verify`: does every copy of a shard store the same, by its own digest at one log index?
 //!
 //! The leader proposes a digest entry and answers for it; every other copy that the map lists is asked for
-//! the same entry. A copy that is behind gets time to arrive there. Nothing is repaired here.
+//! the same entry. A copy that is behind gets time to arrive there; if one was restarted or sent as a table just
+//! then, so that it will never have that digest, they are all asked for another one. Nothing is repaired here.
 
 use super::caller::{Caller, other_answer};
 use super::value::{Answered, Doc};
@@ -19,6 +20,8 @@ pub const VERIFY_DEFAULT: Duration = Duration::from_secs(120);
 const SHARDS_AT_A_TIME: usize = 3;
 /// One request waits this long for its answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Digest entries proposed for one shard before a copy without one counts as silent.
+const ENTRIES_MAX: usize = 5;
 /// Between two requests for the same digest.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,6 +72,21 @@ pub async fn verify<C: Caller>(
 }
 
 async fn compare<C: Caller>(caller: &C, shard: &MapShard, until: Instant) -> Compared {
+    let mut compared = compare_once(caller, shard, until).await;
+    for _ in 1..ENTRIES_MAX {
+        let missed =
+            |verdict: &Verdict| matches!(verdict, Verdict::Silent(e) if e.code == Code::NotFound);
+        if !compared.others.iter().any(|(_, verdict)| missed(verdict)) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        compared = compare_once(caller, shard, until).await;
+    }
+    compared
+}
+
+/// At one log index.
+async fn compare_once<C: Caller>(caller: &C, shard: &MapShard, until: Instant) -> Compared {
     let propose = Command::Digest { shard: shard.id, at: None };
     let own = match ask(caller, propose, &shard.owner, true, until).await {
         Ok(own) => own,

@@ -4,7 +4,7 @@ use super::super::testing::{Twin, name};
 use super::*;
 
 async fn compared(twin: &Twin, only: Option<ShardId>) -> Answered {
-    let until = Instant::now() + Duration::from_millis(300);
+    let until = Instant::now() + Duration::from_secs(2);
     answered(&verify(twin, only, until).await.unwrap())
 }
 
@@ -54,4 +54,32 @@ async fn a_shard_that_does_not_exist_is_refused() {
     let until = Instant::now() + Duration::from_secs(1);
     let error = verify(&Twin::new(), Some(ShardId(99)), until).await.unwrap_err();
     assert_eq!(error.code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_copy_that_missed_an_entry_is_asked_at_another_one() {
+    let restarted = Twin::with(|state| state.missed_digests = 2);
+    let answer = compared(&restarted, Some(ShardId(1))).await;
+    assert!(answer.yes, "{:?}", json(&answer));
+    let for_ever = Twin::with(|state| state.missed_digests = usize::MAX);
+    let answer = compared(&for_ever, Some(ShardId(1))).await;
+    assert_eq!((answer.yes, &json(&answer)["silent"]), (false, &json!(2)));
+}
+
+#[test]
+fn digests_are_compared_at_one_point_of_one_lineage() {
+    let digest = CopyDigest {
+        node: name("n1"),
+        shard: ShardId(1),
+        incarnation: crate::types::Incarnation(1),
+        index: 9,
+        keys: 2,
+        sha256: "aa".into(),
+    };
+    let other = CopyDigest { node: name("r1"), ..digest.clone() };
+    assert!(same(&digest, &other));
+    assert!(!same(&digest, &CopyDigest { sha256: "ab".into(), ..other.clone() }));
+    assert!(!same(&digest, &CopyDigest { index: 8, ..other.clone() }));
+    let incarnation = crate::types::Incarnation(2);
+    assert!(!same(&digest, &CopyDigest { incarnation, ..other }));
 }

@@ -159,7 +159,8 @@ async fn copies_agree_on_the_digest_of_an_entry_while_writes_go_on() {
         assert_eq!(seen[0].pos.unwrap().index, index);
         assert!(seen[0].keys >= 500);
     }
-    assert_eq!(cluster.group(leader).digest(9, Duration::from_millis(10)).await, None);
+    let none = cluster.group(leader).digest(9, Duration::from_secs(20)).await;
+    assert_eq!(none, Err(NoDigest::Ever), "that entry asked for none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

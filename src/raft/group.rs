@@ -1,5 +1,6 @@
 //! The handle of one copy's group: proposals, reads, changes of the membership, and what it knows.
 
+use super::digests::NoDigest;
 use super::read::{self, Rounds};
 use super::shared::Shared;
 use super::types::{self, Member, Payload, Raft, Replies, WriteError, log_id, pos};
@@ -178,6 +179,11 @@ impl Group {
         }
     }
 
+    /// Sends every member a message that it answers at once; the answers show in `state`. On the leader only.
+    pub async fn ask_members(&self) -> Result<(), Error> {
+        self.raft()?.trigger().heartbeat().await.map_err(|error| failure(&error))
+    }
+
     /// True while this copy leads, as far as it knows. Copies nothing: cheap enough for every request.
     pub fn is_leader(&self) -> bool {
         self.shared.raft().is_some_and(Raft::is_leader)
@@ -273,8 +279,9 @@ impl Group {
     }
 
     /// The digest computed for the entry at `index`, once it is there (bounded memory: the last 8).
-    pub async fn digest(&self, index: u64, timeout: Duration) -> Option<DigestResult> {
-        self.shared.digests.wait(index, timeout).await
+    pub async fn digest(&self, index: u64, timeout: Duration) -> Result<DigestResult, NoDigest> {
+        let applied = || *self.shared.applied.borrow();
+        self.shared.digests.wait(index, timeout, applied).await
     }
 
     /// Writes what is applied to the table; false if that did not happen within 30 s.

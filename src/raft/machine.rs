@@ -95,6 +95,9 @@ impl Machine {
             }
             EntryPayload::Blank | EntryPayload::Membership(_) => Effect::default(),
         };
+        if effect.digest {
+            self.shared.digests.expect(at.index);
+        }
         writer.commit(Applied { pos: Some(at), membership: self.membership_bytes.clone() });
         self.applied = Some(at);
         if self.membership.pos == Some(at) {
@@ -239,6 +242,7 @@ fn install(
     snapshot::mark_install(&shared.dir, wanted).map_err(at_mark)?;
     shared.set_installed(wanted.map_or(0, |pos| pos.index));
     let installed = shared.flush.exclusively(|| shared.store.install(file))?;
+    shared.digests.forget_pending();
     faults::pass(Point::Installed)?;
     Ok(installed)
 }

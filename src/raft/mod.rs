@@ -39,6 +39,7 @@ mod resume_test;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use digests::NoDigest;
 pub use group::Group;
 pub use host::Host;
 pub use state::State;

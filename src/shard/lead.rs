@@ -1,8 +1,8 @@
 //! What the leader of a shard knows of its group, and how it carries out an order of the coordinator.
 //!
 //! One order at a time: 1 the fence (a lower one is refused, a higher one is raised through the log), 2 read
-//! the members, 3 `change::check`, 4 change them on the condition that they are still the ones read. Each
-//! step may refuse; repeating an order is always safe.
+//! the members, 3 `change::check` by what they answer to a question sent now, 4 change them on the condition
+//! that they are still the ones read. Each step may refuse; repeating an order is always safe.
 
 use super::change::{self, Step};
 use super::error::{of_change, of_read, of_store, uncertain_change};
@@ -14,13 +14,17 @@ use crate::raft::{self, Membership};
 use crate::types::{self, Code, CopyId};
 use crate::wire::operation::{Lead, MemberReport, ShardChange};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// Orders to one shard that may wait for their turn; further ones are refused (`Overloaded`).
 const ORDERS_MAX: usize = 16;
 /// Hint when to come back with an order that was refused for their number.
 const RETRY_AFTER_MS: u32 = 200;
+/// How long the members may take to answer before an order that needs them is refused.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// Pause between two looks at who has answered.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
 
 /// Lets orders to a shard pass one after the other.
 pub struct Orders {
@@ -158,7 +162,11 @@ impl Shard {
     ) -> Result<(), Error> {
         let group = &self.inner.group;
         let expected = seen.membership.pos;
-        let step = change::check(CopyId(group.raft_id()), &seen.lead, change)?;
+        let step = change::check(self.copy(), &seen.lead, change, change::SILENT_MS)?;
+        let step = match step {
+            Step::Voters(_) | Step::Transfer(_) => self.ask_members(change, deadline).await?,
+            Step::Nothing | Step::Remove(_) => step,
+        };
         let points = around(&step);
         if let Some((before, _)) = points {
             faults::pass(before).map_err(types::Error::from)?;
@@ -184,6 +192,25 @@ impl Shard {
             }
         }
         done
+    }
+
+    /// Asks the members, and decides once enough of them have answered. What they answered before may be a
+    /// second old: whoever stopped since then would hold up every write as soon as it votes.
+    async fn ask_members(&self, change: &ShardChange, deadline: Instant) -> Result<Step, Error> {
+        let group = &self.inner.group;
+        let asked = Instant::now();
+        let until = deadline.min(asked + ANSWER_WITHIN);
+        group.ask_members().await.map_err(of_change)?;
+        loop {
+            let since_ms = asked.elapsed().as_millis() as u64;
+            let seen = self.look()?.ok_or_else(|| self.not_leader())?;
+            match change::check(self.copy(), &seen.lead, change, since_ms) {
+                Err(error) if error.code == Code::NotSafeNow && Instant::now() < until => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                decided => return Ok(decided?),
+            }
+        }
     }
 
     /// Members and positions as this leader knows them now; none if it does not lead.
@@ -226,6 +253,10 @@ impl Shard {
     fn highest_fence(&self) -> Result<Fence, Error> {
         let read = self.inner.group.store().read(Fence::highest);
         read.and_then(|fence| fence).map_err(of_store)
+    }
+
+    fn copy(&self) -> CopyId {
+        CopyId(self.inner.group.raft_id())
     }
 
     fn not_leader(&self) -> Error {

@@ -7,8 +7,7 @@ use crate::types::{Code, CopyId, Error, NodeId, ShardId};
 use crate::wire::command::{Answer, Command, CopyDigest};
 use std::time::{Duration, Instant};
 
-/// Longest time for one comparison. A copy that was restarted in the middle lost its digest and will never
-/// have it: then another one is asked for.
+/// Longest time for one comparison; then another digest is proposed.
 const COMPARE_MAX: Duration = Duration::from_secs(60);
 /// Longest wait in one call; a digest that is not there yet is asked for again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +88,9 @@ async fn wait(
         let failure = of_error(shard, node, &error);
         if error.code == Code::NotYet {
             heard = Instant::now();
+        } else if error.code == Code::NotFound {
+            // Restarted in the middle, or sent as a table meanwhile: it will never have this one.
+            return Err(failure);
         } else if matches!(failure, Failure::Unequal(_)) || heard.elapsed() > SILENT_MAX {
             return Err(failure);
         }

@@ -1,10 +1,10 @@
 //! Reads everything back, from the leaders and from every copy, and compares what the copies store.
 
 use super::ledger::{self, Entry, Verdict};
+use crate::cli::verify::{self, Verdict as Copy};
 use crate::client::{CallOptions, Client, Level, OpAnswer};
-use crate::types::{Class, Code, NodeName, Op, OpResult, Result, slots};
+use crate::types::{NodeName, Op, OpResult, Result, slots};
 use crate::wire::client::Map;
-use crate::wire::command::{Answer, Command, CopyDigest};
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -188,50 +188,22 @@ fn judge(
 }
 
 /// True if all copies of every shard store the same, each by its own digest at one log index. Says for
-/// which shard it is not so, or could not be told.
-pub async fn digests_equal(client: &Client, map: &Map, within: Duration) -> Result<bool, String> {
-    let until = Instant::now() + within;
+/// which shard it could not be told.
+pub async fn digests_equal(client: &Client, within: Duration) -> Result<bool, String> {
+    let compared = verify::verify(client, None, Instant::now() + within).await;
+    let compared = compared.map_err(|error| error.to_string())?;
     let mut equal = true;
-    for shard in &map.shards {
-        let own =
-            digest(client, Command::Digest { shard: shard.id, at: None }, &shard.owner, until);
-        let own = own.await.map_err(|error| format!("{}: {error}", shard.id))?;
-        let order = || Command::Digest { shard: shard.id, at: Some(own.index) };
-        for copy in shard.copies.iter().filter(|copy| **copy != own.node) {
-            let other = digest(client, order(), copy, until).await;
-            let other = other.map_err(|error| format!("{} on {copy}: {error}", shard.id))?;
-            equal &= same(&own, &other);
+    for one in &compared {
+        let shard = one.shard;
+        one.own.as_ref().map_err(|error| format!("{shard}: {error}"))?;
+        for (copy, verdict) in &one.others {
+            match verdict {
+                Copy::Silent(error) => return Err(format!("{shard} on {copy}: {error}")),
+                verdict => equal &= *verdict == Copy::Equal,
+            }
         }
     }
     Ok(equal)
-}
-
-/// The same content at the same point of the same lineage.
-fn same(a: &CopyDigest, b: &CopyDigest) -> bool {
-    let of = |d: &CopyDigest| (d.shard, d.incarnation, d.index, d.keys, d.sha256.clone());
-    of(a) == of(b)
-}
-
-async fn digest(
-    client: &Client,
-    command: Command,
-    node: &NodeName,
-    until: Instant,
-) -> Result<CopyDigest> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now()).min(CALL_TIMEOUT);
-        let error = match client.command(command.clone(), Some(node), left).await {
-            Ok((Answer::Digest(digest), _)) => return Ok(digest),
-            Ok(_) => crate::types::Error::new(Code::Internal, "the node answered another question"),
-            Err(error) => error,
-        };
-        // Asking for a digest changes no data, so a lost answer may be asked for again.
-        let again = matches!(error.class(), Class::Retry | Class::Uncertain);
-        if !again || Instant::now() + PAUSE >= until {
-            return Err(error);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 #[cfg(test)]
@@ -261,22 +233,5 @@ mod tests {
         assert_eq!(judged("n1", value()).unreadable, 1);
         assert_eq!(judged("r1", OpResult::Nil).lost, 1);
         assert_eq!(judged("r1", OpResult::Value(ledger::value(3, 2).into())).phantoms, 1);
-    }
-
-    #[test]
-    fn digests_are_compared_at_one_point_of_one_lineage() {
-        let digest = CopyDigest {
-            node: NodeName::new("n1").unwrap(),
-            shard: ShardId(1),
-            incarnation: Incarnation(1),
-            index: 9,
-            keys: 2,
-            sha256: "aa".into(),
-        };
-        let other = CopyDigest { node: NodeName::new("r1").unwrap(), ..digest.clone() };
-        assert!(same(&digest, &other));
-        assert!(!same(&digest, &CopyDigest { sha256: "ab".into(), ..other.clone() }));
-        assert!(!same(&digest, &CopyDigest { index: 8, ..other.clone() }));
-        assert!(!same(&digest, &CopyDigest { incarnation: Incarnation(2), ..other }));
     }
 }

@@ -225,16 +225,9 @@ impl Cluster {
         let map = client.refresh().await.expect("a map");
         let mut keys = 0;
         for shard in &map.shards {
-            let mut digests: BTreeMap<NodeName, CopyDigest> = BTreeMap::new();
-            let mut at = None;
-            for node in &shard.copies {
-                let ask = async || digest(client, node, shard.id, at).await;
-                let found = wait_until("digest", READY_WITHIN, ask, |d| d.is_ok())
-                    .await
-                    .expect("just checked");
-                at = Some(found.index);
-                digests.insert(node.clone(), found);
-            }
+            let ask = async || digests(client, shard.id, &shard.copies).await;
+            let found = wait_until("digests", READY_WITHIN, ask, |d| d.is_ok()).await;
+            let digests = found.expect("just checked");
             let first = digests.values().next().expect("a shard has a copy");
             let equal = digests.values().all(|d| d.sha256 == first.sha256 && d.keys == first.keys);
             assert!(equal, "{}: copies differ: {digests:#?}", shard.id);
@@ -242,6 +235,22 @@ impl Cluster {
         }
         keys
     }
+}
+
+/// Digests of all copies at one index. A copy that is sent as a table meanwhile never computes one for an entry
+/// that is in the table already: whoever asks again asks at a new index.
+async fn digests(
+    client: &Client,
+    shard: ShardId,
+    copies: &[NodeName],
+) -> Result<BTreeMap<NodeName, CopyDigest>> {
+    let (mut digests, mut at) = (BTreeMap::new(), None);
+    for node in copies {
+        let found = digest(client, node, shard, at).await?;
+        at = Some(found.index);
+        digests.insert(node.clone(), found);
+    }
+    Ok(digests)
 }
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
