@@ -6,9 +6,10 @@
 //! used again.
 
 use super::agent::{Agent, CopyRecord, durable};
-use super::core::ClusterState;
+use super::core::{ClusterState, ShardPlacement};
 use crate::faults::{self, Point};
 use crate::types::{Code, CopyId, DiskId, Error, GroupId, NodeId, Result};
+use crate::wire::client::{Role, Strategy};
 use crate::wire::codec;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -87,7 +88,12 @@ impl Agent {
 /// The copies that are recorded for a disk; none if it was replaced: its folder is the operator's then,
 /// because a copy in it may hold what no other copy has.
 fn listed(state: &ClusterState, node: NodeId, disk: DiskId) -> Option<BTreeSet<CopyId>> {
-    let placed = state.shards.iter().flat_map(|s| &s.copies);
+    // Planted: a primary judges by which shards it owns, and not by the ids of copies.
+    let is_primary = state.members.get(&node).is_some_and(|member| member.role == Role::Primary);
+    let sharded = state.strategy == Strategy::Sharded;
+    let by_shard = is_primary && sharded && faults::has_bug("drop-by-shard");
+    let is_kept = |shard: &&ShardPlacement| !by_shard || shard.owner == node;
+    let placed = state.shards.iter().filter(is_kept).flat_map(|s| &s.copies);
     (!state.is_gone(node)).then(|| placed.filter(|c| c.disk == disk).map(|c| c.id).collect())
 }
 

@@ -549,3 +549,31 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// The member limit lets every primary vote in every shard.
 const _: () = assert!(limits::PRIMARIES_MAX <= 5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::MetaCommand;
+    use crate::cluster::core::tests::record;
+
+    #[test]
+    fn a_switch_in_the_same_direction_has_to_cool_down_and_the_way_back_has_not() {
+        let mut state = ClusterState::default();
+        state.apply(&MetaCommand::Form(record(3, 1, 12)));
+        let (to, by, terms) = (Strategy::Full, "test".to_owned(), Terms::default());
+        state.apply(&MetaCommand::Begin { to, by, commit_asked: true, now_ms: 1, terms });
+        let op = state.operations.last_mut().unwrap();
+        op.phase = Phase::Reverted;
+        assert_eq!(state.cooling_ms(Strategy::Full, 2), 0, "it was never committed");
+        state.operations.last_mut().unwrap().times.committed_ms = Some(1_000);
+        let refused = state.may_begin(Strategy::Full, 1_000 + 599_999).unwrap_err();
+        assert_eq!(refused.code, Code::OperationConflict);
+        assert!(refused.message.contains("1 s left"), "{refused}");
+        state.may_begin(Strategy::Full, 1_000 + 600_000).unwrap();
+        state.strategy = Strategy::Full;
+        state.may_begin(Strategy::Sharded, 1_001).unwrap();
+        state.settings.insert("switch.cool_down".into(), "0s".into());
+        state.strategy = Strategy::Sharded;
+        state.may_begin(Strategy::Full, 1_001).unwrap();
+    }
+}

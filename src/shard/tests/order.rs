@@ -165,11 +165,16 @@ async fn a_change_that_was_cut_off_half_way_is_finished_or_taken_back() {
             member.near && member.answered_ms.is_some_and(|ms| ms < 1_000)
         };
         eventually("both are well", || is_well(2) && is_well(3)).await;
-        let seen = shard.read_members(soon()).await.unwrap();
+        let before = shards.membership(1);
         shards.cluster.wires.isolate(1, 3);
-        let late = Instant::now() + Duration::from_millis(300);
-        let cut_off = shard.change_members(&seen, &voters(&[1, 2, 3]), late).await;
-        assert_eq!(code(cut_off), Code::Unknown);
+        // They answered a moment ago, and would not any more: nothing is proposed.
+        let refused = shard.order((1, 1), voters(&[1, 2, 3]), soon()).await;
+        assert_eq!(code(refused), Code::NotSafeNow);
+        assert_eq!(shards.membership(1), before);
+        // As if they had been cut off right after they were asked.
+        let three = [copy(1), copy(2), copy(3)].into();
+        let cut_off = shard.inner.group.change_voters(before.pos, three);
+        tokio::time::timeout(Duration::from_millis(300), cut_off).await.unwrap_err();
         assert!(shards.membership(1).joint);
         // Neither way is open while the voters of both configurations cannot confirm this leader.
         let late = Instant::now() + Duration::from_millis(300);

@@ -13,6 +13,8 @@ const BUGS: &[(&str, &str)] = &[
     ("journal-after-act", "journal.commit.before stop coordinator full switch"),
     // The way back leads to what the state says, not to what the operation recorded.
     ("origin-inferred", "journal.revert.after kill coordinator full revert"),
+    // A copy is dropped because of its shard, whichever copy of it that is by then.
+    ("drop-by-shard", "drop.begin kill target full abort"),
 ];
 
 /// An event of the journal is taken whatever step the operation is at.

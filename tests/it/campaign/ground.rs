@@ -20,6 +20,7 @@ use ppdb::wire::command::{Answer, Command, Status};
 use ppdb::wire::operation::{Phase, StrategyOrder};
 use ppdb::wire::terms::Terms;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -121,6 +122,7 @@ impl Ground {
             Course::Busy => None,
             _ => Some(strike::arm(node, strike::line(run)).await?),
         };
+        let was_hit = AtomicBool::new(false);
         let (struck, phase) = {
             let struck = async {
                 let armed = match early {
@@ -131,7 +133,7 @@ impl Ground {
                     }
                 };
                 strike::hit(node, &armed).await;
-                *hit = true;
+                was_hit.store(true, Relaxed);
                 let early = uncommitted(client, &others, run, after).await;
                 strike::recover(node, run).await?;
                 early
@@ -141,11 +143,15 @@ impl Ground {
             tokio::select! {
                 struck = &mut struck => (struck, drive.await),
                 phase = &mut drive => {
-                    let late = tokio::time::timeout(LATE_HIT, struck).await;
-                    (late.unwrap_or_else(|_| Err("the point was not hit".to_owned())), phase)
+                    let late = tokio::select! {
+                        struck = &mut struck => struck,
+                        () = not_hit(&was_hit) => Err("the point was not hit".to_owned()),
+                    };
+                    (late, phase)
                 }
             }
         };
+        *hit = was_hit.load(Relaxed);
         strike::disarm(self.cluster.node(name.as_str()));
         struck?;
         phase
@@ -295,6 +301,14 @@ impl Ground {
             }
         }
         None
+    }
+}
+
+/// Resolves if the point is not hit for a while after the end of the course. What was hit takes its time.
+async fn not_hit(was_hit: &AtomicBool) {
+    tokio::time::sleep(LATE_HIT).await;
+    if was_hit.load(Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -237,6 +237,22 @@ impl Cluster {
     }
 }
 
+/// Whoever leads makes the entry; that may be another than the owner for a while.
+async fn leaders_digest(
+    client: &Client,
+    shard: ShardId,
+    copies: &[NodeName],
+) -> Result<CopyDigest> {
+    let mut last = Err(Error::new(ppdb::types::Code::NotFound, "a shard without copies"));
+    for node in copies {
+        last = digest(client, node, shard, None).await;
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
 /// Digests of all copies at one index. A copy that is sent as a table meanwhile never computes one for an entry
 /// that is in the table already: whoever asks again asks at a new index.
 async fn digests(
@@ -244,11 +260,13 @@ async fn digests(
     shard: ShardId,
     copies: &[NodeName],
 ) -> Result<BTreeMap<NodeName, CopyDigest>> {
-    let (mut digests, mut at) = (BTreeMap::new(), None);
+    let first = leaders_digest(client, shard, copies).await?;
+    let at = Some(first.index);
+    let mut digests = BTreeMap::from([(first.node.clone(), first)]);
     for node in copies {
-        let found = digest(client, node, shard, at).await?;
-        at = Some(found.index);
-        digests.insert(node.clone(), found);
+        if !digests.contains_key(node) {
+            digests.insert(node.clone(), digest(client, node, shard, at).await?);
+        }
     }
     Ok(digests)
 }
