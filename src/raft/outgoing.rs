@@ -14,8 +14,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a file is kept that nobody asks for.
+/// How long a file is kept that nobody asks for while a member lacks what is in it.
 const UNUSED_MAX: Duration = Duration::from_secs(10 * 60);
+/// And how long if no member does, as far as is known here, or another copy leads, whose business it is then.
+const NOT_LACKED_MAX: Duration = Duration::from_secs(5);
 /// A file is given up after this many attempts in a row that did not reach their receiver, if nothing
 /// arrived for `FRUITLESS_MAX` either: it keeps the log from being purged.
 const ATTEMPTS_MAX: u32 = 8;
@@ -57,10 +59,18 @@ impl Kept {
         purged.is_none_or(|purged| purged <= self.meta.last.index)
     }
 
-    fn is_due(&self, now: Instant, purged: Option<u64>, wanted: bool) -> bool {
+    fn is_due(
+        &self,
+        now: Instant,
+        purged: Option<u64>,
+        wanted: bool,
+        is_lacked: impl Fn(u64) -> bool,
+    ) -> bool {
         let rest = now.saturating_duration_since(self.progress);
         let fruitless = self.attempts >= ATTEMPTS_MAX && rest >= FRUITLESS_MAX;
-        !self.is_useful(purged) || fruitless || (!wanted && rest >= UNUSED_MAX)
+        let unused = !wanted
+            && (rest >= UNUSED_MAX || (rest >= NOT_LACKED_MAX && !is_lacked(self.meta.last.index)));
+        !self.is_useful(purged) || fruitless || unused
     }
 }
 
@@ -91,7 +101,8 @@ impl Outgoing {
             Ok(meta) if own => self.put(file, identity, meta, holds, now),
             _ => file.remove(),
         }
-        self.tidy(now, purged);
+        // Who lacks it is known only once the group runs.
+        self.tidy(now, purged, |_| true);
     }
 
     /// A transfer begins to want the file.
@@ -166,10 +177,11 @@ impl Outgoing {
         kept.into_iter().for_each(|kept| kept.file.remove());
     }
 
-    /// Gives the file up if it is of no use any more. Cheap; called all the time.
-    pub fn tidy(&self, now: Instant, purged: Option<u64>) {
+    /// Gives the file up if it is of no use any more. `is_lacked` tells whether this copy leads and a member is
+    /// not known to have everything up to an index. Cheap; called all the time.
+    pub fn tidy(&self, now: Instant, purged: Option<u64>, is_lacked: impl Fn(u64) -> bool) {
         let wanted = self.attempts.load(Ordering::Acquire) > 0;
-        let due = self.kept.lock().take_if(|kept| kept.is_due(now, purged, wanted));
+        let due = self.kept.lock().take_if(|kept| kept.is_due(now, purged, wanted, is_lacked));
         due.into_iter().for_each(|kept| kept.file.remove());
     }
 }
@@ -244,9 +256,9 @@ mod tests {
         assert!(world.out.ready(Some(at(51)), Some(50)).is_none(), "older than what was announced");
         assert!(world.out.ready(None, Some(51)).is_none());
         assert_eq!(world.holds.limit(world.now), Some(50));
-        world.out.tidy(world.now, Some(50));
+        world.out.tidy(world.now, Some(50), |_| true);
         assert_eq!(world.files(), 2);
-        world.out.tidy(world.now, Some(51));
+        world.out.tidy(world.now, Some(51), |_| true);
         assert_eq!(world.files(), 0);
     }
 
@@ -269,25 +281,39 @@ mod tests {
         let world = World::new();
         let later = |s| world.now + Duration::from_secs(s);
         for _ in 0..ATTEMPTS_MAX {
-            world.out.tidy(later(500), None);
+            world.out.tidy(later(500), None, |_| true);
             drop(world.out.attempt());
         }
-        world.out.tidy(later(119), None);
+        world.out.tidy(later(119), None, |_| true);
         assert_eq!(world.files(), 2);
         world.out.progress(later(119));
-        world.out.tidy(later(300), None);
+        world.out.tidy(later(300), None, |_| true);
         assert_eq!(world.files(), 2, "it went on");
         let waiting = world.out.attempt();
-        world.out.tidy(later(3_000), None);
+        world.out.tidy(later(3_000), None, |_| true);
         assert_eq!(world.files(), 2, "it waits for its turn");
         drop(waiting);
         for _ in 0..ATTEMPTS_MAX {
             drop(world.out.attempt());
         }
-        world.out.tidy(later(300), None);
+        world.out.tidy(later(300), None, |_| true);
         assert_eq!(world.files(), 0);
         world.fresh(60);
-        world.out.tidy(later(601), None);
+        world.out.tidy(later(601), None, |_| true);
+        assert_eq!(world.files(), 0);
+    }
+
+    #[test]
+    fn what_nobody_lacks_goes_soon_unless_somebody_waits_for_it() {
+        let world = World::new();
+        let later = |s| world.now + Duration::from_secs(s);
+        world.out.tidy(later(4), None, |_| false);
+        assert_eq!(world.files(), 2, "a leader that just started hears of its members first");
+        let waiting = world.out.attempt();
+        world.out.tidy(later(100), None, |_| false);
+        assert_eq!(world.files(), 2);
+        drop(waiting);
+        world.out.tidy(later(100), None, |index| index > 50);
         assert_eq!(world.files(), 0);
     }
 

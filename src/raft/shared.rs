@@ -110,8 +110,17 @@ impl Shared {
 
     /// Deletes snapshots on their way that are of no use any more. Cheap; called all the time.
     pub fn tidy_staged(&self, now: Instant) {
-        self.outgoing.tidy(now, self.purged_index());
+        self.outgoing.tidy(now, self.purged_index(), |index| self.is_lacked(index));
         self.incoming.tidy(now, self.store.applied_pos().map(|pos| pos.index));
+    }
+
+    /// True if this copy leads and a member is not known to have everything up to that index.
+    fn is_lacked(&self, index: u64) -> bool {
+        let Some(raft) = self.raft() else { return true };
+        let metrics = raft.metrics();
+        let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
+        let mut matched = metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id);
+        matched.any(|(_, at)| at.as_ref().is_none_or(|at| at.index < index))
     }
 
     /// The last index that the log has let go of.
