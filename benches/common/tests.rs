@@ -6,7 +6,6 @@
 
 #[path = "../peers/redis/benchmark_csv.rs"]
 mod benchmark_csv;
-#[path = "../peers/proc_files.rs"]
 mod proc_files;
 #[path = "../peers/etcd/proto.rs"]
 mod proto;
