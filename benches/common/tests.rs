@@ -6,16 +6,26 @@
 
 #[path = "../peers/redis/benchmark_csv.rs"]
 mod benchmark_csv;
-#[path = "../peers/proc_files.rs"]
+#[path = "../sale/demands.rs"]
+mod demands;
+#[path = "../sale/findings.rs"]
+mod findings;
 mod proc_files;
 #[path = "../peers/etcd/proto.rs"]
 mod proto;
+mod quantile;
+mod random;
 #[path = "../peers/redis/resp.rs"]
 mod resp;
 #[path = "../peers/rows.rs"]
 mod rows;
+mod sale_tests;
 mod stats;
 mod text;
+#[path = "../sale/values.rs"]
+mod values;
+#[path = "../sale/window.rs"]
+mod window;
 
 use bytes::BytesMut;
 use resp::Reply;

@@ -12,6 +12,8 @@ mod data;
 mod echo;
 mod files;
 mod log;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "../common/stats.rs"]
 mod stats;
 mod table;

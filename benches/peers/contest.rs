@@ -5,7 +5,7 @@ use crate::data::Data;
 use crate::load::{self, Measured, Shape, Work};
 use crate::report::{Counts, Sample};
 use crate::rows::Row;
-use crate::{Result, etcd, ppdb, redis};
+use crate::{Result, driver, etcd, ppdb, redis};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Way {
 /// A client.
 pub enum Driver {
     /// The client library of PPDB.
-    Ppdb(Arc<ppdb::Driver>),
+    Ppdb(Arc<driver::Driver>),
     /// The bench's own client of Redis Cluster.
     Redis(Arc<redis::Client>),
     /// `redis-benchmark`, at this path.

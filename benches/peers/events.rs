@@ -2,7 +2,9 @@
 //! primary in full replication.
 
 use crate::data::{Data, Random};
+use crate::driver::Driver;
 use crate::load::{CLIENTS, Target as _};
+use crate::quantile::quantile;
 use crate::stats::median;
 use crate::{Result, ppdb};
 use std::sync::Arc;
@@ -52,7 +54,7 @@ pub async fn switch_under_load(
     own.set_live("switch.cool_down", "0s").await?;
     let mut all = Vec::new();
     for _ in 0..times {
-        let driver = Arc::new(own.client(1).await?);
+        let driver = Arc::new(Driver::of(own, 1).await?);
         let over = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
@@ -88,7 +90,7 @@ pub async fn switch_under_load(
 }
 
 async fn write(
-    driver: Arc<ppdb::Driver>,
+    driver: Arc<Driver>,
     data: Arc<Data>,
     client: usize,
     over: Arc<AtomicBool>,
@@ -109,18 +111,14 @@ async fn write(
 fn seen(writes: &[Write], from: Instant, until: Instant) -> (f64, f64) {
     let inside = writes.iter().filter(|write| write.ok && (from..until).contains(&write.ended));
     let mut ms: Vec<f64> = inside.map(|write| write.took.as_secs_f64() * 1e3).collect();
-    ms.sort_by(f64::total_cmp);
-    let at = |share: f64| ms.get(((ms.len() as f64 * share) as usize).min(ms.len() - 1));
-    match ms.is_empty() {
-        true => (0.0, 0.0),
-        false => (at(0.99).copied().unwrap_or_default(), at(1.0).copied().unwrap_or_default()),
-    }
+    let mut at = |share: f64| quantile(&mut ms, share).unwrap_or_default();
+    (at(0.99), at(1.0))
 }
 
 /// Kills the primary that leads most shards, again and again: seconds until every shard has acknowledged a
 /// write that was begun after the kill.
 pub async fn failovers(own: &mut ppdb::Cluster, times: usize) -> Result<Vec<f64>> {
-    let driver = Arc::new(own.client(1).await?);
+    let driver = Arc::new(Driver::of(own, 1).await?);
     let mut all = Vec::new();
     for _ in 0..times {
         let keys = driver.key_of_each_shard().await?;

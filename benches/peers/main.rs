@@ -17,40 +17,49 @@ mod certs;
 mod contest;
 #[path = "../common/data.rs"]
 mod data;
+mod driver;
 mod etcd;
 mod events;
 mod load;
+#[path = "../common/ppdb.rs"]
 mod ppdb;
+#[path = "../common/proc_files.rs"]
 mod proc_files;
+#[path = "../common/process.rs"]
 mod process;
+#[path = "../common/quantile.rs"]
+mod quantile;
+#[path = "../common/random.rs"]
+mod random;
 mod redis;
 mod report;
 mod rows;
+#[path = "../common/stage.rs"]
+mod stage;
 #[path = "../common/stats.rs"]
 mod stats;
+#[path = "../common/switch.rs"]
 mod switch;
 #[path = "../common/text.rs"]
 mod text;
 
 use certs::Certs;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use contest::{Contest, Driver, Systems, Way};
 use data::Data;
 use process::find;
 use report::{Counts, Report};
 use rows::{Peer, Row};
+use stage::Format;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Connections to each primary where 64 clients have connections of their own: 63 in all.
 const SEPARATE: usize = 21;
-/// `TMPFS_MAGIC`: a file system in memory, where fsync costs nothing.
-const TMPFS: i64 = 0x0102_1994;
 /// Switches under load, of which the medians count.
 const LOADED_SWITCHES: usize = 3;
 /// How long the idle cluster is watched at most.
@@ -85,19 +94,13 @@ struct Args {
     bench: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     // What was started belongs to `run`: it is killed when that ends or is given up.
     let outcome = tokio::select! {
         report = run(&args) => report,
-        Err(error) = interrupted() => Err(error),
+        Err(error) = stage::interrupted() => Err(error),
     };
     match outcome {
         Ok(report) => {
@@ -114,23 +117,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Ends with an error, at the first SIGINT or SIGTERM.
-async fn interrupted() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed?,
-        _ = terminate.recv() => {}
-    }
-    Err("interrupted".into())
-}
-
 async fn run(args: &Args) -> Result<Report> {
-    let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let dir = tempfile::Builder::new().prefix("ppdb-peers-").tempdir_in(&parent)?;
-    if rustix::fs::statfs(dir.path())?.f_type == TMPFS {
-        let parent = parent.display();
-        return Err(format!("{parent} is in memory, fsync is free there; use --dir").into());
-    }
+    let dir = stage::fresh_dir(args.dir.as_deref(), "ppdb-peers-")?;
     let mut report = Report::default();
     let rows = wanted(args, &mut report);
     let contest = Contest {
@@ -142,7 +130,7 @@ async fn run(args: &Args) -> Result<Report> {
     let program = Path::new(env!("CARGO_BIN_EXE_ppdb"));
     eprintln!("PPDB starts and gets {} keys", args.keys);
     let mut own = ppdb::Cluster::start(program, &dir.path().join("ppdb")).await?;
-    let filler = own.client(1).await?;
+    let filler = driver::Driver::of(&own, 1).await?;
     filler.fill(&contest.data).await?;
     filler.close().await;
 
@@ -240,7 +228,8 @@ async fn against_redis(
     let mut redis = redis::Cluster::start(server, dir, certs).await?;
     let shared = Arc::new(redis.client(1).await?);
     shared.fill(&contest.data).await?;
-    let mut ways = ways_of_ppdb(own.client(1).await?, own.client(SEPARATE).await?);
+    let separate = driver::Driver::of(own, SEPARATE).await?;
+    let mut ways = ways_of_ppdb(driver::Driver::of(own, 1).await?, separate);
     ways.push(Way {
         name: "Redis, 3 connections",
         counts: Counts::Reference,
@@ -279,7 +268,8 @@ async fn against_etcd(
     let shared = Arc::new(etcd.client(3).await?);
     shared.fill(&contest.data).await?;
     let separate = Arc::new(etcd.client(3 * SEPARATE).await?);
-    let mut ways = ways_of_ppdb(own.client(1).await?.local(), own.client(SEPARATE).await?.local());
+    let own_separate = driver::Driver::of(own, SEPARATE).await?.local();
+    let mut ways = ways_of_ppdb(driver::Driver::of(own, 1).await?.local(), own_separate);
     ways.push(Way {
         name: "etcd, 3 connections",
         counts: Counts::Reference,
@@ -296,7 +286,7 @@ async fn against_etcd(
     contest.run(rows, &ways, &mut systems).await
 }
 
-fn ways_of_ppdb(shared: ppdb::Driver, separate: ppdb::Driver) -> Vec<Way> {
+fn ways_of_ppdb(shared: driver::Driver, separate: driver::Driver) -> Vec<Way> {
     vec![
         Way {
             name: "PPDB, a connection to each node",

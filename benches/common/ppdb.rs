@@ -1,21 +1,18 @@
 //! PPDB as it is shipped: four `ppdb serve` processes of the release build, three primaries and a replica,
 //! twelve shards, default settings.
 //!
-//! It is driven through the client library, by tasks that share one connection to each node they use (three
-//! for writes and linearizable reads, four for local ones), and by tasks that share 63.
+//! Starts it, asks it and gives it orders, as an operator does. Load is not its subject: whoever makes some gets
+//! a client here.
 
 use crate::Result;
-use crate::data::Data;
-use crate::load::Target;
 use crate::process::{Process, free_ports};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use ppdb::client::{CallOptions, Client, Level, OpAnswer, Options};
+use ppdb::client::{Client, Options};
 use ppdb::pki::{self, Identity, IssueOptions, Subject};
-use ppdb::types::{Condition, Error, Expiry, NodeName, Op, OpResult, limits, slots};
+use ppdb::types::{NodeName, limits};
 use ppdb::wire::client::{Role, Strategy};
 use ppdb::wire::command::{Answer, Command, Formation, Info};
 use ppdb::wire::operation::{Operation, Phase, StrategyOrder};
+use ppdb::wire::plan::Precheck;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,18 +26,14 @@ const FORM: Duration = Duration::from_secs(60);
 const SWITCH: Duration = Duration::from_secs(300);
 /// How long applied entries may take until they are in the tables of an idle cluster.
 const SETTLE: Duration = Duration::from_secs(60);
-/// One request; what takes longer has failed.
-const REQUEST: Duration = Duration::from_secs(15);
 /// One question.
 const ASK: Duration = Duration::from_secs(5);
+/// One order: in front of a switch the cluster is measured.
+const ORDER: Duration = Duration::from_secs(10);
 /// Between looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between looks while a switch runs; its time is known to this much.
 const SWITCH_LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Sets in one call while the keys are stored.
-const FILL_OPS: usize = 200;
-/// Calls in flight meanwhile.
-const FILL_IN_FLIGHT: usize = 16;
 
 /// The running cluster.
 pub struct Cluster {
@@ -159,59 +152,69 @@ impl Cluster {
     }
 
     /// A client with so many connections to each node.
-    pub async fn client(&self, per_node: usize) -> Result<Driver> {
-        let client = connect(&self.dir, &self.members, per_node).await?;
-        Ok(Driver { client, call: CallOptions { timeout: REQUEST, ..CallOptions::default() } })
+    pub async fn client(&self, per_node: usize) -> Result<Client> {
+        connect(&self.dir, &self.members, per_node).await
     }
 
-    /// Switches to full replication and waits until it holds everywhere. How long it took, without the plan,
-    /// for which the cluster is measured.
-    pub async fn switch_to_full(&mut self) -> Result<Duration> {
-        let plan = Command::Precheck { to: Strategy::Full };
-        self.admin.command(plan, None, ASK).await?;
-        let started = Instant::now();
-        let order = Command::Strategy(StrategyOrder::switch(Strategy::Full));
-        let ordered = self.admin.command(order, None, ASK).await;
-        ordered.map_err(|error| format!("`strategy switch full` was not taken: {error}"))?;
+    /// What a switch will cost and whether it may start, for which the cluster is measured.
+    pub async fn plan(&self, to: Strategy) -> Result<Precheck> {
+        match self.admin.command(Command::Precheck { to }, None, ORDER).await? {
+            (Answer::Precheck(plan), _) => Ok(plan),
+            _ => Err("another kind of answer".into()),
+        }
+    }
+
+    /// Gives an order; its operation, as journaled.
+    pub async fn order(&self, order: StrategyOrder) -> Result<Operation> {
+        match self.admin.command(Command::Strategy(order), None, ORDER).await {
+            Ok((Answer::Operation(operation), _)) => Ok(*operation),
+            Ok(_) => Err("another kind of answer".into()),
+            Err(error) => Err(format!("the order was not taken: {error}").into()),
+        }
+    }
+
+    /// Waits until the latest operation is in this phase.
+    pub async fn reached(&mut self, phase: Phase) -> Result<Operation> {
+        let until = Instant::now() + SWITCH;
         loop {
             self.check()?;
             // A node that cannot tell at this moment may be able to at the next.
-            let seen = self.strategy().await;
-            if let Ok((Some(operation), strategy)) = &seen {
-                if operation.phase == Phase::Soaking && *strategy == Strategy::Full {
-                    return Ok(started.elapsed());
+            let seen = self.operation().await;
+            if let Ok(Some(operation)) = &seen {
+                if operation.phase == phase {
+                    return Ok(operation.clone());
                 }
                 if operation.phase.is_over() {
                     let reason = operation.reason.as_deref().unwrap_or("no reason is given");
-                    return Err(
-                        format!("the switch is {}: {reason}", operation.phase.name()).into()
-                    );
+                    let (found, wanted) = (operation.phase.name(), phase.name());
+                    return Err(format!("the operation is {found}, not {wanted}: {reason}").into());
                 }
             }
-            if started.elapsed() > SWITCH {
-                let (seconds, last) = (SWITCH.as_secs(), seen.map(|seen| format!("{seen:?}")));
-                let last = last.unwrap_or_else(|error| error.to_string());
-                return Err(format!("the switch takes more than {seconds} s: {last}").into());
+            if Instant::now() >= until {
+                let last = seen.map_or_else(|error| error.to_string(), |seen| format!("{seen:?}"));
+                let (seconds, wanted) = (SWITCH.as_secs(), phase.name());
+                return Err(format!("not {wanted} within {seconds} s: {last}").into());
             }
             tokio::time::sleep(SWITCH_LOOK_EVERY).await;
         }
     }
 
+    /// Switches to full replication and waits until it holds everywhere. How long it took, without the plan,
+    /// for which the cluster is measured.
+    pub async fn switch_to_full(&mut self) -> Result<Duration> {
+        self.plan(Strategy::Full).await?;
+        let started = Instant::now();
+        self.order(StrategyOrder::switch(Strategy::Full)).await?;
+        self.reached(Phase::Soaking).await?;
+        Ok(started.elapsed())
+    }
+
     /// Goes back to where the switch came from, and waits until that is done.
     pub async fn revert(&mut self) -> Result<()> {
         let reason = "the bench goes on".to_owned();
-        self.admin.command(Command::Strategy(StrategyOrder::Revert { reason }), None, ASK).await?;
-        let until = Instant::now() + SWITCH;
-        while Instant::now() < until {
-            self.check()?;
-            if let Ok((Some(operation), _)) = self.strategy().await
-                && operation.phase == Phase::Reverted
-            {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Err("the way back takes too long".into())
+        self.order(StrategyOrder::Revert { reason }).await?;
+        self.reached(Phase::Reverted).await?;
+        Ok(())
     }
 
     /// Sets a live setting.
@@ -259,9 +262,10 @@ impl Cluster {
         Ok(())
     }
 
-    async fn strategy(&self) -> Result<(Option<Operation>, Strategy)> {
+    /// The latest operation.
+    pub async fn operation(&self) -> Result<Option<Operation>> {
         match self.admin.command(Command::StrategyShow, None, ASK).await? {
-            (Answer::StrategyView(view), _) => Ok((view.operation, view.strategy)),
+            (Answer::StrategyView(view), _) => Ok(view.operation),
             _ => Err("another kind of answer".into()),
         }
     }
@@ -318,78 +322,4 @@ async fn connect(
     let endpoints = members.iter().map(|(.., addr)| addr.clone()).collect();
     let options = Options { endpoints, identity, connections_per_node };
     Ok(Client::connect(options).await?)
-}
-
-/// The client library, asked to read at one level.
-pub struct Driver {
-    client: Client,
-    call: CallOptions,
-}
-
-impl Driver {
-    /// The same, reading the nearest copy.
-    pub fn local(self) -> Self {
-        let level = Some(Level::Local { max_staleness_ms: None });
-        Self { call: CallOptions { level, ..self.call }, ..self }
-    }
-
-    /// Stores every key.
-    pub async fn fill(&self, data: &Data) -> Result<()> {
-        let mut random = crate::data::Random::new(0);
-        let calls = data.keys.chunks(FILL_OPS).map(|keys| {
-            let ops = keys.iter().map(|key| set(key.clone(), data.value(&mut random))).collect();
-            self.client.call(ops, &self.call)
-        });
-        let mut calls = futures_util::stream::iter(calls).buffer_unordered(FILL_IN_FLIGHT);
-        while let Some(answers) = calls.next().await {
-            answers.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
-        }
-        Ok(())
-    }
-
-    /// Ends its connections.
-    pub async fn close(&self) {
-        self.client.close().await;
-    }
-
-    /// A key for each shard.
-    pub async fn key_of_each_shard(&self) -> Result<Vec<Bytes>> {
-        let shards = self.client.refresh().await?.shards.len() as u16;
-        let names = (0u32..).map(|i| Bytes::from(format!("shard:{i}")));
-        let mut keys = vec![None; shards.into()];
-        for name in names {
-            let shard = usize::from(slots::shard_of(&name, shards).0);
-            keys[shard].get_or_insert(name);
-            if keys.iter().all(Option::is_some) {
-                break;
-            }
-        }
-        Ok(keys.into_iter().flatten().collect())
-    }
-
-    async fn one(&self, op: Op) -> Result<OpResult> {
-        let answer: Option<std::result::Result<OpAnswer, Error>> =
-            self.client.call(vec![op], &self.call).await.pop();
-        Ok(answer.ok_or("no answer")??.result)
-    }
-}
-
-fn set(key: Bytes, value: Bytes) -> Op {
-    Op::Set { key, value, condition: Condition::Always, expiry: Expiry::Never }
-}
-
-impl Target for Driver {
-    async fn set(&self, _lane: usize, key: Bytes, value: Bytes) -> Result<()> {
-        match self.one(set(key, value)).await? {
-            OpResult::Done => Ok(()),
-            other => Err(format!("set answered {other:?}").into()),
-        }
-    }
-
-    async fn get(&self, _lane: usize, key: Bytes) -> Result<usize> {
-        match self.one(Op::Get { key }).await? {
-            OpResult::Value(value) => Ok(value.len()),
-            other => Err(format!("get answered {other:?}").into()),
-        }
-    }
 }
