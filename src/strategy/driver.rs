@@ -8,6 +8,7 @@ use super::compare;
 use super::core::{Action, Decision, Probed, Seen, decide};
 use super::guard::{self, Watch};
 use super::pace::Pace;
+use super::probing::Made;
 use crate::cluster::heard::clock_ms;
 use crate::cluster::settings::copy_rate;
 use crate::cluster::{ClusterState, Event, MetaCommand, MetaReply, StateView};
@@ -19,7 +20,6 @@ use crate::wire::operation::{
     NodeReport, Operation, Phase, Progress, SettingView, ShardChange, ShardOrder, StrategyOrder,
     StrategyView,
 };
-use crate::wire::plan::ProbeReport;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +88,8 @@ pub(super) struct Memory {
     pace: Pace,
     /// The blocker last logged.
     told: Option<String>,
-    /// The last probe, and when it ended.
-    pub(super) probed: Option<(Instant, BTreeMap<NodeId, ProbeReport>)>,
+    /// The last probe.
+    pub(super) probed: Option<Made>,
 }
 
 impl Coordinator {
@@ -229,9 +229,9 @@ impl Coordinator {
             (*node, now.duration_since(*since).as_millis() as u64)
         };
         let steady_ms = memory.answering_since.iter().map(steady).collect();
-        let probed = memory.probed.as_ref().map(|(at, reports)| Probed {
-            reports: reports.clone(),
-            age_ms: now.saturating_duration_since(*at).as_millis() as u64,
+        let probed = memory.probed.as_ref().map(|made| Probed {
+            reports: made.reports.clone(),
+            age_ms: now.saturating_duration_since(made.ended).as_millis() as u64,
         });
         Seen { reports, arrived_ms, steady_ms, unequal: memory.unequal.clone(), probed }
     }

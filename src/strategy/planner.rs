@@ -3,7 +3,8 @@
 
 use super::core::Seen;
 use super::driver::Coordinator;
-use super::{checks, plan, probing};
+use super::probing::{self, Made};
+use super::{checks, plan};
 use crate::cluster::heard::clock_ms;
 use crate::cluster::{ClusterState, MetaCommand};
 use crate::types::{Code, Error, NodeId, Result};
@@ -11,10 +12,8 @@ use crate::wire::client::Strategy;
 use crate::wire::operation::{Operation, Phase};
 use crate::wire::plan::{Planned, Precheck, Verdict};
 use crate::wire::terms::{PlanId, Terms};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A probe that is younger serves the next plan, too.
-const PROBE_FRESH: Duration = Duration::from_secs(30);
 /// How often a plan is journaled again when another one took its number.
 const PLAN_TRIES: usize = 3;
 
@@ -105,14 +104,13 @@ impl Coordinator {
     async fn measure(&self, state: &ClusterState) -> Result<()> {
         let _turn = self.inner.probing.lock().await;
         let nodes: Vec<NodeId> = state.members.keys().copied().collect();
-        let is_fresh = self.inner.memory.lock().probed.as_ref().is_some_and(|(at, reports)| {
-            at.elapsed() < PROBE_FRESH && nodes.iter().all(|node| reports.contains_key(node))
-        });
-        if is_fresh {
+        let amid = state.active().is_some_and(|op| op.phase.holds_slot());
+        let serves = |made: &Made| made.serves(&nodes, amid, Instant::now());
+        if self.inner.memory.lock().probed.as_ref().is_some_and(serves) {
             return Ok(());
         }
         let reports = probing::run(&*self.inner.calls, &nodes).await?;
-        self.inner.memory.lock().probed = Some((Instant::now(), reports));
+        self.inner.memory.lock().probed = Some(Made { ended: Instant::now(), amid, reports });
         Ok(())
     }
 
@@ -121,7 +119,7 @@ impl Coordinator {
         let commits = |op: &&Operation| {
             op.commit_asked && matches!(op.phase, Phase::CaughtUp | Phase::Prepared)
         };
-        let fresh_ms = PROBE_FRESH.as_millis() as u64;
+        let fresh_ms = probing::FRESH.as_millis() as u64;
         let is_fresh = seen.probed.as_ref().is_some_and(|probed| probed.age_ms < fresh_ms);
         if state.active().filter(commits).is_none() || is_fresh || !all_answer(state, seen) {
             return;

@@ -7,14 +7,36 @@ use crate::wire::command::{Answer, Command};
 use crate::wire::plan::{ProbeOrder, ProbeReport};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest time for a probe; what was not measured by then is not known.
 pub const PROBE_MAX: Duration = Duration::from_secs(5);
 /// What a node keeps of that time for its answer to arrive.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+/// A probe that is younger serves again.
+pub const FRESH: Duration = Duration::from_secs(30);
 /// Bytes of a probe, over all disks and all ways.
 pub const PROBE_BYTES_MAX: u64 = 64 << 20;
+
+/// A probe that was made.
+pub struct Made {
+    /// When it ended.
+    pub ended: Instant,
+    /// An operation held the slot meanwhile: copies and digests took their part of disk and network.
+    pub amid: bool,
+    /// What each node measured.
+    pub reports: BTreeMap<NodeId, ProbeReport>,
+}
+
+impl Made {
+    /// Whether it still serves these members. What was measured amid an operation says nothing of the time after
+    /// it: the next plan would take the switch before it for the usual load.
+    pub fn serves(&self, nodes: &[NodeId], amid: bool, now: Instant) -> bool {
+        now.saturating_duration_since(self.ended) < FRESH
+            && (amid || !self.amid)
+            && nodes.iter().all(|node| self.reports.contains_key(node))
+    }
+}
 
 /// What each of so many nodes is ordered to measure: half of the bytes go to disks, half to the network. The
 /// nodes have bounds of their own.
@@ -54,6 +76,21 @@ pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId,
 mod tests {
     use super::*;
     use crate::types::limits;
+
+    #[test]
+    fn what_was_measured_amid_an_operation_serves_no_later_plan() {
+        let ended = Instant::now();
+        let report = ProbeReport { disk: Err("not measured".into()), peers: vec![] };
+        let reports = BTreeMap::from([(NodeId(1), report)]);
+        let [quiet, amid] =
+            [false, true].map(|amid| Made { ended, amid, reports: reports.clone() });
+        let (one, two) = ([NodeId(1)], [NodeId(1), NodeId(2)]);
+        assert!(quiet.serves(&one, false, ended) && quiet.serves(&one, true, ended));
+        assert!(amid.serves(&one, true, ended), "its own commit rests on it");
+        assert!(!amid.serves(&one, false, ended));
+        assert!(!quiet.serves(&two, false, ended), "a member was not measured");
+        assert!(!quiet.serves(&one, false, ended + FRESH), "too old");
+    }
 
     #[test]
     fn a_probe_stays_within_its_bytes_however_many_nodes_there_are() {
