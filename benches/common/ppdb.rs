@@ -32,7 +32,8 @@ const ASK: Duration = Duration::from_secs(5);
 const ORDER: Duration = Duration::from_secs(10);
 /// Between looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Between looks while a switch runs; its time is known to this much.
+/// Between looks while an operation runs, at first. Later a hundredth of the time that has passed: known to that much,
+/// and seldom enough not to be felt.
 const SWITCH_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The running cluster.
@@ -175,7 +176,7 @@ impl Cluster {
 
     /// Waits until the latest operation is in this phase.
     pub async fn reached(&mut self, phase: Phase) -> Result<Operation> {
-        let until = Instant::now() + SWITCH;
+        let began = Instant::now();
         loop {
             self.check()?;
             // A node that cannot tell at this moment may be able to at the next.
@@ -190,12 +191,13 @@ impl Cluster {
                     return Err(format!("the operation is {found}, not {wanted}: {reason}").into());
                 }
             }
-            if Instant::now() >= until {
+            let waited = began.elapsed();
+            if waited >= SWITCH {
                 let last = seen.map_or_else(|error| error.to_string(), |seen| format!("{seen:?}"));
                 let (seconds, wanted) = (SWITCH.as_secs(), phase.name());
                 return Err(format!("not {wanted} within {seconds} s: {last}").into());
             }
-            tokio::time::sleep(SWITCH_LOOK_EVERY).await;
+            tokio::time::sleep((waited / 100).clamp(SWITCH_LOOK_EVERY, LOOK_EVERY)).await;
         }
     }
 

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 /// A step is over when the cluster says so; what it delayed is answered within this. The next one follows at once.
 const AFTER: Duration = Duration::from_millis(500);
-/// How long a plan is made again because something speaks against a switch at this moment.
-const PLAN: Duration = Duration::from_secs(60);
+/// How long a plan is made again because something speaks against a switch at this moment. Patient: what was
+/// measured before would be lost with the run.
+const PLAN: Duration = Duration::from_secs(300);
 /// Between two attempts.
 const PLAN_PAUSE: Duration = Duration::from_millis(500);
 
