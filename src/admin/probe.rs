@@ -18,10 +18,8 @@ use tokio::sync::{Mutex, MutexGuard};
 pub const DISK_BYTES_MAX: u64 = 4 << 20;
 /// The same for one peer.
 pub const PEER_BYTES_MAX: u64 = 2 << 20;
-/// One write to the disk, made durable. A copy writes many megabytes before it does so once: with smaller ones the
-/// wait for the disk would be measured more than its bandwidth: 256 KiB gave 134 MiB/s where 1 MiB gave 318.
-const DISK_CHUNK_BYTES: usize = 1 << 20;
-/// One frame to a peer.
+/// One write to the disk, and one frame to a peer.
+const DISK_CHUNK_BYTES: usize = 256 << 10;
 const PEER_CHUNK_BYTES: usize = 512 << 10;
 /// Small writes that are made durable one by one.
 const SYNCS: usize = 8;
