@@ -13,6 +13,8 @@ const COMPARE_MAX: Duration = Duration::from_secs(60);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two questions for the same digest.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Before another digest is proposed because a copy will never have this one: each costs its owner a scan.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a node may be silent in the middle of a comparison.
 const SILENT_MAX: Duration = Duration::from_secs(20);
 
@@ -90,6 +92,7 @@ async fn wait(
             heard = Instant::now();
         } else if error.code == Code::NotFound {
             // Restarted in the middle, or sent as a table meanwhile: it will never have this one.
+            tokio::time::sleep(AGAIN_AFTER).await;
             return Err(failure);
         } else if matches!(failure, Failure::Unequal(_)) || heard.elapsed() > SILENT_MAX {
             return Err(failure);
