@@ -150,14 +150,12 @@ pub fn cost(operation: &Operation) -> Result<Cost> {
     let times = &operation.times;
     let parts = (|| {
         let predicted = operation.terms.predicted.as_ref()?;
-        let (prepared_ms, committed_ms) = (times.prepared_ms?, times.committed_ms?);
-        let copied_ms = prepared_ms.saturating_sub(times.started_ms);
         Some(Cost {
             predicted_bytes: predicted.copy_bytes,
             actual_bytes: operation.actual.copy_bytes?,
             predicted_ms: predicted.took_ms,
-            actual_ms: copied_ms + times.soaking_ms?.saturating_sub(committed_ms),
-            held_ms: committed_ms.saturating_sub(prepared_ms),
+            actual_ms: times.took_ms()?,
+            held_ms: times.committed_ms?.saturating_sub(times.prepared_ms?),
         })
     })();
     parts.ok_or_else(|| format!("the journal lacks a figure: {operation:?}").into())

@@ -129,6 +129,15 @@ pub struct Times {
     pub ended_ms: Option<u64>,
 }
 
+impl Times {
+    /// From the start until the new strategy held everywhere, without the time it was held prepared; none of what
+    /// did not get there.
+    pub fn took_ms(&self) -> Option<u64> {
+        let prepared = self.prepared_ms?.saturating_sub(self.started_ms);
+        Some(prepared + self.soaking_ms?.saturating_sub(self.committed_ms?))
+    }
+}
+
 /// What abort and revert go back to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {

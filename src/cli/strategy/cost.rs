@@ -23,7 +23,7 @@ pub fn predicted(told: &Predicted) -> Json {
 /// What it cost so far, where it is known.
 pub fn actual(op: &Operation) -> Json {
     json!({
-        "copy_bytes": op.actual.copy_bytes, "took_ms": took_ms(op),
+        "copy_bytes": op.actual.copy_bytes, "took_ms": op.times.took_ms(),
         "write_gap_ms": op.actual.write_gap_ms,
     })
 }
@@ -33,16 +33,9 @@ pub fn ratio(op: &Operation) -> Json {
     let told = op.terms.predicted.as_ref();
     json!({
         "copy_bytes": of(op.actual.copy_bytes, told.map(|told| told.copy_bytes)),
-        "took": of(took_ms(op), told.map(|told| told.took_ms)),
+        "took": of(op.times.took_ms(), told.map(|told| told.took_ms)),
         "write_gap": of(op.actual.write_gap_ms, told.map(|told| told.write_gap_ms)),
     })
-}
-
-/// From the start until the new strategy held everywhere, without the time it was held prepared.
-fn took_ms(op: &Operation) -> Option<u64> {
-    let times = &op.times;
-    let prepared = times.prepared_ms?.saturating_sub(times.started_ms);
-    Some(prepared + times.soaking_ms?.saturating_sub(times.committed_ms?))
 }
 
 /// To two digits after the point; none of nothing.
@@ -90,7 +83,7 @@ pub fn lines(op: &Operation) -> Vec<String> {
         op.actual.copy_bytes.map(show_size),
         of(op.actual.copy_bytes, Some(told.copy_bytes)),
     ));
-    let took = took_ms(op);
+    let took = op.times.took_ms();
     lines.push(line(
         "took",
         seconds(told.took_ms),
