@@ -2,13 +2,13 @@
 //! for writes and linearizable reads, four for local ones), or 63.
 
 use crate::Result;
+use crate::client::{self, set_op};
 use crate::data::{Data, Random};
 use crate::load::Target;
 use crate::ppdb::Cluster;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use ppdb::client::{CallOptions, Client, Level, OpAnswer};
-use ppdb::types::{Condition, Error, Expiry, Op, OpResult, slots};
+use ppdb::client::{CallOptions, Client, Level};
+use ppdb::types::slots;
 use std::time::Duration;
 
 /// One request; what takes longer has failed.
@@ -41,14 +41,10 @@ impl Driver {
     pub async fn fill(&self, data: &Data) -> Result<()> {
         let mut random = Random::new(0);
         let calls = data.keys.chunks(FILL_OPS).map(|keys| {
-            let ops = keys.iter().map(|key| set(key.clone(), data.value(&mut random))).collect();
-            self.client.call(ops, &self.call)
+            let sets = keys.iter().map(|key| set_op(key.clone(), data.value(&mut random)));
+            sets.collect()
         });
-        let mut calls = futures_util::stream::iter(calls).buffer_unordered(FILL_IN_FLIGHT);
-        while let Some(answers) = calls.next().await {
-            answers.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
-        }
-        Ok(())
+        client::call_all(&self.client, &self.call, calls, FILL_IN_FLIGHT).await
     }
 
     /// Ends its connections.
@@ -70,30 +66,14 @@ impl Driver {
         }
         Ok(keys.into_iter().flatten().collect())
     }
-
-    async fn one(&self, op: Op) -> Result<OpResult> {
-        let answer: Option<std::result::Result<OpAnswer, Error>> =
-            self.client.call(vec![op], &self.call).await.pop();
-        Ok(answer.ok_or("no answer")??.result)
-    }
-}
-
-fn set(key: Bytes, value: Bytes) -> Op {
-    Op::Set { key, value, condition: Condition::Always, expiry: Expiry::Never }
 }
 
 impl Target for Driver {
     async fn set(&self, _lane: usize, key: Bytes, value: Bytes) -> Result<()> {
-        match self.one(set(key, value)).await? {
-            OpResult::Done => Ok(()),
-            other => Err(format!("set answered {other:?}").into()),
-        }
+        client::set(&self.client, &self.call, key, value).await
     }
 
     async fn get(&self, _lane: usize, key: Bytes) -> Result<usize> {
-        match self.one(Op::Get { key }).await? {
-            OpResult::Value(value) => Ok(value.len()),
-            other => Err(format!("get answered {other:?}").into()),
-        }
+        Ok(client::get(&self.client, &self.call, key).await?.len())
     }
 }

@@ -14,6 +14,8 @@
 //! Whatever was started is killed at the end, however the bench ends.
 
 mod certs;
+#[path = "../common/client.rs"]
+mod client;
 mod contest;
 #[path = "../common/data.rs"]
 mod data;

@@ -11,6 +11,8 @@
 //!
 //! Whatever was started is killed at the end, however the bench ends.
 
+#[path = "../common/client.rs"]
+mod client;
 mod demands;
 mod findings;
 mod load;
