@@ -4,7 +4,11 @@ use super::super::testing::{Twin, name};
 use super::*;
 
 async fn compared(twin: &Twin, only: Option<ShardId>) -> Answered {
-    let until = Instant::now() + Duration::from_secs(2);
+    compared_within(twin, only, Duration::from_millis(300)).await
+}
+
+async fn compared_within(twin: &Twin, only: Option<ShardId>, within: Duration) -> Answered {
+    let until = Instant::now() + within;
     answered(&verify(twin, only, until).await.unwrap())
 }
 
@@ -59,10 +63,11 @@ async fn a_shard_that_does_not_exist_is_refused() {
 #[tokio::test]
 async fn a_copy_that_missed_an_entry_is_asked_at_another_one() {
     let restarted = Twin::with(|state| state.missed_digests = 2);
-    let answer = compared(&restarted, Some(ShardId(1))).await;
+    let long = Duration::from_secs(20);
+    let answer = compared_within(&restarted, Some(ShardId(1)), long).await;
     assert!(answer.yes, "{:?}", json(&answer));
     let for_ever = Twin::with(|state| state.missed_digests = usize::MAX);
-    let answer = compared(&for_ever, Some(ShardId(1))).await;
+    let answer = compared_within(&for_ever, Some(ShardId(1)), long).await;
     assert_eq!((answer.yes, &json(&answer)["silent"]), (false, &json!(2)));
 }
 
