@@ -18,7 +18,6 @@ use ppdb::types::{NodeName, Op};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Status};
 use ppdb::wire::operation::{Phase, StrategyOrder};
-use ppdb::wire::terms::Terms;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -33,6 +32,8 @@ const LOG_KEEP_BYTES: &str = "16384";
 const CALM_WITHIN: Duration = Duration::from_secs(30);
 /// How long after the end of a course a hit may still come.
 const LATE_HIT: Duration = Duration::from_secs(2);
+/// Longer than a paused task is held up, until what it was about to say was said.
+const LATE_ENTRY: Duration = Duration::from_secs(2);
 /// Keys of each run that are kept and looked at again at the end.
 const KEPT_KEYS: usize = 10;
 
@@ -231,21 +232,31 @@ impl Ground {
     }
 
     /// A revert that is ordered in the very moment in which the coordinator is about to journal that the switch has
-    /// settled: what it was about to say is of another step, and has to be refused.
+    /// settled: what it was about to say is of another step, and has to be refused. No shard gets its voters back
+    /// meanwhile, so that nothing but that late entry could end the way back.
     pub async fn race_a_revert(&mut self) -> Result<(), String> {
+        if self.holds == Strategy::Sharded {
+            self.switch_calmly(Strategy::Full).await?;
+        }
         let names: Vec<NodeName> = self.cluster.nodes.iter().map(|n| n.name.clone()).collect();
         let after = self.known.last().map_or(0, |known| known.id);
         let coordinator = self.who(Role::Coordinator).await;
         let node = self.cluster.node(coordinator.as_str());
         let armed = strike::arm(node, "journal.soaking.before pause".to_owned()).await?;
         let orders = Orders { client: &self.client, nodes: &names, after };
-        orders.give(StrategyOrder::Switch { to: Strategy::Full, terms: Terms::default() }).await?;
+        orders.give(StrategyOrder::switch(Strategy::Sharded)).await?;
         let hit = strike::hit(node, &armed);
         tokio::time::timeout(CALM_WITHIN, hit).await.map_err(|_| "the point was not hit")?;
+        self.cluster.nodes.iter().for_each(|node| node.plant("hold-voters", ""));
         orders.give(StrategyOrder::Revert { reason: "a race".to_owned() }).await?;
-        let phase = orders.wait(&[Phase::Reverted, Phase::Finalized]).await?;
-        self.note(Strategy::Sharded, Strategy::Full, phase);
-        self.look(Strategy::Sharded).await;
+        tokio::time::sleep(LATE_ENTRY).await;
+        if orders.wait(&[Phase::Reverting, Phase::Reverted]).await? == Phase::Reverted {
+            return Err("it is reverted, and no shard has its voters back".to_owned());
+        }
+        self.cluster.nodes.iter().for_each(|node| node.mend("hold-voters"));
+        let phase = orders.wait(&[Phase::Reverted]).await?;
+        self.note(Strategy::Full, Strategy::Sharded, phase);
+        self.look(Strategy::Full).await;
         Ok(())
     }
 
