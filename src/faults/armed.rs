@@ -112,7 +112,7 @@ fn meet(point: Point) -> Result<(), Injected> {
         None => Ok(()),
         Some(Action::Error) => Err(Injected(point)),
         Some(Action::Pause) => {
-            std::thread::sleep(PAUSE);
+            pause();
             Ok(())
         }
         Some(Action::Stop) => {
@@ -185,6 +185,17 @@ impl Board {
 fn publish(state: &State) {
     let armed = state.arming.map_or(NOTHING, |arming| number(arming.point));
     ARMED.store(armed, Ordering::Relaxed);
+}
+
+/// Holds up the task that is here. A runtime lets its other tasks go on meanwhile: the one thread that drives
+/// network and consensus would hold up the whole node.
+fn pause() {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let hold = || std::thread::sleep(PAUSE);
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(hold),
+        _ => hold(),
+    }
 }
 
 fn line(arming: &Arming) -> String {
