@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 const WARMUP: Duration = Duration::from_secs(2);
 /// A switch is over when it holds everywhere; what it delayed is answered within this.
 const AFTER: Duration = Duration::from_millis(500);
+/// How finely a switch is looked at, and from how long before.
+const SLICE: Duration = Duration::from_millis(250);
+const SLICES_BEFORE: u32 = 8;
 /// Times that a primary is lost.
 pub const FAILOVERS: usize = 20;
 
@@ -74,6 +77,9 @@ pub async fn switch_under_load(
         let switch_s = switched.as_secs_f64();
         all.push(Loaded { base_p99_ms, p99_ms, base_gap_ms, gap_ms, switch_s, failed });
         eprintln!("a switch under load: {:?}", all[all.len() - 1]);
+        eprintln!("  p99 in ms, of each {} ms: {}", SLICE.as_millis(), {
+            slices(&writes, began - SLICES_BEFORE * SLICE, ended + AFTER)
+        });
         own.revert().await?;
         driver.close().await;
     }
@@ -113,6 +119,17 @@ fn seen(writes: &[Write], from: Instant, until: Instant) -> (f64, f64) {
     let mut ms: Vec<f64> = inside.map(|write| write.took.as_secs_f64() * 1e3).collect();
     let mut at = |share: f64| quantile(&mut ms, share).unwrap_or_default();
     (at(0.99), at(1.0))
+}
+
+/// The 99th percentile of each slice of a time; the order of the switch is given where the line is.
+fn slices(writes: &[Write], from: Instant, until: Instant) -> String {
+    let starts = (0..).map(|i| from + SLICE * i).take_while(|start| *start < until);
+    let of_slice = |(i, start)| {
+        let (p99_ms, _) = seen(writes, start, start + SLICE);
+        let mark = if i == SLICES_BEFORE as usize { "| " } else { "" };
+        format!("{mark}{p99_ms:.0}")
+    };
+    starts.enumerate().map(of_slice).collect::<Vec<_>>().join(" ")
 }
 
 /// Kills the primary that leads most shards, again and again: seconds until every shard has acknowledged a

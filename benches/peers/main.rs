@@ -62,6 +62,8 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 
 /// Connections to each primary where 64 clients have connections of their own: 63 in all.
 const SEPARATE: usize = 21;
+/// Switches without load, of which the one in the middle counts.
+const SWITCHES: usize = 5;
 /// Switches under load, of which the medians count.
 const LOADED_SWITCHES: usize = 3;
 /// How long the idle cluster is watched at most.
@@ -156,7 +158,8 @@ async fn run(args: &Args) -> Result<Report> {
     let full: Vec<Row> = rows.iter().copied().filter(|row| row.is_full()).collect();
     if !full.is_empty() {
         eprintln!("PPDB is switched to full replication");
-        match switch::measure(&mut own, dir.path()).await {
+        let times = if full.contains(&Row::Switch) { SWITCHES } else { 1 };
+        match switch::measure_often(&mut own, dir.path(), times).await {
             Ok(found) => report.switch = Some(found).filter(|_| full.contains(&Row::Switch)),
             Err(error) => {
                 report.left_out.extend(full.into_iter().map(|row| (row, error.to_string())));

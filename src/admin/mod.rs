@@ -153,9 +153,7 @@ impl Admin {
             | Command::StrategyOf { .. }
             | Command::StrategyShow
             | Command::Set { .. } => self.coordinate(asker, command, deadline).await,
-            Command::Digest { shard, at } => {
-                self.digest(shard, at, deadline).await.map(Answer::Digest)
-            }
+            Command::Digest { shard, at } => self.digest(shard, at, deadline).await,
         }
     }
 
@@ -231,12 +229,7 @@ impl Admin {
         }
     }
 
-    async fn digest(
-        &self,
-        shard: ShardId,
-        at: Option<u64>,
-        deadline: Instant,
-    ) -> Result<CopyDigest> {
+    async fn digest(&self, shard: ShardId, at: Option<u64>, deadline: Instant) -> Result<Answer> {
         let copy = self.registry.get(shard).ok_or_else(|| {
             Error::new(Code::NotFound, format!("{} holds no copy of {shard}", self.name))
         })?;
@@ -249,32 +242,37 @@ impl Admin {
                 .map_err(|error| self.public(shard, error))?,
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let found =
-            copy.shard.group().digest(index, left).await.map_err(|missing| match missing {
-                NoDigest::Yet => {
-                    Error::new(Code::NotYet, format!("no digest of {shard} at {index} yet"))
-                        .retry_after(100)
-                }
-                NoDigest::Ever => {
-                    let name = &self.name;
-                    let why = "it has passed that entry without one, or lost it";
-                    Error::new(
-                        Code::NotFound,
-                        format!("{name} has no digest of {shard} at {index}: {why}"),
-                    )
-                }
-            })?;
+        // Who asked for the entry has to hear in time where it is, or would ask for another one.
+        let wait = if at.is_none() { left / 2 } else { left };
+        let found = copy.shard.group().digest(index, wait).await;
+        if let (Err(NoDigest::Yet), None) = (&found, at) {
+            return Ok(Answer::DigestBegun { node: self.name.clone(), index });
+        }
+        let found = found.map_err(|missing| match missing {
+            NoDigest::Yet => {
+                Error::new(Code::NotYet, format!("no digest of {shard} at {index} yet"))
+                    .retry_after(100)
+            }
+            NoDigest::Ever => {
+                let name = &self.name;
+                let why = "it has passed that entry without one, or lost it";
+                Error::new(
+                    Code::NotFound,
+                    format!("{name} has no digest of {shard} at {index}: {why}"),
+                )
+            }
+        })?;
         let digest = found.map_err(|code| {
             Error::new(code, format!("the digest of {shard} on {} failed", self.name))
         })?;
-        Ok(CopyDigest {
+        Ok(Answer::Digest(CopyDigest {
             node: self.name.clone(),
             shard,
             incarnation: copy.incarnation,
             index,
             keys: digest.keys,
             sha256: digest.sha256.iter().map(|b| format!("{b:02x}")).collect(),
-        })
+        }))
     }
 }
 

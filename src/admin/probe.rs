@@ -20,7 +20,9 @@ pub const DISK_BYTES_MAX: u64 = 4 << 20;
 pub const PEER_BYTES_MAX: u64 = 2 << 20;
 /// One write to the disk, and one frame to a peer.
 const DISK_CHUNK_BYTES: usize = 256 << 10;
-const PEER_CHUNK_BYTES: usize = 512 << 10;
+const PEER_CHUNK_BYTES: usize = 256 << 10;
+/// Frames on their way to one peer at a time.
+const PEER_CHUNKS_AT_A_TIME: usize = 4;
 /// Small writes that are made durable one by one.
 const SYNCS: usize = 8;
 const SYNC_BYTES: usize = 4 << 10;
@@ -130,11 +132,25 @@ async fn probe_peer(calls: &dyn Calls, node: NodeId, bytes: u64, bounds: Bounds)
     }
     took_us.sort_unstable();
     let payload = Bytes::from(vec![0x5a; PEER_CHUNK_BYTES]);
-    let (mut sent, mut worked) = (0, Duration::ZERO);
-    while sent < bytes && lost < LOST_MAX && in_time() {
-        let part = payload.slice(..payload.len().min((bytes - sent) as usize));
-        let Some(took) = ask(calls, node, part.clone(), bounds).await else { break };
-        sent += part.len() as u64;
+    let (mut sent, mut worked, mut left) = (0, Duration::ZERO, bytes);
+    while left > 0 && lost < LOST_MAX && in_time() {
+        // More than one under way, as with a copy: one after the other would measure round trips.
+        let parts: Vec<Bytes> = std::iter::from_fn(|| {
+            let part = payload.slice(..payload.len().min(left as usize));
+            left -= part.len() as u64;
+            (!part.is_empty()).then_some(part)
+        })
+        .take(PEER_CHUNKS_AT_A_TIME)
+        .collect();
+        let began = Instant::now();
+        let taken = join_all(parts.iter().map(|part| ask(calls, node, part.clone(), bounds))).await;
+        let took = began.elapsed();
+        let arrived = taken.iter().zip(&parts).filter(|(taken, _)| taken.is_some());
+        let arrived_bytes: usize = arrived.map(|(_, part)| part.len()).sum();
+        if arrived_bytes == 0 {
+            break;
+        }
+        sent += arrived_bytes as u64;
         worked += took;
         tokio::time::sleep(took).await;
     }
@@ -209,7 +225,7 @@ mod tests {
         let found = probe_peer(&peer, NodeId(2), PEER_BYTES_MAX, bounds()).await;
         assert_eq!((found.asked, found.lost), (QUESTIONS, 0));
         assert!(found.bytes_per_s > 0);
-        assert_eq!(*peer.got.lock(), (QUESTIONS + 4, PEER_BYTES_MAX));
+        assert_eq!(*peer.got.lock(), (QUESTIONS + 8, PEER_BYTES_MAX));
     }
 
     #[tokio::test]

@@ -94,12 +94,15 @@ impl Admin {
 
 fn report(shard: ShardId, copy: &LocalCopy) -> CopyReport {
     let group = copy.shard.group();
+    let store = group.store();
+    // A copy is made without the pages that hold nothing.
+    let used_bytes = store.table_bytes().saturating_sub(store.free_bytes().unwrap_or(0));
     CopyReport {
         shard,
         incarnation: copy.incarnation,
         copy: copy.copy,
         leader: group.state().leader.map(|(id, _)| CopyId(id)),
-        table_bytes: group.store().table_bytes() + group.store().overlay_bytes() as u64,
+        table_bytes: used_bytes + store.overlay_bytes() as u64,
         applied: group.state().applied.map_or(0, |pos| pos.index),
         installed: group.installed_index(),
         arriving_bytes: group.arriving_bytes(),

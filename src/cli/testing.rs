@@ -126,6 +126,8 @@ pub struct State {
     pub odd_digests: Vec<(NodeName, ShardId)>,
     /// Digests that copies have yet to miss before they have one.
     pub missed_digests: usize,
+    /// The leader says where a digest will be before it is there.
+    pub digests_take_long: bool,
     /// A node that answers nothing.
     pub down: Option<NodeName>,
     /// Every command that changes something, in order.
@@ -151,6 +153,7 @@ impl Twin {
             keys: BTreeMap::new(),
             odd_digests: vec![],
             missed_digests: 0,
+            digests_take_long: false,
             down: None,
             orders: vec![],
             levels: vec![],
@@ -319,7 +322,13 @@ impl State {
                 setting.value = value.clone();
                 Answer::Settings(self.settings.clone())
             }
-            Command::Digest { shard, at } => Answer::Digest(self.digest(*shard, *at, node)?),
+            Command::Digest { shard, at } => {
+                let digest = self.digest(*shard, *at, node)?;
+                match (at, self.digests_take_long) {
+                    (None, true) => Answer::DigestBegun { node: digest.node, index: digest.index },
+                    _ => Answer::Digest(digest),
+                }
+            }
             Command::Status => Answer::Status(self.status()),
             other => panic!("{other:?} is not part of any test"),
         })

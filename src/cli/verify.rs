@@ -122,12 +122,20 @@ async fn ask<C: Caller>(
     moves: bool,
     until: Instant,
 ) -> Result<CopyDigest> {
-    let mut node = node.clone();
+    let (mut command, mut node, mut moves) = (command, node.clone(), moves);
     loop {
         let left = until.saturating_duration_since(Instant::now()).min(ASK_TIMEOUT);
         let left = left.max(Duration::from_millis(1));
         let error = match caller.command(command.clone(), Some(&node), left).await {
             Ok((Answer::Digest(digest), _)) => return Ok(digest),
+            Ok((Answer::DigestBegun { node: at_node, index }, _)) => {
+                // It takes long: from here on that entry is asked for, where it was made.
+                if let Command::Digest { at, .. } = &mut command {
+                    *at = Some(index);
+                }
+                (node, moves) = (at_node, false);
+                Error::new(Code::NotYet, format!("{node} has not finished its digest"))
+            }
             Ok(_) => other_answer(),
             Err(error) => error,
         };

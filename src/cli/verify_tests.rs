@@ -71,6 +71,13 @@ async fn a_copy_that_missed_an_entry_is_asked_at_another_one() {
     assert_eq!((answer.yes, &json(&answer)["silent"]), (false, &json!(2)));
 }
 
+#[tokio::test]
+async fn a_digest_that_takes_long_is_waited_for() {
+    let twin = Twin::with(|state| state.digests_take_long = true);
+    let answer = compared_within(&twin, Some(ShardId(1)), Duration::from_secs(20)).await;
+    assert!(answer.yes, "{:?}", json(&answer));
+}
+
 #[test]
 fn digests_are_compared_at_one_point_of_one_lineage() {
     let digest = CopyDigest {

@@ -17,6 +17,7 @@ use crate::wire::client::Role;
 use crate::wire::codec;
 use crate::wire::peer::FormationRecord;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,10 @@ use std::time::{Duration, Instant};
 
 /// How often placement and membership are compared when nothing announces a change.
 const RECONCILE_EVERY: Duration = Duration::from_millis(200);
+/// Copies that are opened or created at a time: each waits for the disk several times, and they share an fsync.
+const OPENED_AT_A_TIME: usize = 8;
+/// Shards to which learners are added at a time.
+const RECONCILED_AT_A_TIME: usize = 8;
 /// How long one attempt to confirm the metadata may take.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -106,9 +111,11 @@ impl Agent {
                 false => {}
             }
             self.reconcile_metadata(&meta).await;
-            for (_, copy) in self.registry.all() {
-                self.reconcile_shard(&copy).await;
-            }
+            let agent = &self;
+            let reconcile =
+                |(_, copy): (_, Arc<LocalCopy>)| async move { agent.reconcile_shard(&copy).await };
+            let copies = stream::iter(self.registry.all());
+            copies.for_each_concurrent(RECONCILED_AT_A_TIME, reconcile).await;
             match &mut changed {
                 Some(changed) => {
                     let _ = tokio::time::timeout(RECONCILE_EVERY, changed.changed()).await;
@@ -166,14 +173,16 @@ impl Agent {
     /// once the metadata is confirmed.
     pub(super) async fn open_copies(&self, confirmed: bool) -> Result<()> {
         let state = self.view.state();
+        let mut due = vec![];
         for placed in &state.shards {
             let mine = placed.copies.iter().find(|c| c.node == self.node && c.disk == self.disk);
             let Some(copy) = mine else { continue };
             if self.registry.get(placed.id).is_none() {
-                self.open_copy(placed, *copy, confirmed).await?;
+                due.push((placed, *copy));
             }
         }
-        Ok(())
+        let open = |(placed, copy)| self.open_copy(placed, copy, confirmed);
+        stream::iter(due.into_iter().map(Ok)).try_for_each_concurrent(OPENED_AT_A_TIME, open).await
     }
 
     async fn open_copy(

@@ -516,7 +516,7 @@ fn name(strategy: Strategy) -> &'static str {
 
 /// Phases in which copies are compared: those that a switch makes, and later those of members that rejoined.
 fn verifies(phase: Phase) -> bool {
-    phase >= Phase::CaughtUp
+    phase >= Phase::Copying
 }
 
 /// Phases before the commit point.

@@ -38,6 +38,9 @@ use tokio::sync::mpsc;
 /// Cores for each thread that drives the network and consensus. On a small machine a second such thread costs
 /// more in waking each other than it brings.
 const CORES_PER_CONSENSUS_THREAD: usize = 4;
+/// How often it is looked whether clients are being served, and from how many operations on they are.
+const DEMAND_LOOK: Duration = Duration::from_millis(100);
+const DEMAND_MIN: u64 = 10;
 /// How long a clean stop may take before what is left is abandoned (nothing acknowledged is lost by it).
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -225,6 +228,7 @@ impl Node {
         let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
         tokio::spawn(links.clone().beacon(id));
         let host = Host::new(self.wal.clone(), Arc::new(links.clone()), self.raft_options.clone());
+        tokio::spawn(make_way(host.clone(), self.plane.served.clone()));
         let agent = Arc::new(Agent {
             node: id,
             disk: self.disk_id,
@@ -278,6 +282,19 @@ impl Node {
             Ok(()) => tracing::info!("stopped"),
             Err(_) => tracing::warn!("stopped without flushing everything; the log has it"),
         }
+    }
+}
+
+/// Tells the groups for ever whether clients are being served, for whom copies have to make way.
+async fn make_way(host: Host, served: Arc<Served>) {
+    let mut ticks = tokio::time::interval(DEMAND_LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut before = 0;
+    loop {
+        ticks.tick().await;
+        let now = served.reads.load(Ordering::Relaxed) + served.writes.load(Ordering::Relaxed);
+        host.make_way(now.saturating_sub(before) >= DEMAND_MIN);
+        before = now;
     }
 }
 

@@ -2,7 +2,7 @@
 //! last few kept for whoever asks. An entry that came to this copy as part of a table, or whose digest was not
 //! finished when the process ended, never gets one: whoever asks is told so.
 
-use super::DigestResult;
+use super::{DigestResult, background};
 use crate::faults::{self, Point};
 use crate::storage::{DigestReader, Error};
 use crate::types::{Code, LogPos};
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 
 /// Results kept for each group.
 const KEPT_MAX: usize = 8;
-/// Pause after each slice of a scan, so that it takes a part of one core and not all of it.
-const PAUSE: Duration = Duration::from_millis(1);
+/// Pause after each slice of a scan while it makes way for clients, so that it takes a small part of one core.
+const PAUSE: Duration = Duration::from_millis(12);
 
 /// Why there is no digest at an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +103,30 @@ impl Digests {
         tokio::time::timeout(within, arrives).await.unwrap_or(Err(NoDigest::Yet))
     }
 
-    /// Scans on a thread of its own what the table holds now, which must be `pos`.
-    pub fn compute(&self, pos: LogPos, reader: Result<DigestReader, Error>) {
+    /// Scans on a thread of its own what the table holds now, which must be `pos`. Asks `makes_way` all the time
+    /// whether it has to make way for others.
+    pub fn compute(
+        &self,
+        pos: LogPos,
+        reader: Result<DigestReader, Error>,
+        makes_way: impl Fn() -> bool + Send + 'static,
+    ) {
         let digests = self.clone();
+        let pause = move || {
+            if makes_way() {
+                std::thread::sleep(PAUSE);
+            }
+        };
         let work = move || {
             let digest = reader.and_then(|reader| {
                 faults::pass(Point::DigestScan)?;
-                let digest = reader.scan(&mut || std::thread::sleep(PAUSE))?;
+                let digest = reader.scan(&mut || pause())?;
                 faults::pass(Point::DigestDone)?;
                 Ok(digest)
             });
             digests.put(pos.index, judge(pos, digest));
         };
-        let thread = std::thread::Builder::new().name("digest".into()).spawn(work);
-        if let Err(error) = thread {
+        if let Err(error) = background::spawn("digest", work) {
             tracing::warn!(%error, "no thread for a digest");
             self.put(pos.index, Err(Code::Overloaded));
         }

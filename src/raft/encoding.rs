@@ -359,15 +359,15 @@ impl MetaRecord {
     }
 }
 
-/// What the receiver of a snapshot says: `Continue` to the header, then one of the others; or at any time
-/// one of the others, which ends the transfer. Append-only.
+/// What the receiver of a snapshot says: `Continue` to the header and once more when it has everything, then
+/// one of the others; or at any time one of the others, which ends the transfer. Append-only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SnapshotAnswer {
     /// Installed, or not needed; with the vote of the receiver.
     Done(VoteRecord),
     /// Not taken.
     Refused(Code),
-    /// So many bytes of this very file are here and durable: send what follows.
+    /// So many bytes of this very file are here: send what follows, if anything does.
     Continue { from_bytes: u64 },
 }
 

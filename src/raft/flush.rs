@@ -250,7 +250,9 @@ fn look(shared: &Arc<Shared>, now: Instant) -> Result<Outcome, storage::Error> {
     faults::pass(Point::FlushWritten)?;
     if frozen.digest {
         // Opened before anything else can be flushed, so that it sees exactly this position.
-        shared.digests.compute(frozen.pos, shared.store.digest_reader());
+        let peers = Arc::clone(&shared.peers);
+        let makes_way = move || peers.makes_way();
+        shared.digests.compute(frozen.pos, shared.store.digest_reader(), makes_way);
     }
     *slot = None;
     drop(slot);

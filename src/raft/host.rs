@@ -179,6 +179,12 @@ impl Host {
         self.inner.peers.set_copy_rate(bytes_per_s);
     }
 
+    /// Whether copies make way for others from now on, those under way included: clients are being served, and
+    /// notice what a copy takes of the processor.
+    pub fn make_way(&self, makes_way: bool) {
+        self.inner.peers.make_way(makes_way);
+    }
+
     /// Whether tables may be compacted in the background: there is time for it.
     pub fn allow_compaction(&self, allowed: bool) {
         self.inner.peers.compactions.allow(allowed);

@@ -198,21 +198,26 @@ impl Filling {
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync_data(&self) -> io::Result<()> {
         faults::pass(Point::ReceiveSync)?;
         self.data.sync_data()?;
-        faults::pass(Point::ReceiveSynced)?;
+        Ok(faults::pass(Point::ReceiveSynced)?)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()?;
         self.note.have_bytes = self.got_bytes;
         self.note.have_crc32c = self.crc32c;
         self.file.write_note(&self.note)
     }
 
     /// The whole file, durable; none if it is not what was announced. Blocks.
-    pub fn finish(mut self) -> io::Result<Option<Staged>> {
+    pub fn finish(self) -> io::Result<Option<Staged>> {
         if self.missing_bytes() > 0 || self.crc32c != self.note.identity.crc32c {
             return Ok(None);
         }
-        self.sync()?;
+        // Without another note: it is about to be installed, and after a crash the note before is true.
+        self.sync_data()?;
         Ok(Some(self.file))
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! It does not know what entries mean, where nodes are, or who may ask.
 
+mod background;
 mod compact;
 mod digests;
 mod encoding;

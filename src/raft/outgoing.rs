@@ -29,6 +29,8 @@ pub struct Outgoing {
     kept: Mutex<Option<Kept>>,
     /// Transfers of this group that are under way or wait for their turn.
     attempts: AtomicUsize,
+    /// Held while the file is made: who wants it, too, waits for it and is sent it next.
+    pub making: tokio::sync::Mutex<()>,
 }
 
 struct Kept {

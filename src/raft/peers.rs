@@ -9,7 +9,7 @@ use crate::wire::peer::{PeerBody, PeerMessage};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -24,14 +24,18 @@ pub struct Peers {
     pub options: Options,
     /// The runtime that everything of this host runs on.
     pub handle: Handle,
-    /// One snapshot is copied and sent at a time.
-    pub snapshot_slot: Semaphore,
+    /// One snapshot is sent at a time,
+    pub send_slot: Semaphore,
+    /// and one table is copied meanwhile, which is the next to be sent.
+    pub copy_slot: Semaphore,
     /// One table is compacted at a time.
     pub compactions: Turns,
     /// Bytes a second at which a snapshot is sent; 0 is unlimited.
     copy_bytes_per_s: AtomicU64,
     /// Bytes of snapshots that left since the start.
     copied_bytes: AtomicU64,
+    /// Clients are being served: copying makes way for them.
+    makes_way: AtomicBool,
     windows: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
 }
 
@@ -50,10 +54,12 @@ impl Peers {
             calls,
             options,
             handle,
-            snapshot_slot: Semaphore::new(1),
+            send_slot: Semaphore::new(1),
+            copy_slot: Semaphore::new(1),
             compactions: Turns::default(),
             copy_bytes_per_s: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
+            makes_way: AtomicBool::new(false),
             windows,
         }
     }
@@ -66,6 +72,16 @@ impl Peers {
     /// Bytes a second at which a snapshot is sent; 0 is unlimited.
     pub fn copy_rate(&self) -> u64 {
         self.copy_bytes_per_s.load(Ordering::Relaxed)
+    }
+
+    /// Whether copying makes way for others from now on.
+    pub fn make_way(&self, makes_way: bool) {
+        self.makes_way.store(makes_way, Ordering::Relaxed);
+    }
+
+    /// Whether copying makes way for others.
+    pub fn makes_way(&self) -> bool {
+        self.makes_way.load(Ordering::Relaxed)
     }
 
     /// So many bytes of a snapshot left.

@@ -172,6 +172,8 @@ pub async fn fetch(
         filling = blocking(write).await.map_err(internal)?.map_err(|e| disk(&e))?;
         incoming.has_arrived(filling.got_bytes());
     }
+    // Where the disk is not waited for: the sender may go on with the next one.
+    answer(sender, &SnapshotAnswer::Continue { from_bytes: filling.got_bytes() }).await;
     let finished = blocking(move || Ok(filling.finish())).await.map_err(internal)?;
     let wrong = || (Code::Corrupt, "the data does not have the announced checksum".to_owned());
     finished.map_err(|e| disk(&e))?.ok_or_else(wrong)

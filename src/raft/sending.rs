@@ -1,9 +1,11 @@
 //! Sends the table of a group to another copy: copies it to a staging file, or goes on with the one that is
-//! there; one transfer at a time for all groups of the node.
+//! there. For all groups of the node, one is sent at a time; meanwhile the next one is copied, and the one
+//! before made durable and installed by its receiver.
 //!
-//! On the stream: header, the receiver's answer with the offset it has, chunks from there, the answer to all
-//! of it. Memory is a few chunks, whatever the size.
+//! On the stream: header, the receiver's answer with the offset it has, chunks from there, the answer that all
+//! of it is there, the answer that it is installed. Memory is a few chunks, whatever the size.
 
+use super::background;
 use super::encoding::{MembershipRecord, MetaRecord, SnapshotAnswer, VoteRecord};
 use super::incoming::checksum;
 use super::outgoing::Ready;
@@ -20,17 +22,25 @@ use crate::wire::peer::SnapshotHeader;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest wait for the receiver to say from where it wants the data: another transfer to it may have to
 /// end, and what it has of this one is read and checked.
 const BEGIN_MAX: Duration = Duration::from_secs(120);
+/// A stream that waited longer than this for its turn is opened anew: the other side waits for a header only
+/// so long, five minutes.
+const UNUSED_STREAM_MAX: Duration = Duration::from_secs(60);
 /// Wait after a refusal.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// Longest pause between two chunks: the receiver must not take a slow copy for a dead sender.
 const TAKES_MAX: Duration = Duration::from_secs(5);
+/// Where a copy makes way, it rests after each chunk so many times as long as it had to wait for its turn on the
+/// runtime that consensus runs on; that is next to nothing while few want it.
+const REST_TIMES: u32 = 64;
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_millis(100);
 /// In a pause the rate is asked for again after this time: a new one is felt at once.
 const RATE_LOOK: Duration = Duration::from_millis(100);
 
@@ -70,19 +80,26 @@ async fn copy_and_send(
 ) -> Result<SnapshotAnswer, String> {
     let (peers, outgoing) = (&shared.peers, &shared.outgoing);
     let attempt = outgoing.attempt();
-    let _slot = peers.snapshot_slot.acquire().await.map_err(|e| e.to_string())?;
+    let making = outgoing.making.lock().await;
     // Before the copy: a node that cannot be reached must not cost a copy at each attempt.
-    let opening = peers.links.open_snapshot(to.node);
-    let (sender, mut receiver) = within(OPEN_MAX, "opening", opening).await?;
+    let open = || within(OPEN_MAX, "opening", peers.links.open_snapshot(to.node));
+    let (mut sender, mut receiver) = open().await?;
     faults::pass(Point::SnapshotOpened)?;
-    let ready = match outgoing.ready(announced, shared.purged_index()) {
-        Some(ready) => ready,
-        None => {
-            outgoing.remove();
-            let copying = Arc::clone(shared);
-            blocking(move || prepare(&copying, announced)).await?
-        }
+    let opened = Instant::now();
+    let next = match outgoing.ready(announced, shared.purged_index()) {
+        // All who want this one are sent it before the next one: it goes the sooner, and is whole everywhere.
+        Some(_) => None,
+        None => Some(peers.copy_slot.acquire().await.map_err(|e| e.to_string())?),
     };
+    ready(shared, announced).await?;
+    drop(making);
+    let turn = peers.send_slot.acquire().await.map_err(|e| e.to_string())?;
+    drop(next);
+    if opened.elapsed() > UNUSED_STREAM_MAX {
+        (sender, receiver) = open().await?;
+    }
+    // Again: while it waited, the log may have let go of what follows it.
+    let ready = ready(shared, announced).await?;
     let Identity { meta, data_bytes, crc32c, .. } = ready.identity;
     let header = SnapshotHeader {
         group: shared.group,
@@ -95,6 +112,7 @@ async fn copy_and_send(
     };
     let course = Course {
         bytes_per_s: &|| peers.copy_rate(),
+        makes_way: &|| peers.makes_way(),
         goes_on: &|bytes| {
             peers.count_copied(bytes);
             outgoing.progress(Instant::now());
@@ -102,7 +120,7 @@ async fn copy_and_send(
         install_max,
     };
     tracing::info!(group = %shared.group, to = to.copy, bytes = data_bytes, "sending a snapshot");
-    let answer = transmit(&sender, &mut receiver, &header, &ready.path, &course).await?;
+    let answer = transmit(&sender, &mut receiver, &header, &ready.path, &course, turn).await?;
     match answer {
         SnapshotAnswer::Done(_) => outgoing.arrived(&attempt),
         SnapshotAnswer::Refused(code) if !may_pass(code) => outgoing.remove(),
@@ -117,8 +135,19 @@ fn may_pass(code: Code) -> bool {
     matches!(code, Moved | NoSpace | NotReady | Overloaded | Unreachable)
 }
 
+/// The file that is there, if it is of use; else a fresh copy of the table.
+async fn ready(shared: &Arc<Shared>, announced: Option<LogPos>) -> Result<Ready, String> {
+    if let Some(ready) = shared.outgoing.ready(announced, shared.purged_index()) {
+        return Ok(ready);
+    }
+    shared.outgoing.remove();
+    let copying = Arc::clone(shared);
+    background::run("copy", move || prepare(&copying, announced)).await
+}
+
 /// Copies the table. What the copy reflects is read from the copy, which may be newer than what the
-/// library was told. Blocks.
+/// library was told. The copy is not made durable: it survives the death of the process, and of one that a power
+/// loss damaged the receiver will say that it does not have the checksum of its note. Blocks.
 fn prepare(shared: &Shared, announced: Option<LogPos>) -> Result<Ready, String> {
     let text = |e: io::Error| e.to_string();
     let file = StagedFile::new(&shared.dir, Way::Out).map_err(text)?.guard();
@@ -145,10 +174,28 @@ fn prepare(shared: &Shared, announced: Option<LogPos>) -> Result<Ready, String> 
 pub struct Course<'a> {
     /// Asked before each chunk; 0 is unlimited.
     pub bytes_per_s: &'a (dyn Fn() -> u64 + Sync),
+    /// Whether others want what the copy takes.
+    pub makes_way: &'a (dyn Fn() -> bool + Sync),
     /// Called when the receiver has answered, with 0, and when it has taken so many bytes.
     pub goes_on: &'a (dyn Fn(u64) + Sync),
     /// Longest wait for the installation.
     pub install_max: Duration,
+}
+
+impl Course<'_> {
+    /// How long to rest after a chunk, by how busy the runtime is.
+    async fn rest(&self) -> Duration {
+        if !(self.makes_way)() {
+            return Duration::ZERO;
+        }
+        let asked = Instant::now();
+        tokio::task::yield_now().await;
+        (asked.elapsed() * REST_TIMES).min(REST_MAX)
+    }
+
+    fn answer_max(&self) -> Duration {
+        self.install_max.min(INSTALL_MAX + STALL_MAX)
+    }
 }
 
 /// How long so many bytes take at that rate, at most `TAKES_MAX`; 0 is unlimited.
@@ -159,17 +206,19 @@ fn takes(bytes: u64, bytes_per_s: u64) -> Duration {
     }
 }
 
-/// Carries a file over a stream; returns the last answer.
-pub async fn transmit(
+/// Carries a file over a stream; returns the last answer. `turn` is dropped as soon as the receiver has all of
+/// it: the next one need not wait for the installation.
+pub async fn transmit<T>(
     sender: &impl FramesOut,
     receiver: &mut impl FramesIn,
     header: &SnapshotHeader,
     path: &Path,
     course: &Course<'_>,
+    turn: T,
 ) -> Result<SnapshotAnswer, String> {
     within(STALL_MAX, "header", sender.send(codec::encode(header).into())).await?;
     let first = within(BEGIN_MAX, "answer to the header", receiver.recv()).await;
-    let mut sent = match first.and_then(decode_answer)? {
+    let sent = match first.and_then(decode_answer)? {
         SnapshotAnswer::Continue { from_bytes } if from_bytes <= header.data_bytes => from_bytes,
         SnapshotAnswer::Continue { from_bytes } => {
             return Err(format!("the receiver has {from_bytes} of {} bytes", header.data_bytes));
@@ -181,16 +230,37 @@ pub async fn transmit(
     if sent > 0 {
         tracing::info!(group = %header.group, to = header.to, from_bytes = sent, "going on with it");
     }
-    let path = path.to_owned();
+    let file = open_at(path.to_owned(), sent).await?;
+    match push(sender, receiver, file, header.data_bytes - sent, course).await? {
+        SnapshotAnswer::Continue { from_bytes } if from_bytes == header.data_bytes => {}
+        last => return Ok(last),
+    }
+    drop(turn);
+    faults::pass(Point::SnapshotSent)?;
+    within(course.answer_max(), "answer", receiver.recv()).await.and_then(decode_answer)
+}
+
+async fn open_at(path: PathBuf, from_bytes: u64) -> Result<File, String> {
     let open = move || {
         let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(sent)).map(|_| file)
+        file.seek(SeekFrom::Start(from_bytes)).map(|_| file)
     };
-    let mut file = blocking(move || open().map_err(|e| e.to_string())).await?;
+    blocking(move || open().map_err(|e: io::Error| e.to_string())).await
+}
+
+/// Sends the rest of a file at the rate that holds; returns what the receiver says next, which is that it has
+/// everything, or why it does not take it.
+async fn push(
+    sender: &impl FramesOut,
+    receiver: &mut impl FramesIn,
+    mut file: File,
+    mut left_bytes: u64,
+    course: &Course<'_>,
+) -> Result<SnapshotAnswer, String> {
     let mut due = Instant::now();
-    // One future for the rest of the stream: a receiver that refuses says so at once and reads no further.
+    // One future for the answer: a receiver that refuses says so at once and reads no further.
     let mut early = std::pin::pin!(receiver.recv());
-    while sent < header.data_bytes {
+    while left_bytes > 0 {
         let read = move || {
             let mut chunk = vec![0; limits::SNAPSHOT_CHUNK_BYTES];
             let length = file.read(&mut chunk).map_err(|e| e.to_string())?;
@@ -204,7 +274,7 @@ pub async fn transmit(
         }
         faults::pass(Point::SnapshotChunk)?;
         let length = chunk.len() as u64;
-        sent += length;
+        left_bytes = left_bytes.saturating_sub(length);
         let taken = within(STALL_MAX, "chunk", sender.send(chunk.into()));
         tokio::select! {
             taken = taken => taken?,
@@ -212,9 +282,12 @@ pub async fn transmit(
         }
         (course.goes_on)(length);
         let since = due;
+        let rest = course.rest().await;
+        let rested = Instant::now() + rest;
         loop {
             // Never earlier than now: time that was lost is not made up for by a burst.
-            due = (since + takes(length, (course.bytes_per_s)())).max(Instant::now());
+            let paced = since + takes(length, (course.bytes_per_s)());
+            due = paced.max(rested).max(Instant::now());
             let look = due.min(Instant::now() + RATE_LOOK);
             tokio::select! {
                 () = tokio::time::sleep_until(look.into()) => {}
@@ -225,9 +298,7 @@ pub async fn transmit(
             }
         }
     }
-    faults::pass(Point::SnapshotSent)?;
-    let install_max = course.install_max.min(INSTALL_MAX + STALL_MAX);
-    within(install_max, "answer", early).await.and_then(decode_answer)
+    within(course.answer_max(), "answer to the data", early).await.and_then(decode_answer)
 }
 
 fn decode_answer(frame: Option<Bytes>) -> Result<SnapshotAnswer, String> {

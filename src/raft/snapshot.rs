@@ -35,7 +35,8 @@ fn install_mark(dir: &Path) -> PathBuf {
 
 /// Notes durably, before the table is replaced, at which position it will stand. If the process dies
 /// before the log has its new base, the copy then opens with a log that ends before its table, and only
-/// this note tells that from a log that was lost. The note before stays whole until this one is.
+/// this note tells that from a log that was lost. The note before stays whole until this one is. The folder itself
+/// is made durable by the store, before it makes another table the current one (`storage::Store::install`).
 pub fn mark_install(dir: &Path, base: Option<LogPos>) -> io::Result<()> {
     faults::pass(Point::InstallMark)?;
     let fresh = dir.join("install.base-new");
@@ -43,7 +44,6 @@ pub fn mark_install(dir: &Path, base: Option<LogPos>) -> io::Result<()> {
     file.write_all(&codec::encode(&base))?;
     file.sync_all()?;
     std::fs::rename(fresh, install_mark(dir))?;
-    File::open(dir)?.sync_all()?;
     Ok(faults::pass(Point::InstallMarked)?)
 }
 

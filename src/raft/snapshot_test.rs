@@ -78,8 +78,9 @@ impl World {
         let goes_on = |bytes| {
             self.sent.fetch_add(bytes, Ordering::Relaxed);
         };
-        let course = Course { bytes_per_s: rate, goes_on: &goes_on, install_max: STALL_MAX };
-        transmit(&out, answers, header, &self.dir.path().join("data"), &course).await
+        let (makes_way, install_max) = (&|| false, STALL_MAX);
+        let course = Course { bytes_per_s: rate, makes_way, goes_on: &goes_on, install_max };
+        transmit(&out, answers, header, &self.dir.path().join("data"), &course, ()).await
     }
 
     /// Receives up to so many frames of data; the answer of a whole file is its content.
@@ -253,6 +254,34 @@ async fn a_refusal_ends_the_sending_early() {
     assert_eq!(told(begin(7), Some(refused())).await, Ok(refused()));
     assert!(told(begin(1 << 40), None).await.is_err(), "it cannot have that much");
     assert!(told(begin(0), None).await.is_err(), "the stream ended without an answer");
+}
+
+#[tokio::test]
+async fn the_next_one_need_not_wait_for_the_installation() {
+    let data = data(3);
+    let (world, header) = (World::new(&data), header_of(&data));
+    let (out, mut there) = pipe();
+    let (back, mut answers) = pipe();
+    let slot = tokio::sync::Semaphore::new(1);
+    let turn = slot.acquire().await.unwrap();
+    let (makes_way, install_max) = (&|| false, STALL_MAX);
+    let course = Course { bytes_per_s: &|| 0, makes_way, goes_on: &|_| (), install_max };
+    let path = world.dir.path().join("data");
+    let sending = transmit(&out, &mut answers, &header, &path, &course, turn);
+    let receiving = async {
+        there.recv().await.unwrap();
+        answer(&back, &SnapshotAnswer::Continue { from_bytes: 0 }).await;
+        let mut got_bytes = 0;
+        while got_bytes < header.data_bytes {
+            got_bytes += there.recv().await.unwrap().unwrap().len() as u64;
+            assert_eq!(slot.available_permits(), 0, "after {got_bytes} bytes");
+        }
+        answer(&back, &SnapshotAnswer::Continue { from_bytes: got_bytes }).await;
+        drop(slot.acquire().await.unwrap());
+        answer(&back, &SnapshotAnswer::Refused(Code::Internal)).await;
+    };
+    let (answered, ()) = tokio::join!(sending, receiving);
+    assert_eq!(answered, Ok(SnapshotAnswer::Refused(Code::Internal)));
 }
 
 #[tokio::test]

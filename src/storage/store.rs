@@ -256,7 +256,7 @@ impl Store {
         DigestReader::new(self.table().snapshot()?)
     }
 
-    /// Copies the table (not the overlay) to `file` and fsyncs file and folder. What the copy reflects is
+    /// Copies the table (not the overlay) to `file`, which is not made durable. What the copy reflects is
     /// read from the copy. Blocks, but neither reads nor flushes. `NoSpace` and every other error leave no file.
     pub fn copy_to(&self, file: &Path) -> Result<Applied, Error> {
         self.table().copy_to(file)

@@ -30,7 +30,8 @@ pub(super) trait Table: Send + Sync {
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;
 
-    /// Writes a complete copy to `file`, durable when this returns, and tells what the copy reflects.
+    /// Writes a complete copy to `file`, and tells what the copy reflects. It is not durable: most copies are gone
+    /// before the disk has seen them. Who makes it a table makes it durable.
     /// Nothing is left under that name after an error.
     fn copy_to(&self, file: &Path) -> Result<Applied, Error>;
 

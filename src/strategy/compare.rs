@@ -7,8 +7,9 @@ use crate::types::{Code, CopyId, Error, NodeId, ShardId};
 use crate::wire::command::{Answer, Command, CopyDigest};
 use std::time::{Duration, Instant};
 
-/// Longest time for one comparison; then another digest is proposed.
-const COMPARE_MAX: Duration = Duration::from_secs(60);
+/// Longest time for one comparison; then another digest is proposed. A scan that makes way for clients takes a
+/// hundred thousand records a second.
+const COMPARE_MAX: Duration = Duration::from_secs(3600);
 /// Longest wait in one call; a digest that is not there yet is asked for again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two questions for the same digest.
@@ -43,9 +44,9 @@ pub async fn run(
     // Proposing twice is harmless: it is another entry.
     let first =
         calls.call(leader, COORDINATOR, Command::Digest { shard, at: None }, CALL_TIMEOUT).await;
-    let first = match first.and_then(digest) {
-        Ok(first) => first,
-        Err(error) => return Err(of_error(shard, leader, &error)),
+    let first = match first {
+        Ok(Answer::DigestBegun { index, .. }) => wait(calls, shard, leader, index, until).await?,
+        first => first.and_then(digest).map_err(|error| of_error(shard, leader, &error))?,
     };
     let mut equal = vec![reference];
     for (copy, node) in copies {
@@ -118,5 +119,62 @@ fn of_error(shard: ShardId, node: NodeId, error: &Error) -> Failure {
             Failure::Unequal(format!("the stored bytes of {shard} on {node} are damaged: {error}"))
         }
         _ => Failure::Later(format!("{shard} on {node}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Incarnation, NodeName};
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use parking_lot::Mutex;
+
+    /// Node 1 leads and takes long; node 2 has the same.
+    #[derive(Default)]
+    struct Slow {
+        asked: Mutex<Vec<(NodeId, Option<u64>)>>,
+    }
+
+    fn digest_on(node: NodeId, index: u64) -> CopyDigest {
+        CopyDigest {
+            node: NodeName::new(&format!("n{}", node.0)).unwrap(),
+            shard: ShardId(3),
+            incarnation: Incarnation(1),
+            index,
+            keys: 5,
+            sha256: "aa".repeat(32),
+        }
+    }
+
+    impl Calls for Slow {
+        fn call(
+            &self,
+            node: NodeId,
+            _by: &str,
+            command: Command,
+            _timeout: Duration,
+        ) -> BoxFuture<'static, Result<Answer, Error>> {
+            let Command::Digest { at, .. } = command else { panic!("{command:?}") };
+            let mut asked = self.asked.lock();
+            asked.push((node, at));
+            let answer = match (at, asked.len()) {
+                (None, _) => Ok(Answer::DigestBegun { node: digest_on(node, 0).node, index: 90 }),
+                (Some(_), ..4) => Err(Error::new(Code::NotYet, "no digest yet")),
+                (Some(index), _) => Ok(Answer::Digest(digest_on(node, index))),
+            };
+            std::future::ready(answer).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_digest_that_takes_long_is_waited_for_and_not_asked_for_anew() {
+        let (calls, leader, other) = (Slow::default(), NodeId(1), NodeId(2));
+        let copies = (CopyId(1), vec![(CopyId(2), other)]);
+        let found = run(&calls, ShardId(3), leader, copies).await;
+        assert_eq!(found, Ok((vec![CopyId(1), CopyId(2)], 90)));
+        let waits = (leader, Some(90));
+        let asked = calls.asked.into_inner();
+        assert_eq!(asked, [(leader, None), waits, waits, waits, (other, Some(90))]);
     }
 }

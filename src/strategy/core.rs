@@ -208,7 +208,11 @@ impl Round<'_> {
         journal(Event::Checkpoint { indexes, baseline: guard::level(self.seen) })
     }
 
+    /// Copies; a shard that has arrived everywhere is compared while the others are still on their way.
     fn copy(self, op: &Operation) -> Decision {
+        if let Some(gives_up) = self.unequal() {
+            return gives_up;
+        }
         let origin = |shard: ShardId| {
             let at = |c: &crate::wire::operation::Checkpoint| {
                 c.shards.get(shard.0 as usize)?.index.into()
@@ -216,6 +220,7 @@ impl Round<'_> {
             op.checkpoint.as_ref().and_then(at).unwrap_or(u64::MAX)
         };
         let mut progress = Progress::default();
+        let mut arrived: BTreeSet<ShardId> = BTreeSet::new();
         let mut nodes: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
         for view in &self.views {
             let bytes = view.lead.map_or(0, |(_, copy, _)| copy.table_bytes);
@@ -234,7 +239,10 @@ impl Round<'_> {
             });
             let is_behind = behind.count() > 0 || view.lead.is_none();
             progress.shards_total += 1;
-            progress.shards_done += u32::from(!is_behind);
+            if !is_behind {
+                progress.shards_done += 1;
+                arrived.insert(view.placed.id);
+            }
         }
         progress.bytes_done = nodes.values().map(|(done, _)| done).sum();
         progress.bytes_total = nodes.values().map(|(_, total)| total).sum();
@@ -245,11 +253,14 @@ impl Round<'_> {
         };
         progress.nodes = nodes.into_iter().map(by_node).collect();
         progress.blocker = self.leaderless().or(progress.blocker);
-        let event = match op.phase {
-            Phase::Checkpointed => Some(Event::CopyStarted),
-            _ => (progress.shards_done == progress.shards_total).then_some(Event::CaughtUp),
+        let actions = match op.phase {
+            Phase::Checkpointed => vec![Action::Journal(Event::CopyStarted)],
+            _ if progress.shards_done == progress.shards_total => {
+                vec![Action::Journal(Event::CaughtUp)]
+            }
+            _ => self.comparisons(|view| arrived.contains(&view.placed.id)),
         };
-        Decision { actions: event.map(Action::Journal).into_iter().collect(), progress }
+        Decision { actions, progress }
     }
 
     /// Bytes that are there of a table on its way to a copy.
@@ -294,13 +305,19 @@ impl Round<'_> {
         actions
     }
 
+    /// A copy that does not equal its owner's ends the operation.
+    fn unequal(&self) -> Option<Decision> {
+        let (shard, why) = self.seen.unequal.first_key_value()?;
+        Some(journal(Event::GaveUp { why: format!("{shard}: {why}") }))
+    }
+
     fn verify(self, op: &Operation) -> Decision {
         let doubted = self.doubted(op);
         if !doubted.is_empty() {
             return journal(Event::Doubted { copies: doubted });
         }
-        if let Some((shard, why)) = self.seen.unequal.first_key_value() {
-            return journal(Event::GaveUp { why: format!("{shard}: {why}") });
+        if let Some(gives_up) = self.unequal() {
+            return gives_up;
         }
         let open = self.state.unverified();
         let shards: BTreeSet<ShardId> = open.iter().map(|(shard, _)| *shard).collect();

@@ -7,7 +7,7 @@ use super::around::{self, Around};
 use super::compare;
 use super::core::{Action, Decision, Probed, Seen, decide};
 use super::guard::{self, Watch};
-use super::pace::Pace;
+use super::pace::{Demand, Pace};
 use super::probing::Made;
 use crate::cluster::heard::clock_ms;
 use crate::cluster::settings::copy_rate;
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Between two rounds while an operation runs.
-const ROUND_BUSY: Duration = Duration::from_millis(100);
+const ROUND_BUSY: Duration = Duration::from_millis(50);
 /// Between two rounds while nothing is to be done.
 const ROUND_IDLE: Duration = Duration::from_millis(500);
 /// Who asks when the coordinator itself does.
@@ -40,9 +40,11 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for journaling one event.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Orders to shards on their way at a time.
-const ORDERS_MAX: usize = 4;
-/// Shards being compared at a time.
-const COMPARISONS_MAX: usize = 2;
+const ORDERS_MAX: usize = 12;
+/// Shards being compared at a time,
+const COMPARISONS_MAX: usize = 6;
+/// and while clients are served: each costs every holder a flush and a scan.
+const COMPARISONS_MAX_SERVING: usize = 1;
 /// How often an order of the user is tried again when the operation moved on meanwhile.
 const ORDER_TRIES: usize = 8;
 
@@ -86,6 +88,7 @@ pub(super) struct Memory {
     progress: Progress,
     watch: Watch,
     pace: Pace,
+    demand: Demand,
     /// The blocker last logged.
     told: Option<String>,
     /// The last probe.
@@ -171,7 +174,8 @@ impl Coordinator {
                 Action::Order { order, .. } if is_held(&order) => {}
                 Action::Order { node, order } => orders.push((node, order)),
                 Action::Compare { shard, leader, reference, copies } => {
-                    self.compare(&state, shard, leader, (reference, copies));
+                    let most = self.comparisons_max();
+                    self.compare(&state, shard, leader, (reference, copies), most);
                 }
             }
         }
@@ -241,6 +245,7 @@ impl Coordinator {
         let now = Instant::now();
         let memory = &mut *self.inner.memory.lock();
         memory.pace.look(seen, now);
+        memory.demand.look(seen, now);
         let op = state.active()?;
         let (level, lag) = (guard::level(seen), guard::lag(state, seen));
         if !memory.watch.look(op, level, lag, now) {
@@ -335,19 +340,28 @@ impl Coordinator {
         }
     }
 
+    /// How many shards may be compared at a time now.
+    fn comparisons_max(&self) -> usize {
+        match self.inner.memory.lock().demand.is_there(Instant::now()) {
+            true => COMPARISONS_MAX_SERVING,
+            false => COMPARISONS_MAX,
+        }
+    }
+
     fn compare(
         &self,
         state: &ClusterState,
         shard: ShardId,
         leader: NodeId,
         copies: (crate::types::CopyId, Vec<(crate::types::CopyId, NodeId)>),
+        most: usize,
     ) {
         let Some(op) = state.operation() else { return };
         let turn = (op.id, op.turn);
         {
             let mut memory = self.inner.memory.lock();
             let tried = memory.unequal.contains_key(&shard);
-            if tried || memory.compared.len() >= COMPARISONS_MAX || !memory.compared.insert(shard) {
+            if tried || memory.compared.len() >= most || !memory.compared.insert(shard) {
                 return;
             }
         }

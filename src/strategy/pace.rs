@@ -1,4 +1,5 @@
-//! How fast copies leave the nodes, from what the nodes count. Pure; kept by the coordinator between rounds.
+//! How fast copies leave the nodes, and whether clients are being served meanwhile, from what the nodes count.
+//! Pure; kept by the coordinator between rounds.
 
 use super::core::Seen;
 use crate::types::NodeId;
@@ -57,6 +58,35 @@ impl Pace {
     }
 }
 
+/// After the last sign of a request nobody is served any more.
+const DEMAND_FADES: Duration = Duration::from_millis(500);
+
+/// Whether clients are being served. What nodes report are the requests of the last seconds, which become more
+/// only while there are some.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    counted: BTreeMap<NodeId, u64>,
+    grew: Option<Instant>,
+}
+
+impl Demand {
+    /// One look at what the nodes have served in the last seconds.
+    pub fn look(&mut self, seen: &Seen, now: Instant) {
+        for (node, report) in &seen.reports {
+            let requests = report.service.requests();
+            let before = self.counted.insert(*node, requests);
+            if before.is_some_and(|before| requests > before) {
+                self.grew = Some(now);
+            }
+        }
+    }
+
+    /// Whether requests came in just now.
+    pub fn is_there(&self, now: Instant) -> bool {
+        self.grew.is_some_and(|grew| now.saturating_duration_since(grew) < DEMAND_FADES)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +134,26 @@ mod tests {
             pace.look(&seen(&[(1, 7), (3, 1 << 40)]), start + second * i);
         }
         assert_eq!((pace.bytes_per_s(), pace.eta_s(15)), (0, None));
+    }
+
+    #[test]
+    fn demand_is_there_while_requests_come_in_and_soon_gone() {
+        let served = |reads| {
+            let mut seen = seen(&[(1, 0), (2, 0)]);
+            seen.reports.get_mut(&NodeId(2)).unwrap().service.reads = reads;
+            seen
+        };
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut demand = Demand::default();
+        demand.look(&served(900), at(0));
+        assert!(!demand.is_there(at(0)), "they may be of a while ago");
+        demand.look(&served(901), at(100));
+        assert!(demand.is_there(at(100)));
+        // A second of them is looked back at no more, and then the next.
+        demand.look(&served(400), at(200));
+        assert!(demand.is_there(at(300)));
+        demand.look(&served(0), at(700));
+        assert!(!demand.is_there(at(700)));
     }
 }

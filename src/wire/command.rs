@@ -24,7 +24,8 @@ pub enum Command {
     /// How far each copy of each shard held or led by the node asked has got.
     ReplicaLag,
     /// Digest of this node's copy of a shard, computed from its own stored bytes. Without `at` the leader
-    /// proposes a digest entry and answers for it; with `at` any copy answers for the entry at that index.
+    /// proposes a digest entry and answers for it, or says at which index it is if the digest takes long; with
+    /// `at` any copy answers for the entry at that index.
     Digest { shard: ShardId, at: Option<u64> },
     /// Whether a change of strategy may start now, and what it will cost. Changes nothing but the list of
     /// plans. Any node passes it to the coordinator.
@@ -94,6 +95,8 @@ pub enum Answer {
     Probed(ProbeReport),
     /// To `Echo`: all of it arrived.
     Echoed,
+    /// To `Digest` without `at`: the entry is at this index, and its digest will be there later.
+    DigestBegun { node: NodeName, index: u64 },
 }
 
 /// The whole cluster as one node sees it.

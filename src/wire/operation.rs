@@ -16,9 +16,9 @@ pub enum Phase {
     Planned,
     /// The origin is recorded: epoch, placement, a log index for each shard.
     Checkpointed,
-    /// Targets receive their copies.
+    /// Targets receive their copies; shards whose copies have all arrived are compared.
     Copying,
-    /// Every target follows the log; digests are compared.
+    /// Every target follows the log; the shards that are left are compared.
     CaughtUp,
     /// Every copy is verified and held warm. Nothing has changed for clients.
     Prepared,
@@ -296,7 +296,7 @@ pub struct CopyReport {
     pub copy: CopyId,
     /// The copy that leads, as far as this one knows.
     pub leader: Option<CopyId>,
-    /// Bytes of its table, those that wait to be written into it included.
+    /// Bytes that its table uses, without those on disk that hold nothing, with those that wait to be written.
     pub table_bytes: u64,
     /// Last entry applied here.
     pub applied: u64,

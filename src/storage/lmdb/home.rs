@@ -80,11 +80,12 @@ impl Home {
         self.dir.join("staging.mdb")
     }
 
-    /// Turns what was staged into a generation that is complete and durable, but not the current one.
+    /// Turns what was staged into a generation that is complete and durable, but not the current one. Whatever lies
+    /// in the store's folder is durable under its name when this returns.
     pub fn place(&self, generation: u64) -> Result<PathBuf, Error> {
         let (staging, placed) = (self.dir.join("staging"), self.generation(generation));
         remove(&placed)?;
-        sync_file(&staging.join(DATA))?;
+        sync_data(&staging.join(DATA))?;
         sync_dir(&staging)?;
         faults::pass(Point::TablePlace)?;
         fs::rename(&staging, &placed).map_err(at(&placed))?;
@@ -169,6 +170,15 @@ pub(super) fn sync_file(file: &Path) -> Result<(), Error> {
     let synced = File::open(file).and_then(|file| {
         faults::fsync()?;
         file.sync_all()
+    });
+    synced.map_err(at(file))
+}
+
+/// Makes a file's content durable; next to nothing if it is.
+fn sync_data(file: &Path) -> Result<(), Error> {
+    let synced = File::open(file).and_then(|file| {
+        faults::fsync()?;
+        file.sync_data()
     });
     synced.map_err(at(file))
 }

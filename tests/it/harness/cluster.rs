@@ -294,8 +294,15 @@ async fn digest(
     shard: ShardId,
     at: Option<u64>,
 ) -> Result<CopyDigest> {
-    let command = Command::Digest { shard, at };
-    match client.command(command, Some(node), Duration::from_secs(10)).await? {
+    let ask = async |at| {
+        let command = Command::Digest { shard, at };
+        client.command(command, Some(node), Duration::from_secs(10)).await
+    };
+    let answer = match ask(at).await? {
+        (Answer::DigestBegun { index, .. }, _) => ask(Some(index)).await?,
+        answer => answer,
+    };
+    match answer {
         (Answer::Digest(digest), _) => Ok(digest),
         (other, _) => Err(unexpected(&other)),
     }
