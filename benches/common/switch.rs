@@ -22,26 +22,6 @@ pub async fn measure(own: &mut ppdb::Cluster, dir: &Path) -> Result<(u64, f64, f
     Ok((bytes, switched.as_secs_f64(), copied.as_secs_f64()))
 }
 
-/// As `measure`, so many times, each time beside a copy by hand; the one in the middle by what it took as a multiple
-/// of that copy. The last switch stays.
-pub async fn measure_often(
-    own: &mut ppdb::Cluster,
-    dir: &Path,
-    times: usize,
-) -> Result<(u64, f64, f64)> {
-    own.set_live("switch.cool_down", "0s").await?;
-    let mut all = vec![measure(own, dir).await?];
-    while all.len() < times {
-        own.revert().await?;
-        all.push(measure(own, dir).await?);
-    }
-    for (bytes, switch_s, copy_s) in &all {
-        eprintln!("a switch without load: {bytes} bytes in {switch_s:.2} s, by hand {copy_s:.2} s");
-    }
-    all.sort_by(|(_, a, by_hand_a), (_, b, by_hand_b)| (a / by_hand_a).total_cmp(&(b / by_hand_b)));
-    Ok(all[all.len() / 2])
-}
-
 fn copy(tables: &[PathBuf], scratch: &Path) -> Result<(u64, Duration)> {
     let started = Instant::now();
     let mut bytes = 0;

@@ -1,12 +1,13 @@
-//! What clients notice of the two great events: a switch to full replication under load, and the loss of a
-//! primary in full replication.
+//! The two great events: a switch to full replication, without load and what clients notice of it under load, and
+//! the loss of a primary in full replication.
 
 use crate::data::{Data, Random};
 use crate::driver::Driver;
 use crate::load::{CLIENTS, Target as _};
 use crate::quantile::quantile;
 use crate::stats::median;
-use crate::{Result, ppdb};
+use crate::{Result, ppdb, switch};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -45,6 +46,26 @@ struct Write {
     ended: Instant,
     took: Duration,
     ok: bool,
+}
+
+/// Switches to full without load, so many times, each time beside a copy by hand: the one in the middle by what it
+/// took as a multiple of that copy. The last switch stays.
+pub async fn switch_without_load(
+    own: &mut ppdb::Cluster,
+    dir: &Path,
+    times: usize,
+) -> Result<(u64, f64, f64)> {
+    own.set_live("switch.cool_down", "0s").await?;
+    let mut all = vec![switch::measure(own, dir).await?];
+    while all.len() < times {
+        own.revert().await?;
+        all.push(switch::measure(own, dir).await?);
+    }
+    for (bytes, switch_s, copy_s) in &all {
+        eprintln!("a switch without load: {bytes} bytes in {switch_s:.2} s, by hand {copy_s:.2} s");
+    }
+    all.sort_by(|(_, a, by_hand_a), (_, b, by_hand_b)| (a / by_hand_a).total_cmp(&(b / by_hand_b)));
+    Ok(all[all.len() / 2])
 }
 
 /// Switches to full under load and back, so many times; the medians, and all that failed.

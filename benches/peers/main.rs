@@ -159,7 +159,7 @@ async fn run(args: &Args) -> Result<Report> {
     if !full.is_empty() {
         eprintln!("PPDB is switched to full replication");
         let times = if full.contains(&Row::Switch) { SWITCHES } else { 1 };
-        match switch::measure_often(&mut own, dir.path(), times).await {
+        match events::switch_without_load(&mut own, dir.path(), times).await {
             Ok(found) => report.switch = Some(found).filter(|_| full.contains(&Row::Switch)),
             Err(error) => {
                 report.left_out.extend(full.into_iter().map(|row| (row, error.to_string())));

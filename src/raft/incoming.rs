@@ -216,8 +216,8 @@ impl Filling {
         if self.missing_bytes() > 0 || self.crc32c != self.note.identity.crc32c {
             return Ok(None);
         }
-        // Without another note: it is about to be installed, and after a crash the note before is true.
         self.sync_data()?;
+        self.file.write_note_lazily(&Note::whole(self.note.identity))?;
         Ok(Some(self.file))
     }
 }

@@ -165,7 +165,7 @@ fn prepare(shared: &Shared, announced: Option<LogPos>) -> Result<Ready, String> 
     let encoded = codec::encode(&meta).into();
     let identity = Identity { group, copy, meta: encoded, data_bytes, crc32c };
     faults::pass(Point::SnapshotCopied)?;
-    file.write_note(&Note::whole(identity.clone())).map_err(text)?;
+    file.write_note_lazily(&Note::whole(identity.clone())).map_err(text)?;
     faults::pass(Point::SnapshotNoted)?;
     Ok(shared.outgoing.replace(file.keep(), identity, meta, &shared.holds, Instant::now()))
 }

@@ -118,10 +118,20 @@ impl StagedFile {
     /// Replaces the note. What it says must be durable already. A power loss may bring back the note
     /// before, which is as true.
     pub fn write_note(&self, note: &Note) -> io::Result<()> {
+        self.replace_note(note, File::sync_all)
+    }
+
+    /// As `write_note`, for a file that is soon gone: the death of the process loses nothing, and a power loss may
+    /// leave no note at all. Waits for no disk.
+    pub fn write_note_lazily(&self, note: &Note) -> io::Result<()> {
+        self.replace_note(note, |_| Ok(()))
+    }
+
+    fn replace_note(&self, note: &Note, sync: fn(&File) -> io::Result<()>) -> io::Result<()> {
         let fresh = self.path.with_extension("note-new");
         let mut file = File::create(&fresh)?;
         file.write_all(&note.encode())?;
-        file.sync_all()?;
+        sync(&file)?;
         fs::rename(fresh, self.note_path())
     }
 
@@ -166,6 +176,11 @@ impl Staged {
     /// Replaces the note, as `StagedFile::write_note`.
     pub fn write_note(&self, note: &Note) -> io::Result<()> {
         self.file.write_note(note)
+    }
+
+    /// Replaces the note, as `StagedFile::write_note_lazily`.
+    pub fn write_note_lazily(&self, note: &Note) -> io::Result<()> {
+        self.file.write_note_lazily(note)
     }
 
     /// It stays after all.
