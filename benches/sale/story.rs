@@ -120,18 +120,20 @@ async fn perform(own: &mut Cluster, act: Act, plan: &mut Option<PlanId>) -> Resu
 /// A plan under which a switch may start, made again while something passing speaks against it.
 async fn plan_for(own: &mut Cluster, to: Strategy) -> Result<PlanId> {
     let until = Instant::now() + PLAN;
+    let mut told = String::new();
     loop {
         own.check()?;
         let found = own.plan(to).await;
         if let Ok(Precheck { plan: Some(plan), .. }) = found {
             return Ok(plan.id);
         }
+        let why = found.map_or_else(|error| error.to_string(), |found| refusals(&found));
         if Instant::now() >= until {
-            return Err(format!(
-                "no switch may start: {}",
-                found.map_or_else(|error| error.to_string(), |found| refusals(&found),)
-            )
-            .into());
+            return Err(format!("no switch may start: {why}").into());
+        }
+        if why != told {
+            eprintln!("  no switch may start yet: {why}");
+            told = why;
         }
         tokio::time::sleep(PLAN_PAUSE).await;
     }

@@ -4,6 +4,7 @@
 //! The shard goes on meanwhile. If a flush comes in between, the attempt was in vain and is made again later, so a
 //! shard that writes all the time keeps its gaps, and fills them.
 
+use super::background;
 use super::shared::Shared;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -76,12 +77,16 @@ pub fn consider(shared: &Arc<Shared>, now: Instant) {
         turns.give_back();
         return;
     }
-    let shared = Arc::clone(shared);
-    shared.peers.handle.clone().spawn_blocking(move || {
-        let rest = compact(&shared);
-        shared.compaction_rest.until(Instant::now() + rest);
-        shared.peers.compactions.give_back();
-    });
+    let compacted = Arc::clone(shared);
+    let work = move || {
+        let rest = compact(&compacted);
+        compacted.compaction_rest.until(Instant::now() + rest);
+        compacted.peers.compactions.give_back();
+    };
+    if let Err(error) = background::spawn("compact", work) {
+        tracing::warn!(%error, "no thread for a compaction");
+        turns.give_back();
+    }
 }
 
 fn wants(shared: &Shared) -> bool {

@@ -9,13 +9,16 @@ use crate::types::{Code, LogPos};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Results kept for each group.
 const KEPT_MAX: usize = 8;
-/// Pause after each slice of a scan while it makes way for clients, so that it takes a small part of one core.
-const PAUSE: Duration = Duration::from_millis(12);
+/// A scan that makes way for clients rests after each slice so many times as long as that took. That it leaves the
+/// processor to whoever wakes is not enough: caches, and the other half of a core, are shared all the same.
+const REST_TIMES: u32 = 3;
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_millis(50);
 
 /// Why there is no digest at an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,15 +115,17 @@ impl Digests {
         makes_way: impl Fn() -> bool + Send + 'static,
     ) {
         let digests = self.clone();
-        let pause = move || {
+        let mut began = Instant::now();
+        let mut rest = move || {
             if makes_way() {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep((began.elapsed() * REST_TIMES).min(REST_MAX));
             }
+            began = Instant::now();
         };
         let work = move || {
             let digest = reader.and_then(|reader| {
                 faults::pass(Point::DigestScan)?;
-                let digest = reader.scan(&mut || pause())?;
+                let digest = reader.scan(&mut rest)?;
                 faults::pass(Point::DigestDone)?;
                 Ok(digest)
             });

@@ -6,7 +6,7 @@
 
 use super::Options;
 use super::shared::Shared;
-use super::{compact, purge};
+use super::{background, compact, purge};
 use crate::faults::{self, Point};
 use crate::storage::{self, Store};
 use crate::types::LogPos;
@@ -132,7 +132,10 @@ impl Flusher {
         });
         let flusher = Self { inner };
         let weak = Arc::downgrade(&flusher.inner);
-        std::thread::Builder::new().name("flush".into()).spawn(move || run(&weak))?;
+        std::thread::Builder::new().name("flush".into()).spawn(move || {
+            background::take_less();
+            run(&weak);
+        })?;
         Ok(flusher)
     }
 

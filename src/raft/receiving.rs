@@ -3,10 +3,11 @@
 //!
 //! What a snapshot means is the store's and the library's business.
 
+use super::background::Worker;
 use super::encoding::{MetaRecord, SnapshotAnswer, VoteRecord};
 use super::incoming::{Filling, Incoming, Turn};
 use super::shared::Shared;
-use super::snapshot::{FramesIn, FramesOut, SnapshotData, blocking, within};
+use super::snapshot::{FramesIn, FramesOut, SnapshotData, within};
 use super::snapshot::{INSTALL_MAX, STALL_MAX};
 use super::staging::{Identity, Staged};
 use super::types::{Snapshot, Vote, pos};
@@ -145,9 +146,10 @@ pub async fn fetch(
     sender: &impl FramesOut,
     receiver: &mut impl FramesIn,
 ) -> Result<Staged, Refusal> {
+    let worker = Worker::start("receive").map_err(internal)?;
     let (begun, folder, identity) = (Arc::clone(incoming), dir.to_owned(), Identity::of(header));
     let begin = move || Ok(begun.begin(&folder, &identity));
-    let mut filling = blocking(begin).await.map_err(internal)?.map_err(|e| disk(&e))?;
+    let mut filling = worker.run(begin).await.map_err(internal)?.map_err(|e| disk(&e))?;
     let missing_bytes = filling.missing_bytes();
     if room_bytes(dir).is_some_and(|room| room < missing_bytes) {
         return Err((Code::NoSpace, format!("{missing_bytes} bytes do not fit")));
@@ -163,25 +165,30 @@ pub async fn fetch(
         let ended = || format!("the stream ended after {} bytes", filling.got_bytes());
         let chunk = match chunk.and_then(|chunk| chunk.ok_or_else(ended)) {
             Ok(chunk) => chunk,
-            Err(error) => return Err(broken_off(incoming, filling, error).await),
+            Err(error) => return Err(broken_off(&worker, incoming, filling, error).await),
         };
         if chunk.len() as u64 > filling.missing_bytes() {
             return Err((Code::BadRequest, "more data than announced".into()));
         }
         let write = move || Ok(filling.write(&chunk).map(|()| filling));
-        filling = blocking(write).await.map_err(internal)?.map_err(|e| disk(&e))?;
+        filling = worker.run(write).await.map_err(internal)?.map_err(|e| disk(&e))?;
         incoming.has_arrived(filling.got_bytes());
     }
     // Where the disk is not waited for: the sender may go on with the next one.
     answer(sender, &SnapshotAnswer::Continue { from_bytes: filling.got_bytes() }).await;
-    let finished = blocking(move || Ok(filling.finish())).await.map_err(internal)?;
+    let finished = worker.run(move || Ok(filling.finish())).await.map_err(internal)?;
     let wrong = || (Code::Corrupt, "the data does not have the announced checksum".to_owned());
     finished.map_err(|e| disk(&e))?.ok_or_else(wrong)
 }
 
-async fn broken_off(incoming: &Arc<Incoming>, filling: Filling, error: String) -> Refusal {
+async fn broken_off(
+    worker: &Worker,
+    incoming: &Arc<Incoming>,
+    filling: Filling,
+    error: String,
+) -> Refusal {
     let incoming = Arc::clone(incoming);
-    let kept = blocking(move || incoming.put_back(filling).map_err(|e| e.to_string())).await;
+    let kept = worker.run(move || incoming.put_back(filling).map_err(|e| e.to_string())).await;
     if let Err(error) = kept {
         tracing::warn!(error, "what has arrived of a snapshot is lost");
     }

@@ -5,13 +5,13 @@
 //! On the stream: header, the receiver's answer with the offset it has, chunks from there, the answer that all
 //! of it is there, the answer that it is installed. Memory is a few chunks, whatever the size.
 
-use super::background;
+use super::background::Worker;
 use super::encoding::{MembershipRecord, MetaRecord, SnapshotAnswer, VoteRecord};
 use super::incoming::checksum;
 use super::outgoing::Ready;
 use super::rpc::Callee;
 use super::shared::Shared;
-use super::snapshot::{FramesIn, FramesOut, SnapshotData, blocking, within};
+use super::snapshot::{FramesIn, FramesOut, SnapshotData, within};
 use super::snapshot::{INSTALL_MAX, OPEN_MAX, STALL_MAX};
 use super::staging::{Identity, Note, StagedFile, Way};
 use super::types::{Snapshot, Vote, pos};
@@ -22,7 +22,7 @@ use crate::wire::peer::SnapshotHeader;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,7 +142,7 @@ async fn ready(shared: &Arc<Shared>, announced: Option<LogPos>) -> Result<Ready,
     }
     shared.outgoing.remove();
     let copying = Arc::clone(shared);
-    background::run("copy", move || prepare(&copying, announced)).await
+    Worker::start("copy")?.run(move || prepare(&copying, announced)).await
 }
 
 /// Copies the table. What the copy reflects is read from the copy, which may be newer than what the
@@ -230,8 +230,10 @@ pub async fn transmit<T>(
     if sent > 0 {
         tracing::info!(group = %header.group, to = header.to, from_bytes = sent, "going on with it");
     }
-    let file = open_at(path.to_owned(), sent).await?;
-    match push(sender, receiver, file, header.data_bytes - sent, course).await? {
+    let worker = Worker::start("send")?;
+    let path = path.to_owned();
+    let file = worker.run(move || open_at(&path, sent).map_err(|e| e.to_string())).await?;
+    match push(sender, receiver, (&worker, file), header.data_bytes - sent, course).await? {
         SnapshotAnswer::Continue { from_bytes } if from_bytes == header.data_bytes => {}
         last => return Ok(last),
     }
@@ -240,12 +242,9 @@ pub async fn transmit<T>(
     within(course.answer_max(), "answer", receiver.recv()).await.and_then(decode_answer)
 }
 
-async fn open_at(path: PathBuf, from_bytes: u64) -> Result<File, String> {
-    let open = move || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(from_bytes)).map(|_| file)
-    };
-    blocking(move || open().map_err(|e: io::Error| e.to_string())).await
+fn open_at(path: &Path, from_bytes: u64) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from_bytes)).map(|_| file)
 }
 
 /// Sends the rest of a file at the rate that holds; returns what the receiver says next, which is that it has
@@ -253,7 +252,7 @@ async fn open_at(path: PathBuf, from_bytes: u64) -> Result<File, String> {
 async fn push(
     sender: &impl FramesOut,
     receiver: &mut impl FramesIn,
-    mut file: File,
+    (worker, mut file): (&Worker, File),
     mut left_bytes: u64,
     course: &Course<'_>,
 ) -> Result<SnapshotAnswer, String> {
@@ -267,7 +266,7 @@ async fn push(
             chunk.truncate(length);
             Ok((file, chunk))
         };
-        let (back, chunk) = blocking(read).await?;
+        let (back, chunk) = worker.run(read).await?;
         file = back;
         if chunk.is_empty() {
             return Err("the staged file became shorter".into());

@@ -87,13 +87,6 @@ pub async fn within<T>(
     }
 }
 
-/// Runs what waits for a disk where that is allowed.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?
-}
-
 #[cfg(test)]
 #[path = "snapshot_test.rs"]
 mod tests;

@@ -6,6 +6,7 @@ use super::types::Metrics;
 use crate::types::{LogPos, NodeId};
 use openraft::{Instant as _, ServerState};
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// What a copy knows of its group.
 #[derive(Clone, Debug)]
@@ -24,9 +25,9 @@ pub struct State {
     pub applied: Option<LogPos>,
     /// On the leader: what each member acknowledged, by raft id.
     pub matched: BTreeMap<u64, Option<u64>>,
-    /// On the leader: milliseconds since it sent the last message that a member answered, by raft id; none
-    /// if the member has answered nothing in this term. The leader itself has always just answered.
-    pub answered_ms: BTreeMap<u64, Option<u64>>,
+    /// On the leader: when it sent the last message that a member answered, by raft id; none if the member has
+    /// answered nothing in this term. The leader itself has always just answered.
+    pub answered: BTreeMap<u64, Option<Instant>>,
     /// On the leader: milliseconds since a quorum acknowledged it.
     pub quorum_ack_ms: Option<u64>,
 }
@@ -42,7 +43,7 @@ impl State {
             last_index: None,
             applied,
             matched: BTreeMap::new(),
-            answered_ms: BTreeMap::new(),
+            answered: BTreeMap::new(),
             quorum_ack_ms: None,
         }
     }
@@ -67,7 +68,7 @@ impl State {
             last_index: metrics.last_log_index,
             applied,
             matched: matched.map(|(id, at)| (*id, at.as_ref().map(|at| at.index))).collect(),
-            answered_ms: if is_leader { answered_ms(metrics) } else { BTreeMap::new() },
+            answered: if is_leader { answered(metrics) } else { BTreeMap::new() },
             // A lone voter is its own quorum at any moment.
             quorum_ack_ms: if is_leader && lone {
                 Some(0)
@@ -87,13 +88,17 @@ pub fn leader(metrics: &Metrics) -> Option<(u64, NodeId)> {
 
 /// The library notes a member's answer under the moment at which what it answers was *sent*, so an answer
 /// that took long counts as old: what is told here is never too young.
-fn answered_ms(metrics: &Metrics) -> BTreeMap<u64, Option<u64>> {
-    let answered = metrics.heartbeat.iter().flatten();
-    let mut answered_ms: BTreeMap<u64, Option<u64>> =
-        answered.map(|(id, at)| (*id, at.as_ref().map(|at| age_ms(at.into_inner())))).collect();
+fn answered(metrics: &Metrics) -> BTreeMap<u64, Option<Instant>> {
+    // The library's moments have an age only. Read after the clock, so that none comes out too late.
+    let now = Instant::now();
+    let at = |noted: openraft::TokioInstant| now.checked_sub(noted.elapsed());
+    let known = metrics.heartbeat.iter().flatten();
+    let mut answered: BTreeMap<u64, Option<Instant>> = known
+        .map(|(id, noted)| (*id, noted.as_ref().and_then(|noted| at(noted.into_inner()))))
+        .collect();
     // It notes its own only when somebody else answers.
-    answered_ms.insert(metrics.id, Some(0));
-    answered_ms
+    answered.insert(metrics.id, Some(now));
+    answered
 }
 
 fn age_ms(at: openraft::TokioInstant) -> u64 {

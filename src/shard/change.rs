@@ -13,7 +13,7 @@ use crate::types::{Code, CopyId, Error};
 use crate::wire::operation::{Lead, MemberReport, ShardChange};
 use std::collections::BTreeSet;
 
-/// An order is not even looked at closely while a member that it needs has been silent for longer than this.
+/// A member whose last answer is older counts as silent.
 pub const SILENT_MS: u64 = 1_000;
 
 /// What is left to do of an order; ids are those of the group.
@@ -29,10 +29,10 @@ pub enum Step {
     Transfer(u64),
 }
 
-/// Decides for the leader `me` from what it knows now; a member whose last answer is older than `silent_ms`
-/// counts as silent. `NotSafeNow` says what is waited for, `BadRequest` what will never do.
-pub fn check(me: CopyId, lead: &Lead, change: &ShardChange, silent_ms: u64) -> Result<Step, Error> {
-    let facts = Facts { me, lead, silent_ms };
+/// Decides for the leader `me` from what it knows now. `NotSafeNow` says what is waited for, `BadRequest` what
+/// will never do.
+pub fn check(me: CopyId, lead: &Lead, change: &ShardChange) -> Result<Step, Error> {
+    let facts = Facts { me, lead };
     match change {
         ShardChange::Fence => Ok(Step::Nothing),
         ShardChange::Voters(copies) => facts.voters(copies),
@@ -44,7 +44,6 @@ pub fn check(me: CopyId, lead: &Lead, change: &ShardChange, silent_ms: u64) -> R
 struct Facts<'a> {
     me: CopyId,
     lead: &'a Lead,
-    silent_ms: u64,
 }
 
 impl Facts<'_> {
@@ -139,9 +138,8 @@ impl Facts<'_> {
         let who = name(member);
         match member.answered_ms {
             None => Some(format!("{who} has not answered yet")),
-            Some(ms) if ms > self.silent_ms => {
-                let limit = self.silent_ms;
-                Some(format!("{who} answered {ms} ms ago, the limit is {limit} ms"))
+            Some(ms) if ms > SILENT_MS => {
+                Some(format!("{who} answered {ms} ms ago, the limit is {SILENT_MS} ms"))
             }
             Some(_) if !member.near => Some(format!(
                 "{who} has log index {} of {} and lacks what was written more than {} ms ago",

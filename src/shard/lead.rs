@@ -64,7 +64,7 @@ impl Shard {
     /// What this copy knows of its group as its leader; none on any other copy. A member is near if it has
     /// everything that was written more than a second ago. Cheap: asks nobody.
     pub fn lead(&self) -> Option<Lead> {
-        match self.look() {
+        match self.look(None) {
             Ok(seen) => seen.map(|seen| seen.lead),
             Err(error) => {
                 tracing::warn!(shard = %self.inner.shard, %error, "the fence cannot be read");
@@ -142,7 +142,7 @@ impl Shard {
         if let Some(pos) = group.membership().pos {
             group.wait_applied(pos.index, deadline).await;
         }
-        let seen = self.look()?.ok_or_else(|| self.not_leader())?;
+        let seen = self.look(None)?.ok_or_else(|| self.not_leader())?;
         let applied = group.store().applied_pos().map(|pos| pos.index);
         if seen.membership.pos.map(|pos| pos.index) > applied {
             return Err(Error::new(
@@ -162,7 +162,7 @@ impl Shard {
     ) -> Result<(), Error> {
         let group = &self.inner.group;
         let expected = seen.membership.pos;
-        let step = change::check(self.copy(), &seen.lead, change, change::SILENT_MS)?;
+        let step = change::check(self.copy(), &seen.lead, change)?;
         let step = match step {
             Step::Voters(_) | Step::Transfer(_) => self.ask_members(change, deadline).await?,
             Step::Nothing | Step::Remove(_) => step,
@@ -202,9 +202,8 @@ impl Shard {
         let until = deadline.min(asked + ANSWER_WITHIN);
         group.ask_members().await.map_err(of_change)?;
         loop {
-            let since_ms = asked.elapsed().as_millis() as u64;
-            let seen = self.look()?.ok_or_else(|| self.not_leader())?;
-            match change::check(self.copy(), &seen.lead, change, since_ms) {
+            let seen = self.look(Some(asked))?.ok_or_else(|| self.not_leader())?;
+            match change::check(self.copy(), &seen.lead, change) {
                 Err(error) if error.code == Code::NotSafeNow && Instant::now() < until => {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
@@ -213,8 +212,9 @@ impl Shard {
         }
     }
 
-    /// Members and positions as this leader knows them now; none if it does not lead.
-    fn look(&self) -> Result<Option<Seen>, Error> {
+    /// Members and positions as this leader knows them now; none if it does not lead. Answers to what was sent
+    /// before `since` count for nothing.
+    fn look(&self, since: Option<Instant>) -> Result<Option<Seen>, Error> {
         let group = &self.inner.group;
         let membership = group.membership();
         let state = group.state();
@@ -232,12 +232,14 @@ impl Shard {
             let is_me = id == group.raft_id();
             let matched = state.matched.get(&id).copied().flatten();
             let matched = if is_me { Some(last_index) } else { matched };
+            let answered = state.answered.get(&id).copied().flatten();
+            let answered = answered.filter(|at| since.is_none_or(|since| *at >= since));
             MemberReport {
                 copy: CopyId(id),
                 node,
                 voter,
                 matched: matched.unwrap_or(0),
-                answered_ms: state.answered_ms.get(&id).copied().flatten(),
+                answered_ms: answered.map(|at| at.elapsed().as_millis() as u64),
                 near: matched.is_some_and(|matched| matched >= near_index),
             }
         };

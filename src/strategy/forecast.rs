@@ -7,21 +7,29 @@
 use super::checks::Bench;
 use crate::types::NodeId;
 use crate::wire::client::{Role, Strategy};
-use crate::wire::plan::{DiskProbe, PeerProbe};
+use crate::wire::plan::{DISK_CHUNK_BYTES, DiskProbe, PeerProbe};
 use crate::wire::terms::{NodePredicted, Predicted};
 
-/// Share of what a disk and the network were measured at that a copy gets, in percent: it reads and writes
-/// beside other traffic, and is staged before it is used.
+/// Share of what a disk and the network were measured at that a copy gets, in percent: it is read, sent, written and
+/// installed, by the same processors. While clients are served, copies make way for them.
 const COPY_SHARE_PERCENT: u64 = 50;
+const COPY_SHARE_SERVING_PERCENT: u64 = 20;
+/// From so many requests a second on, clients are being served.
+const SERVING_OPS_PER_S: u64 = 100;
 /// What arrives takes this much more than its bytes while it is installed, in percent.
 const INSTALL_PERCENT: u64 = 110;
 /// Bytes that a table grows by for each byte written while it is being copied.
 const GROWTH_TIMES: u64 = 2;
-/// How fast a copy is read and hashed for the digest gate.
+/// How fast a copy is read and hashed for the digest gate. While clients are served it rests most of the time, one shard
+/// is compared after the other, and each costs a flush on every holder and two rounds.
 const DIGEST_BYTES_PER_S: u64 = 400 << 20;
+const DIGEST_SERVING_BYTES_PER_S: u64 = DIGEST_BYTES_PER_S / 4;
+const COMPARISON_MS: u64 = 150;
+/// A disk that takes a stream is at most so many times as fast as one that makes each chunk of it durable.
+const STREAM_TIMES_MAX: u64 = 4;
 /// Rounds of the coordinator from the start until the new strategy holds, and how long one takes.
 const ROUNDS: u64 = 6;
-const ROUND_MS: u64 = 100;
+const ROUND_MS: u64 = 50;
 /// A change of voters is two entries; each waits for a round trip and for the disks of a majority.
 const CHANGE_ENTRIES: u64 = 2;
 /// Longer than any switch is allowed to take: the forecast for copies that never end.
@@ -96,11 +104,28 @@ pub(super) fn of(bench: &Bench<'_>) -> Forecast {
         node.disk_peak_bytes = arrives.saturating_add(staged).saturating_add(written);
     }
     let change_ms = change_ms(bench);
-    let held: u64 = bench.leads().map(|(_, copy)| copy.table_bytes).sum();
-    let verify_ms = held.saturating_mul(1_000) / DIGEST_BYTES_PER_S;
-    let steps_ms = ROUNDS * ROUND_MS + change_ms;
-    let took_ms = copy_ms.saturating_add(verify_ms).saturating_add(steps_ms).min(TOOK_MS_MAX);
+    let verify_ms = verify_ms(bench);
+    // What has arrived is compared while the rest is copied; the last shard is left.
+    let last_ms = if copies { verify_ms / bench.state.shards.len().max(1) as u64 } else { 0 };
+    let steps_ms = ROUNDS * ROUND_MS + change_ms + last_ms;
+    let took_ms = copy_ms.max(verify_ms).saturating_add(steps_ms).min(TOOK_MS_MAX);
     Forecast { took_ms, write_gap_ms: change_ms, nodes }
+}
+
+/// How long it takes to compare every shard.
+fn verify_ms(bench: &Bench<'_>) -> u64 {
+    let held: u64 = bench.leads().map(|(_, copy)| copy.table_bytes).sum();
+    let (bytes_per_s, each_ms) = match is_serving(bench) {
+        true => (DIGEST_SERVING_BYTES_PER_S, COMPARISON_MS),
+        false => (DIGEST_BYTES_PER_S, 0),
+    };
+    let shards = bench.state.shards.len() as u64;
+    (held.saturating_mul(1_000) / bytes_per_s).saturating_add(shards * each_ms)
+}
+
+fn is_serving(bench: &Bench<'_>) -> bool {
+    let requests = bench.seen.reports.values().map(|report| report.load.ops_per_s);
+    requests.sum::<u64>() >= SERVING_OPS_PER_S
 }
 
 fn of_node(bench: &Bench<'_>, node: NodeId) -> NodeForecast {
@@ -146,7 +171,7 @@ fn led_bytes(bench: &Bench<'_>, node: NodeId) -> u64 {
 /// The slower of network and disk, less what the node is busy with, of which a copy gets its share. Each
 /// source serves one target at a time, so its rate is shared by all of them.
 fn copy_bytes_per_s(bench: &Bench<'_>, node: NodeId) -> Option<u64> {
-    let disk = bench.probe(node)?.disk.as_ref().ok()?.write_bytes_per_s;
+    let disk = stream_bytes_per_s(bench.probe(node)?.disk.as_ref().ok()?);
     let sources: Vec<NodeId> =
         bench.state.primaries().into_iter().filter(|source| *source != node).collect();
     let mut arriving: u64 = 0;
@@ -161,9 +186,21 @@ fn copy_bytes_per_s(bench: &Bench<'_>, node: NodeId) -> Option<u64> {
     }
     let busy = bench.report(node)?.load.cpu_percent.min(100);
     let rate = arriving.min(disk) / 100 * u64::from(100 - busy);
-    let share = rate / 100 * COPY_SHARE_PERCENT;
+    let percent = if is_serving(bench) { COPY_SHARE_SERVING_PERCENT } else { COPY_SHARE_PERCENT };
+    let share = rate / 100 * percent;
     // A rate that was set is already a share.
     Some(if limit > 0 { rate.min(limit).max(share.min(limit)) } else { share })
+}
+
+/// What a disk takes of a stream that is made durable in the end, from what it took with each chunk made durable:
+/// that takes it as long as a small write, and longer by what the bytes take.
+fn stream_bytes_per_s(disk: &DiskProbe) -> u64 {
+    let chunk_us = DISK_CHUNK_BYTES.saturating_mul(1_000_000) / disk.write_bytes_per_s.max(1);
+    let bytes_us = chunk_us.saturating_sub(disk.sync_us).max(chunk_us / STREAM_TIMES_MAX);
+    match bytes_us {
+        0 => disk.write_bytes_per_s,
+        us => DISK_CHUNK_BYTES.saturating_mul(1_000_000) / us,
+    }
 }
 
 fn copy_ms(node: &NodeForecast) -> u64 {

@@ -31,13 +31,16 @@ fn the_slowest_copy_and_the_digests_make_the_time() {
     let state = formed(3);
     let mut seen = well(&state);
     let usual = forecast(&state, &seen, Strategy::Full);
-    // 40 MiB at 90 MiB/s, digests of 60 MiB at 400 MiB/s, six rounds, two entries of 7 ms.
-    assert_eq!(usual.took_ms, 444 + 150 + 600 + 14);
+    // 40 MiB at half of 360 MiB/s; meanwhile digests of 60 MiB at 400 MiB/s, of which the last one is left; six
+    // rounds, two entries of 7 ms.
+    assert_eq!(usual.took_ms, 222 + 150 / 6 + 300 + 14);
     assert_eq!(usual.write_gap_ms, 14);
     let probe = seen.probed.as_mut().unwrap().reports.get_mut(&NodeId(2)).unwrap();
     probe.disk.as_mut().unwrap().write_bytes_per_s = 20 * MIB;
     let slower = forecast(&state, &seen, Strategy::Full);
-    assert_eq!(slower.took_ms - usual.took_ms, 4_444 - 444, "40 MiB at 9 MiB/s");
+    // A quarter of a mebibyte in 12.5 ms, 0.8 ms of which it would take without any bytes.
+    let copy_ms = (40.0 * (12.5 - 0.8) / 0.25 / 0.45) as u64;
+    assert!((slower.took_ms - usual.took_ms).abs_diff(copy_ms - 222) <= 5, "{slower:?}");
 }
 
 #[test]
@@ -69,7 +72,19 @@ fn towards_sharded_nothing_is_copied() {
     let state = formed(3);
     let back = forecast(&state, &well(&state), Strategy::Sharded);
     assert!(back.nodes.iter().all(|n| n.in_bytes + n.out_bytes + n.disk_peak_bytes == 0));
-    assert_eq!(back.took_ms, 150 + 600 + 14);
+    assert_eq!(back.took_ms, 150 + 300 + 14);
+}
+
+#[test]
+fn while_clients_are_served_copies_make_way_and_shards_are_compared_one_by_one() {
+    let state = formed(3);
+    let mut seen = well(&state);
+    seen.reports.get_mut(&NodeId(2)).unwrap().load.ops_per_s = SERVING_OPS_PER_S;
+    let compared_ms = 4 * 150 + 6 * COMPARISON_MS;
+    assert_eq!(forecast(&state, &seen, Strategy::Sharded).took_ms, compared_ms + 300 + 14);
+    let full = forecast(&state, &seen, Strategy::Full);
+    assert_eq!(full.nodes[0].copy_bytes_per_s.unwrap() / MIB, 360 * 20 / 100 - 1);
+    assert_eq!(full.took_ms, compared_ms + compared_ms / 6 + 300 + 14);
 }
 
 #[test]
@@ -79,7 +94,7 @@ fn what_is_written_meanwhile_takes_room_too() {
     let quiet = forecast(&state, &seen, Strategy::Full).disk_peak_bytes(NodeId(2));
     seen.reports.get_mut(&NodeId(1)).unwrap().load.write_bytes_per_s = 45 * MIB;
     let busy = forecast(&state, &seen, Strategy::Full).disk_peak_bytes(NodeId(2));
-    // 40 MiB at 90 - 45 MiB/s; each byte that is written meanwhile counts twice.
-    let ms = 40 * 1_000 / 45;
+    // 40 MiB at 180 - 45 MiB/s; each byte that is written meanwhile counts twice.
+    let ms = 40 * 1_000 / 135;
     assert_eq!((busy - quiet) / MIB, 45 * 2 * ms / 1_000);
 }

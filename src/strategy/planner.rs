@@ -12,7 +12,7 @@ use crate::wire::client::Strategy;
 use crate::wire::operation::{Operation, Phase};
 use crate::wire::plan::{Planned, Precheck, Verdict};
 use crate::wire::terms::{PlanId, Terms};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often a plan is journaled again when another one took its number.
 const PLAN_TRIES: usize = 3;
@@ -95,17 +95,18 @@ impl Coordinator {
         if !all_answer(&state, &seen) {
             return Ok(Seen { probed: None, ..seen });
         }
-        self.measure(&state).await?;
+        self.measure(&state, probing::FRESH).await?;
         // The probe took a while, and what was reported before it is old.
         Ok(self.look().await)
     }
 
-    /// Probes, unless the last probe is fresh and of the same members. One at a time; who waited finds it done.
-    async fn measure(&self, state: &ClusterState) -> Result<()> {
+    /// Probes, unless the last probe is younger than `fresh` and of the same members. One at a time; who waited
+    /// finds it done.
+    async fn measure(&self, state: &ClusterState, fresh: Duration) -> Result<()> {
         let _turn = self.inner.probing.lock().await;
         let nodes: Vec<NodeId> = state.members.keys().copied().collect();
         let amid = state.active().is_some_and(|op| op.phase.holds_slot());
-        let serves = |made: &Made| made.serves(&nodes, amid, Instant::now());
+        let serves = |made: &Made| made.serves(&nodes, amid, fresh, Instant::now());
         if self.inner.memory.lock().probed.as_ref().is_some_and(serves) {
             return Ok(());
         }
@@ -119,9 +120,13 @@ impl Coordinator {
         let commits = |op: &&Operation| {
             op.commit_asked && matches!(op.phase, Phase::CaughtUp | Phase::Prepared)
         };
-        let fresh_ms = probing::FRESH.as_millis() as u64;
-        let is_fresh = seen.probed.as_ref().is_some_and(|probed| probed.age_ms < fresh_ms);
-        if state.active().filter(commits).is_none() || is_fresh || !all_answer(state, seen) {
+        let Some(op) = state.active().filter(commits) else { return };
+        let fresh = probing::fresh(op, clock_ms());
+        let is_fresh = |age_ms| Duration::from_millis(age_ms) < fresh;
+        if seen.probed.as_ref().is_some_and(|probed| is_fresh(probed.age_ms)) {
+            return;
+        }
+        if !all_answer(state, seen) {
             return;
         }
         if self.inner.probing.try_lock().is_err() {
@@ -129,7 +134,7 @@ impl Coordinator {
         }
         let (this, state) = (self.clone(), self.state());
         tokio::spawn(async move {
-            if let Err(error) = this.measure(&state).await {
+            if let Err(error) = this.measure(&state, fresh).await {
                 tracing::info!(%error, "the cluster was not measured");
             }
         });

@@ -4,6 +4,7 @@
 use super::driver::{COORDINATOR, Calls};
 use crate::types::{Code, Error, NodeId, Result};
 use crate::wire::command::{Answer, Command};
+use crate::wire::operation::{Operation, Phase};
 use crate::wire::plan::{ProbeOrder, ProbeReport};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ pub const PROBE_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// A probe that is younger serves again.
 pub const FRESH: Duration = Duration::from_secs(30);
+/// The same for a commit that has waited for so long: what it waits for may be what was measured, and that may have
+/// passed.
+const FRESH_WHERE_HELD: Duration = Duration::from_secs(3);
 /// Bytes of a probe, over all disks and all ways.
 pub const PROBE_BYTES_MAX: u64 = 64 << 20;
 
@@ -31,11 +35,18 @@ pub struct Made {
 impl Made {
     /// Whether it still serves these members. What was measured amid an operation says nothing of the time after
     /// it: the next plan would take the switch before it for the usual load.
-    pub fn serves(&self, nodes: &[NodeId], amid: bool, now: Instant) -> bool {
-        now.saturating_duration_since(self.ended) < FRESH
+    pub fn serves(&self, nodes: &[NodeId], amid: bool, fresh: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.ended) < fresh
             && (amid || !self.amid)
             && nodes.iter().all(|node| self.reports.contains_key(node))
     }
+}
+
+/// How old a probe may be on which the commit of an operation rests.
+pub fn fresh(operation: &Operation, now_ms: u64) -> Duration {
+    let prepared_ms = operation.times.prepared_ms.filter(|_| operation.phase == Phase::Prepared);
+    let held_ms = prepared_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+    if Duration::from_millis(held_ms) < FRESH_WHERE_HELD { FRESH } else { FRESH_WHERE_HELD }
 }
 
 /// What each of so many nodes is ordered to measure: half of the bytes go to disks, half to the network. The
@@ -75,7 +86,11 @@ pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::core::tests::record;
+    use crate::cluster::{ClusterState, MetaCommand};
     use crate::types::limits;
+    use crate::wire::client::Strategy;
+    use crate::wire::terms::Terms;
 
     #[test]
     fn what_was_measured_amid_an_operation_serves_no_later_plan() {
@@ -85,11 +100,25 @@ mod tests {
         let [quiet, amid] =
             [false, true].map(|amid| Made { ended, amid, reports: reports.clone() });
         let (one, two) = ([NodeId(1)], [NodeId(1), NodeId(2)]);
-        assert!(quiet.serves(&one, false, ended) && quiet.serves(&one, true, ended));
-        assert!(amid.serves(&one, true, ended), "its own commit rests on it");
-        assert!(!amid.serves(&one, false, ended));
-        assert!(!quiet.serves(&two, false, ended), "a member was not measured");
-        assert!(!quiet.serves(&one, false, ended + FRESH), "too old");
+        assert!(quiet.serves(&one, false, FRESH, ended) && quiet.serves(&one, true, FRESH, ended));
+        assert!(amid.serves(&one, true, FRESH, ended), "its own commit rests on it");
+        assert!(!amid.serves(&one, false, FRESH, ended));
+        assert!(!quiet.serves(&two, false, FRESH, ended), "a member was not measured");
+        assert!(!quiet.serves(&one, false, FRESH, ended + FRESH), "too old");
+    }
+
+    #[test]
+    fn a_commit_that_waits_is_measured_again_soon() {
+        let mut state = ClusterState::default();
+        state.apply(&MetaCommand::Form(record(3, 1, 12)));
+        let (to, by, terms) = (Strategy::Full, "test".to_owned(), Terms::default());
+        state.apply(&MetaCommand::Begin { to, by, commit_asked: true, terms, now_ms: 1 });
+        let mut op = state.operation().unwrap().clone();
+        assert_eq!(fresh(&op, 100_000), FRESH);
+        (op.phase, op.times.prepared_ms) = (Phase::Prepared, Some(50_000));
+        assert_eq!(fresh(&op, 52_999), FRESH);
+        assert_eq!(fresh(&op, 53_000), FRESH_WHERE_HELD);
+        assert_eq!(fresh(&op, 40_000), FRESH, "a clock that was put back");
     }
 
     #[test]

@@ -205,10 +205,13 @@ pub struct ProbeReport {
     pub peers: Vec<PeerProbe>,
 }
 
+/// Bytes of a disk probe that are made durable at a time.
+pub const DISK_CHUNK_BYTES: u64 = 256 << 10;
+
 /// A disk, as a temporary file on it saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskProbe {
-    /// Bytes a second, written and made durable.
+    /// Bytes a second, written and made durable, `DISK_CHUNK_BYTES` at a time.
     pub write_bytes_per_s: u64,
     /// The median of small writes that were made durable, one by one.
     pub sync_us: u64,

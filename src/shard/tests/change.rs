@@ -43,7 +43,7 @@ fn ids(step: impl Fn(std::collections::BTreeSet<u64>) -> Step, of: &[u64]) -> Re
 fn outcome(members: &str, change: &ShardChange) -> Result<Step, Code> {
     let joint = members.ends_with('*');
     let lead = lead(members.trim_end_matches('*'), joint);
-    check(ME, &lead, change, SILENT_MS).map_err(|error| error.code)
+    check(ME, &lead, change).map_err(|error| error.code)
 }
 
 fn voters(members: &str, goal: &[u64]) -> Result<Step, Code> {
@@ -165,7 +165,7 @@ fn leadership_goes_only_to_a_voter_that_answers_and_is_near() {
 #[test]
 fn the_message_says_who_is_waited_for() {
     let message = |members: &str, change: ShardChange| {
-        check(ME, &lead(members, false), &change, SILENT_MS).unwrap_err().message
+        check(ME, &lead(members, false), &change).unwrap_err().message
     };
     let alone = || ShardChange::Voters(copies(&[1]));
     let three = || ShardChange::Voters(copies(&[1, 2, 3]));
