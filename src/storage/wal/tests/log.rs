@@ -569,6 +569,7 @@ fn a_full_disk_leaves_the_reserve_and_space_may_come_back() {
     assert_eq!(entries(&group), numbered(0..40, 1000));
 }
 
+#[cfg(debug_assertions)]
 #[test]
 fn the_planted_fault_answers_too_early() {
     let fs = SimFs::new(1);

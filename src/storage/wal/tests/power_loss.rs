@@ -63,6 +63,7 @@ fn nor_in_another_five_thousand() {
     holds(1_000_000);
 }
 
+#[cfg(debug_assertions)]
 #[test]
 fn acknowledging_before_the_fsync_is_caught() {
     let planted = Options { ack_before_fsync: true, ..tiny() };
