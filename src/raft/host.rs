@@ -159,7 +159,8 @@ impl Host {
     pub async fn close(&self, group: GroupId) {
         let closed = self.inner.groups.write().remove(&group).map(Opened::into_group);
         if let Some(group) = closed {
-            stop(group).await;
+            stop(&group).await;
+            release(group).await;
         }
     }
 
@@ -221,11 +222,12 @@ impl Host {
         }
     }
 
-    /// Stops every group after flushing what is applied.
+    /// Stops every group after flushing what is applied. Its files stay open where somebody holds a group: the
+    /// process ends next, and nobody is to wait for that.
     pub async fn shutdown(&self) {
         let opened = std::mem::take(&mut *self.inner.groups.write());
-        let groups = opened.into_values().map(Opened::into_group);
-        futures_util::future::join_all(groups.map(stop)).await;
+        let groups: Vec<Group> = opened.into_values().map(Opened::into_group).collect();
+        futures_util::future::join_all(groups.iter().map(stop)).await;
         if let Ok((_, flusher)) = &self.inner.ready {
             flusher.stop();
         }
@@ -237,6 +239,14 @@ impl Host {
     /// The log of the node.
     pub fn wal(&self) -> Wal {
         self.inner.wal.clone()
+    }
+
+    /// Stops every group, for a process that opens their files again.
+    pub async fn shutdown_and_release(&self) {
+        let shared = |opened: &Opened| Arc::downgrade(opened.group.shared());
+        let left: Vec<_> = self.inner.groups.read().values().map(shared).collect();
+        self.shutdown().await;
+        futures_util::future::join_all(left.iter().map(released)).await;
     }
 
     /// Stops without the last flush: what is only in memory is lost, as when a process is killed.
@@ -256,13 +266,12 @@ impl Host {
 }
 
 /// Stops the library first, so that nothing is applied any more, then flushes.
-async fn stop(group: Group) {
-    halt(&group).await;
+async fn stop(group: &Group) {
+    halt(group).await;
     let shared = group.shared();
     if shared.failure().is_none() && !group.flush().await {
         tracing::warn!(group = %shared.group, "stopped without a last flush; the log has it");
     }
-    release(group).await;
 }
 
 /// Ends what writes to the copy; false if that did not happen in time.
@@ -288,6 +297,10 @@ async fn halt(group: &Group) -> bool {
 async fn release(group: Group) {
     let left = Arc::downgrade(group.shared());
     drop(group);
+    released(&left).await;
+}
+
+async fn released(left: &Weak<Shared>) {
     let deadline = tokio::time::Instant::now() + RELEASE_MAX;
     while left.strong_count() > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;

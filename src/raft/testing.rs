@@ -359,7 +359,7 @@ impl Cluster {
     /// Stops a node as a process ends on SIGTERM.
     pub async fn stop(&mut self, node: u64) {
         let host = self.wires.hosts.lock().remove(&node).unwrap();
-        host.shutdown().await;
+        host.shutdown_and_release().await;
         self.endpoints.remove(&node).unwrap().close("stop").await;
     }
 

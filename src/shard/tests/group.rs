@@ -100,7 +100,7 @@ impl Node {
     }
 
     async fn stop(self) {
-        self.host.shutdown().await;
+        self.host.shutdown_and_release().await;
     }
 
     async fn write(&self, dedup: Option<SessionSeq>, ops: &[Op]) -> (Vec<OpResult>, Token) {
