@@ -23,7 +23,7 @@ use crate::storage::{
 };
 use crate::strategy::{Calls, Coordinator};
 use crate::transport::Endpoint;
-use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result};
+use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result, limits};
 use crate::wire::client::Role;
 use crate::wire::peer::FormationRecord;
 use disk::Disk;
@@ -38,9 +38,9 @@ use tokio::sync::mpsc;
 /// Cores for each thread that drives the network and consensus. On a small machine a second such thread costs
 /// more in waking each other than it brings.
 const CORES_PER_CONSENSUS_THREAD: usize = 4;
-/// How often it is looked whether clients are being served, and from how many operations on they are.
+/// How often it is looked whether clients are being served, and from how many operations in that time on they are.
 const DEMAND_LOOK: Duration = Duration::from_millis(100);
-const DEMAND_MIN: u64 = 10;
+const DEMAND_MIN: u64 = limits::SERVING_OPS_PER_S * DEMAND_LOOK.as_millis() as u64 / 1_000;
 /// How long a clean stop may take before what is left is abandoned (nothing acknowledged is lost by it).
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 

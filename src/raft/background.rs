@@ -1,5 +1,8 @@
-//! Threads for long work on whole tables, which no request waits for. They leave the processor to whatever
+//! Threads for long work on whole tables, which no request waits for directly. They leave the processor to whatever
 //! answers requests, as far as the operating system can do that.
+//!
+//! What holds a lock that requests come to wait for must not be `spawn_idle`: who does not get the processor does not
+//! let go of it either.
 
 use std::io;
 use std::sync::mpsc;
@@ -8,10 +11,20 @@ use tokio::sync::oneshot;
 /// Pieces of work that wait for a worker: its owner waits for each of them, but may have given one up.
 const JOBS_MAX: usize = 4;
 
-/// Runs `work` on a thread of its own.
-pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// Runs `work` on a thread of its own, which runs only where nobody else wants the processor.
+pub fn spawn_idle(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawn(name, yield_to_others, work)
+}
+
+/// Runs `work` on a thread of its own, which has a smaller share of the processor than what answers requests, but has
+/// one at any time.
+pub fn spawn_low(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawn(name, take_less, work)
+}
+
+fn spawn(name: &str, make_way: fn(), work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let yielding = move || {
-        yield_to_others();
+        make_way();
         work();
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(yielding).map(drop)
@@ -33,12 +46,11 @@ fn yield_to_others() {
 #[cfg(not(target_os = "linux"))]
 fn yield_to_others() {}
 
-/// Added to the niceness of a thread that requests wait for in the end, but none directly.
+/// Added to the niceness of a thread that has a share at any time.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 
-/// Gives this thread a smaller share of the processor than whatever answers requests, and a share at any time.
-pub fn take_less() {
+fn take_less() {
     // Here it is the thread's; elsewhere it would be the whole process's.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
@@ -46,7 +58,7 @@ pub fn take_less() {
     }
 }
 
-/// One such thread for several pieces of work, one after the other. Ends when this is dropped, after what it is at.
+/// One idle thread for several pieces of work, one after the other. Ends when this is dropped, after what it is at.
 pub struct Worker {
     name: String,
     jobs: mpsc::SyncSender<Job>,
@@ -58,7 +70,7 @@ impl Worker {
     /// Starts the thread.
     pub fn start(name: &str) -> Result<Self, String> {
         let (jobs, taken) = mpsc::sync_channel::<Job>(JOBS_MAX);
-        spawn(name, move || taken.iter().for_each(|job| job())).map_err(|e| e.to_string())?;
+        spawn_idle(name, move || taken.iter().for_each(|job| job())).map_err(|e| e.to_string())?;
         Ok(Self { name: name.to_owned(), jobs })
     }
 
@@ -90,6 +102,17 @@ mod tests {
         assert_ne!(before, idle);
         assert_eq!(Worker::start("test").unwrap().run(policy).await, Ok(idle));
         assert_eq!(policy(), Ok(before));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_low_thread_takes_less_and_no_other_does() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let (tell, told) = mpsc::channel();
+        spawn_low("test", move || tell.send(niceness()).unwrap()).unwrap();
+        assert_eq!(told.recv(), Ok((before + NICENESS).min(19)));
+        assert_eq!(niceness(), before);
     }
 
     #[tokio::test]

@@ -83,7 +83,8 @@ pub fn consider(shared: &Arc<Shared>, now: Instant) {
         compacted.compaction_rest.until(Instant::now() + rest);
         compacted.peers.compactions.give_back();
     };
-    if let Err(error) = background::spawn("compact", work) {
+    // Not idle: for the exchange of the tables it keeps flushes waiting.
+    if let Err(error) = background::spawn_low("compact", work) {
         tracing::warn!(%error, "no thread for a compaction");
         turns.give_back();
     }

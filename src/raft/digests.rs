@@ -131,7 +131,7 @@ impl Digests {
             });
             digests.put(pos.index, judge(pos, digest));
         };
-        if let Err(error) = background::spawn("digest", work) {
+        if let Err(error) = background::spawn_idle("digest", work) {
             tracing::warn!(%error, "no thread for a digest");
             self.put(pos.index, Err(Code::Overloaded));
         }

@@ -132,10 +132,7 @@ impl Flusher {
         });
         let flusher = Self { inner };
         let weak = Arc::downgrade(&flusher.inner);
-        std::thread::Builder::new().name("flush".into()).spawn(move || {
-            background::take_less();
-            run(&weak);
-        })?;
+        background::spawn_low("flush", move || run(&weak))?;
         Ok(flusher)
     }
 

@@ -57,7 +57,7 @@ impl Orders {
 /// The members as they were read, and what the leader knew of them then.
 pub(super) struct Seen {
     membership: Membership,
-    lead: Lead,
+    pub(super) lead: Lead,
 }
 
 impl Shard {
@@ -214,7 +214,7 @@ impl Shard {
 
     /// Members and positions as this leader knows them now; none if it does not lead. Answers to what was sent
     /// before `since` count for nothing.
-    fn look(&self, since: Option<Instant>) -> Result<Option<Seen>, Error> {
+    pub(super) fn look(&self, since: Option<Instant>) -> Result<Option<Seen>, Error> {
         let group = &self.inner.group;
         let membership = group.membership();
         let state = group.state();

@@ -5,7 +5,7 @@
 //! up with what is written meanwhile. What cannot be known without a measurement is not guessed.
 
 use super::checks::Bench;
-use crate::types::NodeId;
+use crate::types::{NodeId, limits};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::plan::{DISK_CHUNK_BYTES, DiskProbe, PeerProbe};
 use crate::wire::terms::{NodePredicted, Predicted};
@@ -14,14 +14,12 @@ use crate::wire::terms::{NodePredicted, Predicted};
 /// installed, by the same processors. While clients are served, copies make way for them.
 const COPY_SHARE_PERCENT: u64 = 50;
 const COPY_SHARE_SERVING_PERCENT: u64 = 20;
-/// From so many requests a second on, clients are being served.
-const SERVING_OPS_PER_S: u64 = 100;
 /// What arrives takes this much more than its bytes while it is installed, in percent.
 const INSTALL_PERCENT: u64 = 110;
 /// Bytes that a table grows by for each byte written while it is being copied.
 const GROWTH_TIMES: u64 = 2;
-/// How fast a copy is read and hashed for the digest gate. While clients are served it rests most of the time, one shard
-/// is compared after the other, and each costs a flush on every holder and two rounds.
+/// How fast a copy is read and hashed for the digest gate. While clients are served it rests three times as
+/// long as it works, one shard is compared after the other, and each costs a flush on every holder and two rounds.
 const DIGEST_BYTES_PER_S: u64 = 400 << 20;
 const DIGEST_SERVING_BYTES_PER_S: u64 = DIGEST_BYTES_PER_S / 4;
 const COMPARISON_MS: u64 = 150;
@@ -125,7 +123,7 @@ fn verify_ms(bench: &Bench<'_>) -> u64 {
 
 fn is_serving(bench: &Bench<'_>) -> bool {
     let requests = bench.seen.reports.values().map(|report| report.load.ops_per_s);
-    requests.sum::<u64>() >= SERVING_OPS_PER_S
+    requests.sum::<u64>() >= limits::SERVING_OPS_PER_S
 }
 
 fn of_node(bench: &Bench<'_>, node: NodeId) -> NodeForecast {

@@ -79,7 +79,7 @@ fn towards_sharded_nothing_is_copied() {
 fn while_clients_are_served_copies_make_way_and_shards_are_compared_one_by_one() {
     let state = formed(3);
     let mut seen = well(&state);
-    seen.reports.get_mut(&NodeId(2)).unwrap().load.ops_per_s = SERVING_OPS_PER_S;
+    seen.reports.get_mut(&NodeId(2)).unwrap().load.ops_per_s = limits::SERVING_OPS_PER_S;
     let compared_ms = 4 * 150 + 6 * COMPARISON_MS;
     assert_eq!(forecast(&state, &seen, Strategy::Sharded).took_ms, compared_ms + 300 + 14);
     let full = forecast(&state, &seen, Strategy::Full);

@@ -121,7 +121,11 @@ impl Coordinator {
             op.commit_asked && matches!(op.phase, Phase::CaughtUp | Phase::Prepared)
         };
         let Some(op) = state.active().filter(commits) else { return };
-        let fresh = probing::fresh(op, clock_ms());
+        let terms = (op.to, &op.terms.skipped[..]);
+        let fresh = match checks::is_held_by_probe(state, seen, terms, clock_ms()) {
+            true => probing::FRESH_WHERE_HELD,
+            false => probing::FRESH,
+        };
         let is_fresh = |age_ms| Duration::from_millis(age_ms) < fresh;
         if seen.probed.as_ref().is_some_and(|probed| is_fresh(probed.age_ms)) {
             return;

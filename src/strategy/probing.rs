@@ -4,7 +4,6 @@
 use super::driver::{COORDINATOR, Calls};
 use crate::types::{Code, Error, NodeId, Result};
 use crate::wire::command::{Answer, Command};
-use crate::wire::operation::{Operation, Phase};
 use crate::wire::plan::{ProbeOrder, ProbeReport};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -16,9 +15,8 @@ pub const PROBE_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// A probe that is younger serves again.
 pub const FRESH: Duration = Duration::from_secs(30);
-/// The same for a commit that has waited for so long: what it waits for may be what was measured, and that may have
-/// passed.
-const FRESH_WHERE_HELD: Duration = Duration::from_secs(3);
+/// The same where a commit waits for what was measured: that may have passed.
+pub const FRESH_WHERE_HELD: Duration = Duration::from_secs(5);
 /// Bytes of a probe, over all disks and all ways.
 pub const PROBE_BYTES_MAX: u64 = 64 << 20;
 
@@ -40,13 +38,6 @@ impl Made {
             && (amid || !self.amid)
             && nodes.iter().all(|node| self.reports.contains_key(node))
     }
-}
-
-/// How old a probe may be on which the commit of an operation rests.
-pub fn fresh(operation: &Operation, now_ms: u64) -> Duration {
-    let prepared_ms = operation.times.prepared_ms.filter(|_| operation.phase == Phase::Prepared);
-    let held_ms = prepared_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
-    if Duration::from_millis(held_ms) < FRESH_WHERE_HELD { FRESH } else { FRESH_WHERE_HELD }
 }
 
 /// What each of so many nodes is ordered to measure: half of the bytes go to disks, half to the network. The
@@ -86,11 +77,7 @@ pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::core::tests::record;
-    use crate::cluster::{ClusterState, MetaCommand};
     use crate::types::limits;
-    use crate::wire::client::Strategy;
-    use crate::wire::terms::Terms;
 
     #[test]
     fn what_was_measured_amid_an_operation_serves_no_later_plan() {
@@ -105,20 +92,7 @@ mod tests {
         assert!(!amid.serves(&one, false, FRESH, ended));
         assert!(!quiet.serves(&two, false, FRESH, ended), "a member was not measured");
         assert!(!quiet.serves(&one, false, FRESH, ended + FRESH), "too old");
-    }
-
-    #[test]
-    fn a_commit_that_waits_is_measured_again_soon() {
-        let mut state = ClusterState::default();
-        state.apply(&MetaCommand::Form(record(3, 1, 12)));
-        let (to, by, terms) = (Strategy::Full, "test".to_owned(), Terms::default());
-        state.apply(&MetaCommand::Begin { to, by, commit_asked: true, terms, now_ms: 1 });
-        let mut op = state.operation().unwrap().clone();
-        assert_eq!(fresh(&op, 100_000), FRESH);
-        (op.phase, op.times.prepared_ms) = (Phase::Prepared, Some(50_000));
-        assert_eq!(fresh(&op, 52_999), FRESH);
-        assert_eq!(fresh(&op, 53_000), FRESH_WHERE_HELD);
-        assert_eq!(fresh(&op, 40_000), FRESH, "a clock that was put back");
+        assert!(!quiet.serves(&one, true, FRESH_WHERE_HELD, ended + FRESH_WHERE_HELD));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub const SHARD_QUEUE_MAX: usize = 4_096;
 pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// Deadline of a request that carries none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+/// From so many requests a second on, clients are being served, and long work makes way for them.
+pub const SERVING_OPS_PER_S: u64 = 100;
 
 /// Results remembered in a session (`SequenceTooOld` below).
 pub const SESSION_WINDOW: u64 = 1_024;

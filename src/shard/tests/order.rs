@@ -153,6 +153,26 @@ async fn an_order_rests_on_the_members_that_were_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn answers_to_what_was_sent_before_the_question_count_for_nothing() {
+    let mut shards = Shards::new(2, &[1], quick()).await;
+    shards.leader().await;
+    shards.learn(1, 2).await;
+    eventually("it has answered", || shards.member(1, 2).answered_ms.is_some()).await;
+    let shard = &shards.shards[&1];
+    shards.cluster.wires.isolate(1, 2);
+    let asked = Instant::now();
+    let answered = |since| {
+        let members = shard.look(since).unwrap().unwrap().lead.members;
+        members.iter().map(|member| member.answered_ms.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(answered(None), [true, true]);
+    // Also within the same millisecond.
+    assert_eq!(answered(Some(asked)), [true, false]);
+    shards.cluster.wires.heal();
+    eventually("it answers anew", || answered(Some(asked)) == [true, true]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_that_was_cut_off_half_way_is_finished_or_taken_back() {
     let mut shards = Shards::new(3, &[1], quick()).await;
     shards.leader().await;

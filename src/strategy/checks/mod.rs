@@ -89,11 +89,34 @@ pub fn at_commit(
     skipped: &[String],
     now_ms: u64,
 ) -> Option<String> {
+    commit_checks(state, seen, (to, skipped), now_ms)
+        .iter()
+        .find(|check| is_no(check))
+        .map(one_line)
+}
+
+/// Whether what was measured a while ago says no to the commit: another probe may say something else.
+pub fn is_held_by_probe(
+    state: &ClusterState,
+    seen: &Seen,
+    terms: (Strategy, &[String]),
+    now_ms: u64,
+) -> bool {
+    let checks = commit_checks(state, seen, terms, now_ms);
+    checks.iter().any(|check| is_no(check) && check.age_ms > 0)
+}
+
+fn commit_checks(
+    state: &ClusterState,
+    seen: &Seen,
+    (to, skipped): (Strategy, &[String]),
+    now_ms: u64,
+) -> Vec<Check> {
     let bench = Bench { state, seen, to, now_ms };
     let mut checks = bench.members();
     checks.extend(bench.shared());
     skip(&mut checks, skipped);
-    checks.iter().find(|check| is_no(check)).map(one_line)
+    checks
 }
 
 /// Marks the checks that are skipped.

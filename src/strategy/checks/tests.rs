@@ -132,6 +132,22 @@ fn a_cluster_that_is_well_may_switch() {
 }
 
 #[test]
+fn only_what_was_measured_is_worth_another_probe() {
+    let state = formed(3);
+    let held = |skipped: &[String], change: fn(&mut Seen)| {
+        let mut seen = well(&state);
+        change(&mut seen);
+        let held = at_commit(&state, &seen, Strategy::Full, skipped, NOW_MS).is_some();
+        (held, is_held_by_probe(&state, &seen, (Strategy::Full, skipped), NOW_MS))
+    };
+    assert_eq!(held(&[], |_| ()), (false, false));
+    assert_eq!(held(&[], |seen| of(seen, 1).load.cpu_percent = 99), (true, false));
+    let slow = |seen: &mut Seen| probe_of(seen, 1).peers[0].bytes_per_s = 1;
+    assert_eq!(held(&[], slow), (true, true));
+    assert_eq!(held(&["network".to_owned()], slow), (false, false));
+}
+
+#[test]
 fn a_primary_that_is_down_is_named_with_what_hangs_on_it() {
     let change = |seen: &mut Seen| drop(seen.reports.remove(&NodeId(2)));
     check(
