@@ -8,6 +8,7 @@
 use super::agent::{Agent, CopyRecord, durable};
 use super::core::{ClusterState, ShardPlacement};
 use crate::faults::{self, Point};
+use crate::storage;
 use crate::types::{Code, CopyId, DiskId, Error, GroupId, NodeId, Result};
 use crate::wire::client::{Role, Strategy};
 use crate::wire::codec;
@@ -114,7 +115,7 @@ fn remove_folders(folders: &Path, listed: &BTreeSet<CopyId>) -> std::io::Result<
     }
     dead.iter().try_for_each(|folder| {
         faults::pass(Point::DropFolder)?;
-        std::fs::remove_dir_all(folder)
+        storage::remove_store(folder)
     })
 }
 

@@ -7,6 +7,7 @@ mod digest;
 mod lmdb;
 mod memory;
 mod overlay;
+mod reclaim;
 mod record;
 mod store;
 mod table;
@@ -20,7 +21,7 @@ mod model;
 mod stress;
 
 pub use digest::{Digest, DigestReader};
-pub use lmdb::sweep_removed;
+pub use lmdb::{remove_store, sweep_removed};
 pub use store::{Store, Writer};
 
 use bytes::Bytes;

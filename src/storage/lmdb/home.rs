@@ -11,14 +11,17 @@
 //! there is removed. Nothing here knows LMDB.
 
 use crate::faults::{self, Point};
-use crate::storage::Error;
+use crate::storage::{Error, reclaim};
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The data file inside a generation; the name is LMDB's.
 pub(super) const DATA: &str = "data.mdb";
+/// Held exclusively while the store is open.
+const LOCK: &str = "LOCK";
 /// What the folder of a destroyed store is called until it is gone.
 const REMOVED_SUFFIX: &str = ".removed";
 /// Version of the folder's layout.
@@ -37,7 +40,7 @@ impl Home {
         if let Some(parent) = dir.parent() {
             sync_dir(parent)?;
         }
-        let name = dir.join("LOCK");
+        let name = dir.join(LOCK);
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&name);
         let lock = lock.map_err(at(&name))?;
         lock.try_lock().map_err(|error| at(&name)(error.into()))?;
@@ -148,6 +151,36 @@ impl Home {
     }
 }
 
+/// Removes the folder of a store that is not opened again, and all that is in it.
+pub fn remove_store(dir: &Path) -> std::io::Result<()> {
+    let lock = File::open(dir.join(LOCK)).ok();
+    let mut files = Vec::new();
+    let inside = fs::read_dir(dir)?.flatten();
+    for data in inside.map(|entry| entry.path().join(DATA)) {
+        files.extend(File::options().write(true).open(data));
+    }
+    fs::remove_dir_all(dir)?;
+    if let Some(lock) = lock {
+        reclaim::shrink(files, move |wait| becomes_free(&lock, wait));
+    }
+    Ok(())
+}
+
+/// Waits at most so long until the store that holds the lock is closed.
+fn becomes_free(lock: &File, wait: Duration) -> bool {
+    const LOOK: Duration = Duration::from_millis(50);
+    let until = Instant::now() + wait;
+    loop {
+        if lock.try_lock().is_ok() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// Removes what is left of stores in `parent` whose removal was interrupted by a crash.
 pub fn sweep_removed(parent: &Path) -> Result<(), Error> {
     for name in names(parent)? {
@@ -253,6 +286,29 @@ mod tests {
         }
         assert_eq!(parse_current(b""), None);
         assert_eq!(parse_current(&golden.as_bytes()[..20]), None);
+    }
+
+    #[test]
+    fn the_files_of_a_removed_store_shrink_once_it_is_closed() {
+        const BYTES: u64 = 20 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("c1");
+        let home = Home::open(&store).unwrap();
+        fs::create_dir(home.generation(1)).unwrap();
+        let data = File::create(home.generation(1).join(DATA)).unwrap();
+        data.set_len(BYTES).unwrap();
+        let bytes = || data.metadata().unwrap().len();
+        remove_store(&store).unwrap();
+        assert!(!store.exists());
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(bytes(), BYTES, "it is open");
+        drop(home);
+        let until = Instant::now() + Duration::from_secs(20);
+        while bytes() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(bytes(), 0);
+        assert_eq!(remove_store(&store).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

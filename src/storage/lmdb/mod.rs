@@ -11,12 +11,12 @@
 mod env;
 mod home;
 
-pub use home::sweep_removed;
+pub use home::{remove_store, sweep_removed};
 
 use super::digest::{Digest, DigestReader};
 use super::overlay::Overlay;
 use super::table::{Compacted, Replacement, Snapshot, Table, Visit, lower_bound};
-use super::{Applied, Error, Options, Space, record};
+use super::{Applied, Error, Options, Space, reclaim, record};
 use crate::faults::{self, Point};
 use bytes::Bytes;
 use env::{Db, Dbs, Kind, refused};
@@ -228,10 +228,14 @@ impl Table for LmdbTable {
     }
 
     fn retire(&self) {
+        let data = File::options().write(true).open(self.data_file());
         // What stays is removed when the store is opened next.
         if let Err(error) = self.home.remove_generation(self.generation) {
-            tracing::warn!(%error, "the files of a replaced table stay until the next start");
+            return tracing::warn!(%error, "the files of a replaced table stay until the next start");
         }
+        // Snapshots may still read it.
+        let closing = self.env.clone().prepare_for_closing();
+        reclaim::shrink(data.into_iter().collect(), move |wait| closing.wait_timeout(wait));
     }
 
     fn destroy(&self) -> Result<(), Error> {

@@ -26,7 +26,10 @@ pub trait WalFs: Send + Sync + 'static {
     /// Removes a file; durable after `sync_dir`. Open handles go on working.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes names that were created or removed durable.
+    /// Gives a file another name, which no other file has; durable after `sync_dir`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes names that were created, removed or changed durable.
     fn sync_dir(&self) -> io::Result<()>;
 
     /// A random number, for the salt of a segment.
@@ -126,6 +129,10 @@ impl WalFs for DiskFs {
         std::fs::remove_file(self.dir.join(name))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
@@ -218,7 +225,9 @@ mod tests {
         assert!(file.read_at(199_990, &mut tail).is_err());
         file.shorten(10).unwrap();
         assert_eq!(file.bytes().unwrap(), 10);
-        fs.remove("a").unwrap();
+        fs.rename("a", "b").unwrap();
         assert!(fs.open("a").is_err());
+        fs.remove("b").unwrap();
+        assert!(fs.open("b").is_err());
     }
 }

@@ -1,10 +1,12 @@
-//! Keeps empty segments ready and deletes dead ones, away from the writer's path.
+//! Keeps empty segments ready, away from the writer's path: dead ones that are used again, or new ones.
 //!
-//! It has a thread of its own; until that runs (`inline`) its callers do the work themselves.
+//! A segment that is used again costs two sectors and not a file of zeros, and no blocks are given back to the file
+//! system to be taken again at once. The others are deleted. It has a thread of its own; until that runs (`inline`) its callers do the work themselves.
 //! It decides nothing: the writer says which segments are dead.
 
 use super::Error;
 use super::fs::{WalFile, WalFs};
+use super::record::HEAD_BYTES;
 use super::segment;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -19,11 +21,24 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Time between two attempts to create a segment on a full disk.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A segment file that holds zeros only.
+/// Segments beyond the reserve that are kept to be used again: how many the log needs rises and falls by some.
+pub(super) const RECYCLED_MAX: usize = 2;
+
+/// A segment file that holds zeros only, or a mark and leftovers.
 pub(super) struct Empty {
     pub id: u64,
     pub file: Arc<dyn WalFile>,
     pub bytes: u64,
+    /// What the mark says; none without one.
+    pub random: Option<u64>,
+}
+
+/// A segment that nobody needs.
+pub(super) struct Doomed {
+    pub id: u64,
+    pub bytes: u64,
+    /// Whoever began to read from it before still has it.
+    pub file: Option<Arc<dyn WalFile>>,
 }
 
 pub(super) struct Keeper {
@@ -40,8 +55,8 @@ pub(super) struct Keeper {
 struct Inner {
     ready: VecDeque<Empty>,
     next_id: u64,
-    /// Dead segments with their bytes, oldest first.
-    doomed: VecDeque<(u64, u64)>,
+    /// Oldest first.
+    doomed: VecDeque<Doomed>,
     /// The disk was full at the last attempt.
     full: Option<Error>,
     closed: bool,
@@ -65,7 +80,9 @@ impl Trouble {
 }
 
 enum Job {
-    Delete(u64, u64),
+    Delete(Doomed),
+    /// Of this number and file a segment of the other number.
+    Recycle(u64, Arc<dyn WalFile>, u64),
     Create(u64),
 }
 
@@ -124,7 +141,7 @@ impl Keeper {
     }
 
     /// Segments that nobody needs, oldest first.
-    pub fn doom(&self, dead: Vec<(u64, u64)>) {
+    pub fn doom(&self, dead: impl Iterator<Item = Doomed>) {
         self.inner.lock().doomed.extend(dead);
         self.changed.notify_all();
     }
@@ -133,14 +150,16 @@ impl Keeper {
     pub fn work(&self) -> Result<bool, Trouble> {
         let job = {
             let mut inner = self.inner.lock();
+            let wanted = inner.ready.len() < self.reserved.max(1) + RECYCLED_MAX;
             match inner.doomed.pop_front() {
-                Some((id, bytes)) => Job::Delete(id, bytes),
+                Some(doomed) => self.judge(doomed, wanted, inner.next_id),
                 None if inner.ready.len() < self.reserved.max(1) => Job::Create(inner.next_id),
                 None => return Ok(false),
             }
         };
         let result = match job {
-            Job::Delete(id, bytes) => self.delete(id, bytes),
+            Job::Delete(doomed) => self.delete(&doomed),
+            Job::Recycle(dead, file, id) => self.recycle(dead, file, id),
             Job::Create(id) => self.create(id),
         };
         let mut inner = self.inner.lock();
@@ -149,13 +168,58 @@ impl Keeper {
         result.map(|()| true)
     }
 
+    /// A file that somebody still reads must not change, and one of another length would not fit.
+    fn judge(&self, doomed: Doomed, wanted: bool, next_id: u64) -> Job {
+        let Doomed { id, bytes, file } = doomed;
+        match file {
+            Some(file)
+                if wanted && bytes == self.segment_bytes && Arc::strong_count(&file) == 1 =>
+            {
+                Job::Recycle(id, file, next_id)
+            }
+            file => Job::Delete(Doomed { id, bytes, file }),
+        }
+    }
+
+    /// In steps that are each durable before the next: the dead segment is gone, the file is empty, the new segment
+    /// is there.
+    fn recycle(&self, dead: u64, file: Arc<dyn WalFile>, id: u64) -> Result<(), Trouble> {
+        let (old, new) = (segment::name(dead), segment::name(id));
+        let random = self.fs.random();
+        let failed = |error: io::Error| Trouble::new(&format!("make {new} of {old}"), &error);
+        self.fs.rename(&old, segment::SPARE).map_err(failed)?;
+        self.fs.sync_dir().map_err(failed)?;
+        let empty = || {
+            let end = [0; HEAD_BYTES];
+            file.write_at(self.segment_bytes - end.len() as u64, &end)?;
+            file.write_at(0, &segment::mark(id, random))?;
+            file.sync()?;
+            self.fs.rename(segment::SPARE, &new)?;
+            self.fs.sync_dir()
+        };
+        empty().map_err(failed).inspect_err(|trouble| {
+            // A file system that writes elsewhere may find no room even for this. Anything else stops the log.
+            if trouble.full && self.fs.remove(segment::SPARE).is_ok() {
+                self.disk_bytes.fetch_sub(self.segment_bytes, Ordering::Relaxed);
+            }
+        })?;
+        self.is_ready(Empty { id, file, bytes: self.segment_bytes, random: Some(random) });
+        Ok(())
+    }
+
+    fn is_ready(&self, empty: Empty) {
+        let mut inner = self.inner.lock();
+        inner.next_id = empty.id + 1;
+        inner.ready.push_back(empty);
+    }
+
     /// One at a time and oldest first, each durable before the next: what a crash leaves is always
     /// without gaps.
-    fn delete(&self, id: u64, bytes: u64) -> Result<(), Trouble> {
-        let name = segment::name(id);
+    fn delete(&self, doomed: &Doomed) -> Result<(), Trouble> {
+        let name = segment::name(doomed.id);
         self.fs.remove(&name).map_err(|error| Trouble::new(&format!("delete {name}"), &error))?;
         self.fs.sync_dir().map_err(|error| Trouble::new("sync the folder", &error))?;
-        self.disk_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.disk_bytes.fetch_sub(doomed.bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -167,9 +231,7 @@ impl Keeper {
             .map_err(|error| Trouble::new(&format!("create {name}"), &error))?;
         self.fs.sync_dir().map_err(|error| Trouble::new("sync the folder", &error))?;
         self.disk_bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
-        let mut inner = self.inner.lock();
-        inner.ready.push_back(Empty { id, file, bytes: self.segment_bytes });
-        inner.next_id = id + 1;
+        self.is_ready(Empty { id, file, bytes: self.segment_bytes, random: None });
         Ok(())
     }
 

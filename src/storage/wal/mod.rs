@@ -6,7 +6,7 @@
 //! what waits into one batch, writes it with one `write` and one fdatasync (`writer`), then says so in
 //! the groups' state (`state`) and runs the callbacks in order. The way back: `open` reads the segments
 //! (`segment`, `record`, `body`), `recovery` decides what they amount to. `keeper` has empty segments
-//! ready and deletes dead ones; `holds` knows which those are, and `carry` writes again what would keep
+//! ready, which are dead ones where it can; `holds` knows which those are, and `carry` writes again what would keep
 //! an old one alive. The disk is reached through [`WalFs`] only.
 //!
 //! # Disk use

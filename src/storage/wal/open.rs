@@ -6,7 +6,7 @@
 
 use super::fs::{WalFile, WalFs};
 use super::group::Group;
-use super::keeper::{Empty, Keeper};
+use super::keeper::{Empty, Keeper, RECYCLED_MAX};
 use super::queue::Queue;
 use super::record::BATCH_BYTES;
 use super::recovery::{BLANK_CHECK_BYTES, Ending, Layout, Replay, layout};
@@ -45,6 +45,7 @@ pub(super) fn open(
 ) -> Result<Writer, Error> {
     // Names may be there that no sync has made durable.
     fs.sync_dir().map_err(|error| Error::io("sync the folder", &error))?;
+    remove_spare(&*fs)?;
     let found = find(&*fs)?;
     let blocks: Vec<(u64, Block)> = found.iter().map(|f| (f.id, f.block)).collect();
     let Layout { used, blank } = layout(&blocks)?;
@@ -93,6 +94,16 @@ pub(super) fn open(
     Ok(writer)
 }
 
+/// Removes what a crash left between two segments.
+fn remove_spare(fs: &dyn WalFs) -> Result<(), Error> {
+    let names = fs.list().map_err(|error| Error::io("list the folder", &error))?;
+    if !names.iter().any(|name| name == segment::SPARE) {
+        return Ok(());
+    }
+    fs.remove(segment::SPARE).map_err(|error| Error::io("delete a spare segment", &error))?;
+    fs.sync_dir().map_err(|error| Error::io("sync the folder", &error))
+}
+
 /// Opens all segment files, in order.
 fn find(fs: &dyn WalFs) -> Result<Vec<Found>, Error> {
     let names = fs.list().map_err(|error| Error::io("list the folder", &error))?;
@@ -106,7 +117,7 @@ fn find(fs: &dyn WalFs) -> Result<Vec<Found>, Error> {
             let mut start = vec![0; bytes.min(BLOCK_BYTES as u64) as usize];
             file.read_at(0, &mut start).map_err(io)?;
             let mut block = segment::block(id, &start);
-            if block == Block::Blank {
+            if matches!(block, Block::Blank | Block::Emptied { .. }) {
                 start.resize(bytes.min(BLANK_CHECK_BYTES as u64) as usize, 0);
                 file.read_at(0, &mut start).map_err(io)?;
                 block = segment::block(id, &start);
@@ -139,13 +150,20 @@ fn read(used: &[Header], files: &[Found]) -> Result<(Replay, Option<Tail>), Erro
 /// the numbers stay without a gap.
 fn reusable(fs: &dyn WalFs, blank: &[Found], limits: Limits) -> Result<VecDeque<Empty>, Error> {
     let fits = |found: &&Found| found.bytes == limits.segment_bytes;
-    let keep = blank.iter().take_while(fits).count().min(limits.segments_reserved.max(1));
+    let keep_max = limits.segments_reserved.max(1) + RECYCLED_MAX;
+    let keep = blank.iter().take_while(fits).count().min(keep_max);
     for found in blank[keep..].iter().rev() {
         let name = segment::name(found.id);
         fs.remove(&name).map_err(|error| Error::io(&format!("delete {name}"), &error))?;
         fs.sync_dir().map_err(|error| Error::io("sync the folder", &error))?;
     }
-    let empty = |f: &Found| Empty { id: f.id, file: f.file.clone(), bytes: f.bytes };
+    let empty = |f: &Found| {
+        let random = match f.block {
+            Block::Emptied { random } => Some(random),
+            _ => None,
+        };
+        Empty { id: f.id, file: f.file.clone(), bytes: f.bytes, random }
+    };
     Ok(blank[..keep].iter().map(empty).collect())
 }
 
@@ -173,11 +191,13 @@ fn resume(
         sealed.pop_back();
         return Ok(Active { header, file: last.file.clone(), bytes: last.bytes, offset });
     }
-    tracing::warn!(
-        segment = last.id,
-        offset,
-        "the log was torn here and goes on in a fresh segment"
-    );
+    if !ending.whole {
+        tracing::warn!(
+            segment = last.id,
+            offset,
+            "the log was torn here and goes on in a fresh segment"
+        );
+    }
     let active = activate(shared, offset, sequence, batch, 0)?;
     // The fresh segment says where this one ends, so the rest of it only takes space.
     last.file.shorten(offset).map_err(io)?;

@@ -45,7 +45,7 @@ pub(super) fn layout(found: &[(u64, Block)]) -> Result<Layout, Error> {
                 return damage(format!("segment {id} follows a segment without a header"));
             }
             Block::Used(header) => layout.used.push(*header),
-            Block::Blank => layout.blank.push(*id),
+            Block::Blank | Block::Emptied { .. } => layout.blank.push(*id),
             Block::Broken => return damage(format!("segment {id} has lost its header")),
             Block::Foreign(version) => {
                 return damage(format!("segment {id} is of the unknown version {version}"));
@@ -81,7 +81,10 @@ pub(super) struct Replay {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     pub offset: usize,
-    /// Nothing but zeros follows, and the last batch is whole: the log can go on right here.
+    /// The last batch is whole.
+    pub whole: bool,
+    /// It is, and nothing but zeros follows: the log can go on right here. Behind what was written into a segment
+    /// that is used again there are leftovers, which cannot be told from a tear.
     pub clean: bool,
     /// What is kept of the last batch of this segment: no later one proves it durable.
     pub last_batch: Range<usize>,
@@ -133,8 +136,9 @@ impl Replay {
                 "bad record at {at} in segment {id}, before a later batch at {later}"
             ));
         }
-        let clean = at >= batch.end && bytes.get(at..).is_none_or(is_zero);
-        Ok(Ending { offset: at, clean, last_batch })
+        let whole = at >= batch.end;
+        let clean = whole && bytes.get(at..).is_none_or(is_zero);
+        Ok(Ending { offset: at, whole, clean, last_batch })
     }
 
     /// Takes in records up to the first that does not hold.
@@ -266,8 +270,8 @@ fn replay(state: &mut State, segment: u64, at: usize, read: Read<'_>) -> Option<
     })
 }
 
-/// True if the bytes end inside what can only be the header of a record at `at`: what was never written is
-/// zero, and where no record fits nothing is ever written.
+/// True if the bytes end inside what can only be the header of a record at `at`: where no record fits nothing
+/// is ever written, and the end of a segment is zero also if it is used again.
 fn splits_a_header(bytes: &[u8], at: usize) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.len() < HEAD_BYTES && !is_zero(rest))
 }
@@ -289,7 +293,7 @@ pub struct Summary {
     pub entries: u64,
     /// Records in all segments.
     pub records: u64,
-    /// True if the log was cut at a tear.
+    /// True if the log was cut at a tear, or at leftovers.
     pub cut: bool,
 }
 

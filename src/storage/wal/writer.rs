@@ -7,7 +7,7 @@ use super::body::{self, Change};
 use super::fs::{WalFile, WalFs};
 use super::group::Group;
 use super::holds::{Holds, Move};
-use super::keeper::Keeper;
+use super::keeper::{Doomed, Keeper};
 use super::queue::{Op, Queue, Taken};
 use super::record::{self, BATCH_BYTES, Place};
 use super::segment::{BLOCK_BYTES, Header};
@@ -257,11 +257,10 @@ impl Writer {
         // What made them dead may stand in the last batch, where rot would be taken for a tear: it must
         // not be deleted before another batch follows. Without room for one, the next segment will do.
         if dead > 0 && self.close_batch()? {
-            let dead: Vec<(u64, u64)> = self.sealed.drain(..dead).collect();
             let mut segments = self.shared.segments.lock();
-            dead.iter().for_each(|(id, _)| drop(segments.remove(id)));
-            drop(segments);
-            self.shared.keeper.doom(dead);
+            let doomed = self.sealed.drain(..dead);
+            let doomed = doomed.map(|(id, bytes)| Doomed { id, bytes, file: segments.remove(&id) });
+            self.shared.keeper.doom(doomed);
         }
         self.shared.sealed.store(self.sealed.len() as u64, Ordering::Relaxed);
         self.see_to_the_oldest();
@@ -335,7 +334,7 @@ pub(super) fn activate(
         shared.keeper.disk_bytes().fetch_add(needed - empty.bytes, Ordering::Relaxed);
         empty.bytes = needed;
     }
-    let random = shared.fs.random();
+    let random = empty.random.unwrap_or_else(|| shared.fs.random());
     let header = Header { segment: empty.id, random, end_before, sequence_before, batch_before };
     empty.file.write_at(0, &header.block()).map_err(io("begin"))?;
     empty.file.sync().map_err(io("fdatasync"))?;

@@ -259,6 +259,18 @@ impl WalFs for SimFs {
         )
     }
 
+    /// Less than real file systems promise: at a cut the new name may be there beside the old one, or neither.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let rename = |disk: &mut Disk| {
+            let inode = disk.names.get(from).copied();
+            let inode = inode.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            disk.name(from, None);
+            disk.name(to, Some(inode));
+            Ok(())
+        };
+        self.change(None, None, |disk| drop(rename(disk)), rename)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.change(
             None,

@@ -35,7 +35,8 @@ fn holds(first_seed: u64) {
             for (what, count, at_least) in [
                 ("kills", met.kills, 20),
                 ("cuts while opening", met.cuts_while_opening, 100),
-                ("tears", met.tears, 500),
+                ("tears inside a batch", met.tears, 300),
+                ("segments to be used again", met.recycled, 500),
                 ("found though not acknowledged", met.unacked_found, 1_000),
                 ("gone", met.unacked_gone, 10_000),
                 ("segments deleted", met.segments_deleted, 1_000),

@@ -96,7 +96,10 @@ pub(super) struct Tally {
     pub cuts: u64,
     pub kills: u64,
     pub cuts_while_opening: u64,
+    /// Lives that ended inside a batch.
     pub tears: u64,
+    /// Lives that ended with a segment that is to be used again.
+    pub recycled: u64,
     /// Operations that were submitted, not acknowledged, and found.
     pub unacked_found: u64,
     pub unacked_gone: u64,
@@ -399,11 +402,8 @@ impl World {
                 self.tally.last_batch_rotten += 1;
             }
         }
-        let torn = records.last().is_some_and(|record| {
-            let content = self.fs.content(&record.name).unwrap_or_default();
-            !segment::is_zero(&content[record.offset + record.bytes..])
-        });
-        self.tally.tears += torn as u64;
+        self.tally.tears += is_torn(&self.fs, &records) as u64;
+        self.tally.recycled += leftovers(&self.fs) as u64;
         Ok(())
     }
 }
@@ -445,6 +445,7 @@ struct Record {
     offset: usize,
     bytes: usize,
     batch: u64,
+    opens_batch: bool,
 }
 
 /// Every record that belongs to the log, as it lies on disk.
@@ -468,11 +469,32 @@ fn records(fs: &SimFs) -> Vec<Record> {
         while offset < end {
             let Some((head, _)) = record_at(content, offset, header.salt()) else { break };
             let bytes = head.record_bytes();
-            records.push(Record { name: name.clone(), offset, bytes, batch: head.batch });
+            let (batch, opens_batch) = (head.batch, head.kind == record::Kind::Batch as u8);
+            records.push(Record { name: name.clone(), offset, bytes, batch, opens_batch });
             offset += bytes;
         }
     }
     records
+}
+
+/// Whether the last batch is not whole.
+fn is_torn(fs: &SimFs, records: &[Record]) -> bool {
+    let (Some(last), Some(open)) = (records.last(), records.iter().rfind(|r| r.opens_batch)) else {
+        return false;
+    };
+    let content = fs.content(&open.name).unwrap_or_default();
+    let batch_bytes = record::u64_at(&content, open.offset + record::HEAD_BYTES);
+    open.offset as u64 + batch_bytes > (last.offset + last.bytes) as u64
+}
+
+/// Whether a segment holds what another one has left behind.
+fn leftovers(fs: &SimFs) -> bool {
+    let names = super::super::WalFs::list(fs).unwrap();
+    names.iter().any(|name| {
+        let content = fs.content(name).unwrap_or_default();
+        let id = segment::id(name);
+        id.is_some_and(|id| matches!(segment::block(id, &content), Block::Emptied { .. }))
+    })
 }
 
 impl Tally {
@@ -481,6 +503,7 @@ impl Tally {
         self.kills += other.kills;
         self.cuts_while_opening += other.cuts_while_opening;
         self.tears += other.tears;
+        self.recycled += other.recycled;
         self.unacked_found += other.unacked_found;
         self.unacked_gone += other.unacked_gone;
         self.segments_deleted += other.segments_deleted;
