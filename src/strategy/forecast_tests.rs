@@ -80,11 +80,13 @@ fn while_clients_are_served_copies_make_way_and_shards_are_compared_one_by_one()
     let state = formed(3);
     let mut seen = well(&state);
     seen.reports.get_mut(&NodeId(2)).unwrap().load.ops_per_s = limits::SERVING_OPS_PER_S;
-    let compared_ms = 4 * 150 + 6 * COMPARISON_MS;
+    let compared_ms = 5 * 150 + 6 * COMPARISON_MS;
     assert_eq!(forecast(&state, &seen, Strategy::Sharded).took_ms, compared_ms + 300 + 14);
     let full = forecast(&state, &seen, Strategy::Full);
-    assert_eq!(full.nodes[0].copy_bytes_per_s.unwrap() / MIB, 360 * 20 / 100 - 1);
-    assert_eq!(full.took_ms, compared_ms + compared_ms / 6 + 300 + 14);
+    let copied_per_s = full.nodes[0].copy_bytes_per_s.unwrap();
+    assert_eq!(copied_per_s / MIB, 360 * 20 / 100 - 1);
+    let copy_ms = 40 * MIB * 1_000 / copied_per_s;
+    assert_eq!(full.took_ms, copy_ms + compared_ms + compared_ms / 6 + 300 + 14);
 }
 
 #[test]
