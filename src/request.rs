@@ -3,7 +3,7 @@
 //! 1 decode, 2 deadline, 3 admission, 4 route (shard -> copy here, fence, incarnation), 5 write through the
 //! batcher or read at its level, 6 measure, 7 reply with token. Each step may refuse; none goes back.
 
-use crate::admission::Budget;
+use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
 use crate::service::{Kind, Meter};
@@ -88,23 +88,20 @@ impl Plane {
         bytes: usize,
         arrived: Instant,
     ) -> Result<ReplyBody> {
-        let deadline = arrived + deadline_of(request.deadline_ms);
+        let deadline = arrived + self.deadline_of(request.deadline_ms);
         match request.body {
             RequestBody::Hello => Ok(ReplyBody::Hello(self.hello())),
             RequestBody::Map => Ok(ReplyBody::Map(self.view.state().map())),
             RequestBody::Command(command) => {
                 self.commands.run(who.clone(), command, deadline).await.map(ReplyBody::Command)
             }
-            RequestBody::Kv(kv) => {
-                let _permit = self.budget.admit(bytes)?;
-                self.kv(kv, arrived, deadline).await.map(ReplyBody::Kv)
-            }
+            RequestBody::Kv(kv) => self.kv(kv, bytes, arrived, deadline).await.map(ReplyBody::Kv),
             RequestBody::Scan(scan) => {
-                let _permit = self.budget.admit(limits::SCAN_PAGE_BYTES_MAX)?;
+                let _permit = self.budget.admit(Class::Bulk, limits::SCAN_PAGE_BYTES_MAX)?;
                 self.scan(scan, deadline).await
             }
             RequestBody::OpenSession { shard } => {
-                let _permit = self.budget.admit(bytes)?;
+                let _permit = self.budget.admit(Class::Write, bytes)?;
                 let copy = self.route(shard)?;
                 let opened = copy.shard.open_session(deadline).await;
                 opened.map(ReplyBody::Session).map_err(|e| self.public(shard, e))
@@ -112,12 +109,21 @@ impl Plane {
         }
     }
 
-    async fn kv(&self, kv: Kv, arrived: Instant, deadline: Instant) -> Result<KvReply> {
-        let copy = self.route(kv.shard)?;
+    /// `held_bytes` is what the request takes of the budget.
+    async fn kv(
+        &self,
+        kv: Kv,
+        held_bytes: usize,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<KvReply> {
         let ops = client::decode_ops(&kv.ops)?;
-        self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
         let writes = ops.iter().filter(|op| op.is_write()).count();
         let bytes = kv.ops.len();
+        self.budget.check_batch(ops.len(), bytes)?;
+        let _permit = self.budget.admit(Class::of(ops.len(), writes), held_bytes)?;
+        let copy = self.route(kv.shard)?;
+        self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
         let reads = ops.len() - writes;
         let (kind, done) = match writes {
             0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),
@@ -249,19 +255,19 @@ impl Plane {
         Error::new(Code::NotLeader, format!("{} does not lead {shard}", self.name)).hint(hint)
     }
 
+    fn deadline_of(&self, deadline_ms: u32) -> Duration {
+        match deadline_ms {
+            0 => self.budget.limits().timeout,
+            ms => Duration::from_millis(ms.into()).min(limits::DEADLINE_MAX),
+        }
+    }
+
     fn hello(&self) -> Hello {
         Hello {
             node: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             formed: self.view.state().is_formed(),
         }
-    }
-}
-
-fn deadline_of(deadline_ms: u32) -> Duration {
-    match deadline_ms {
-        0 => limits::DEADLINE_DEFAULT,
-        ms => Duration::from_millis(ms.into()).min(limits::DEADLINE_MAX),
     }
 }
 

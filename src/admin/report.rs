@@ -42,7 +42,7 @@ impl Admin {
     /// How busy this node is.
     fn load(&self) -> LoadReport {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-        self.meter.report(Instant::now(), processors, self.budget.used_percent())
+        self.meter.report(Instant::now(), processors, self.budget.load_percent())
     }
 
     /// Feeds the meter for ever.

@@ -2,11 +2,12 @@
 //! copies. Read-only.
 
 use super::Admin;
+use crate::admission::Class;
 use crate::cluster::{ClusterState, ShardPlacement};
 use crate::raft::Group;
 use crate::types::{Code, DiskId, Error, NodeId, Result, ShardId};
 use crate::wire::client::{Role, Strategy};
-use crate::wire::command::{CopyInfo, CopyLag, Info, NodeStatus, Status};
+use crate::wire::command::{CopyInfo, CopyLag, Info, NodeStatus, SafetyInfo, Status};
 use crate::wire::operation::Phase;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -92,6 +93,8 @@ impl Admin {
             copies_bytes: copies.iter().map(|(_, c)| c.shard.group().store().table_bytes()).sum(),
             reads: self.served.reads.load(Ordering::Relaxed),
             writes: self.served.writes.load(Ordering::Relaxed),
+            safety: self.safety(),
+            metadata_term: self.control.read().as_ref().map(|c| c.metadata.state().term),
             copies: copies
                 .iter()
                 .map(|(shard, copy)| {
@@ -101,12 +104,29 @@ impl Admin {
                         incarnation: copy.incarnation,
                         copy: copy.copy,
                         state: group.state().role.to_owned(),
+                        term: group.state().term,
                         applied: group.state().applied.map_or(0, |pos| pos.index),
                         flushed: group.store().flushed().map_or(0, |pos| pos.index),
                         keys: group.store().keys_estimate(),
                     }
                 })
                 .collect(),
+        }
+    }
+
+    fn safety(&self) -> SafetyInfo {
+        let limits = self.budget.limits();
+        SafetyInfo {
+            load_percent: self.budget.load_percent(),
+            requests: self.budget.requests() as u64,
+            max_concurrent_ops: limits.max_concurrent_ops as u64,
+            max_batch_size: limits.max_batch_size as u64,
+            max_batch_bytes: limits.max_batch_bytes as u64,
+            timeout_ms: limits.timeout.as_millis() as u64,
+            load_threshold_percent: limits.load_threshold_percent,
+            refused_bulk: self.budget.refused(Class::Bulk),
+            refused_writes: self.budget.refused(Class::Write),
+            refused_reads: self.budget.refused(Class::Read),
         }
     }
 

@@ -1,80 +1,239 @@
 //! Admission: may this request start now?
 //!
-//! A budget of requests and of bytes for each node. It does not queue, retry or know what a shard is:
-//! what does not fit is refused at once, with a hint when to come back.
+//! The safety net of a node: a budget of requests and of bytes, of which each class of work may use a share only,
+//! so that what matters least is refused first. It does not queue, retry or know what a shard is: what does not fit is
+//! refused at once, with a hint when to come back. Orders of operators and messages between nodes are not admitted
+//! here: they have lanes of their own (`node::server`).
+//!
+//! The load is the largest share of anything that can run out: the budget itself at this moment, and what the node
+//! measures of its log and tables (`set_pressure`). With the default threshold of 80 % copying makes way from there on,
+//! scans and batches are refused from 90 %, writes from 95 %, and reads when there is no room at all. A class that is
+//! refused is let in again when the load is five points lower.
 
 use crate::types::{Code, Error, Result, limits};
+use parking_lot::RwLock;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// Budget of a node.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Requests worked on at a time.
-    pub concurrent_max: usize,
-    /// Bytes of the requests worked on at a time.
-    pub bytes_max: usize,
-    /// When a refused client should come back, in milliseconds.
-    pub retry_after_ms: u32,
+/// Operations from which on a request is a batch.
+pub const BATCH_OPS_MIN: usize = 64;
+/// How far the load has to fall below where it was refused, in percent.
+const HYSTERESIS_PERCENT: u32 = 5;
+/// Bounds of the hint when to come back, in milliseconds: with a load of nothing and with no room at all.
+const RETRY_AFTER_MS: (u32, u32) = (10, 50);
+
+/// What the budget is for, in the order in which it is shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Copies of shards. They are not admitted but slowed down.
+    Copy,
+    /// Scans, and requests of many operations.
+    Bulk,
+    /// Requests that change keys.
+    Write,
+    /// Requests that read keys by name.
+    Read,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            concurrent_max: limits::CONCURRENT_REQUESTS_MAX,
-            bytes_max: 256 << 20,
-            retry_after_ms: 20,
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 4] = [Class::Copy, Class::Bulk, Class::Write, Class::Read];
+
+    /// As settings and metrics call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Copy => "copy",
+            Class::Bulk => "bulk",
+            Class::Write => "write",
+            Class::Read => "read",
+        }
+    }
+
+    /// The class of a request with so many operations.
+    pub const fn of(ops: usize, writes: usize) -> Self {
+        match (ops >= BATCH_OPS_MIN, writes > 0) {
+            (true, _) => Class::Bulk,
+            (false, true) => Class::Write,
+            (false, false) => Class::Read,
         }
     }
 }
 
+/// What an operator can set; the same on every node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Requests worked on at a time.
+    pub max_concurrent_ops: usize,
+    /// Operations in one request.
+    pub max_batch_size: usize,
+    /// Bytes of keys and values in one request.
+    pub max_batch_bytes: usize,
+    /// Deadline of a request that carries none.
+    pub timeout: Duration,
+    /// Load from which on copying makes way, in percent; the other classes follow between it and 100.
+    pub load_threshold_percent: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_concurrent_ops: limits::CONCURRENT_REQUESTS_MAX,
+            max_batch_size: limits::REQUEST_OPS_MAX,
+            max_batch_bytes: limits::REQUEST_BYTES_MAX,
+            timeout: limits::DEADLINE_DEFAULT,
+            load_threshold_percent: 80,
+        }
+    }
+}
+
+impl Limits {
+    /// The load from which on a class is refused, in percent.
+    fn shed_from(&self, class: Class) -> u32 {
+        let threshold = self.load_threshold_percent.min(100);
+        let above = 100 - threshold;
+        match class {
+            Class::Copy => threshold,
+            Class::Bulk => threshold + above / 2,
+            Class::Write => threshold + above * 3 / 4,
+            Class::Read => u32::MAX,
+        }
+    }
+}
+
+/// Bytes of the requests worked on at a time.
+const BYTES_MAX: usize = 256 << 20;
+
 /// The budget; clones share it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Budget {
-    requests: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    options: Arc<Options>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    limits: RwLock<Limits>,
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+    /// What else runs out, in percent.
+    pressure: AtomicU32,
+    /// Whether each class is refused at this moment.
+    shed: [AtomicBool; Class::ALL.len()],
+    refused: [AtomicU64; Class::ALL.len()],
 }
 
 /// The part of the budget a request holds until its reply is queued.
 pub struct Permit {
-    _request: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    inner: Arc<Inner>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.inner.give_back(self.bytes);
+    }
+}
+
+impl Inner {
+    fn give_back(&self, bytes: usize) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a class is to be refused under that load. Remembers it, for the hysteresis.
+    fn sheds(&self, class: Class, load_percent: u32, limits: &Limits) -> bool {
+        let shed = &self.shed[class as usize];
+        let from = limits.shed_from(class);
+        let is_shed = shed.load(Ordering::Relaxed);
+        let sheds =
+            load_percent >= if is_shed { from - HYSTERESIS_PERCENT.min(from) } else { from };
+        if sheds != is_shed {
+            shed.store(sheds, Ordering::Relaxed);
+        }
+        sheds
+    }
+}
+
+fn percent(used: usize, all: usize) -> u32 {
+    (used.min(all) * 100 / all.max(1)) as u32
 }
 
 impl Budget {
-    /// A budget of which nothing is used.
-    pub fn new(options: Options) -> Self {
-        Self {
-            requests: Arc::new(Semaphore::new(options.concurrent_max)),
-            bytes: Arc::new(Semaphore::new(options.bytes_max)),
-            options: Arc::new(options),
-        }
+    /// What an operator wants, from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.inner.limits.write() = limits;
     }
 
-    /// The larger share of the two budgets that is taken, in percent.
-    pub fn used_percent(&self) -> u32 {
-        let used = |left: usize, all: usize| (all - left.min(all)) * 100 / all.max(1);
-        let requests = used(self.requests.available_permits(), self.options.concurrent_max);
-        let bytes = used(self.bytes.available_permits(), self.options.bytes_max);
-        requests.max(bytes) as u32
+    /// What holds now.
+    pub fn limits(&self) -> Limits {
+        self.inner.limits.read().clone()
+    }
+
+    /// How much of the log's queue or of the room for unflushed entries is taken, in percent.
+    pub fn set_pressure(&self, percent: u32) {
+        self.inner.pressure.store(percent.min(100), Ordering::Relaxed);
+    }
+
+    /// Requests worked on at this moment.
+    pub fn requests(&self) -> usize {
+        self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// The load in percent.
+    pub fn load_percent(&self) -> u32 {
+        let requests = percent(self.requests(), self.inner.limits.read().max_concurrent_ops);
+        let bytes = percent(self.inner.bytes.load(Ordering::Relaxed), BYTES_MAX);
+        requests.max(bytes).max(self.inner.pressure.load(Ordering::Relaxed))
+    }
+
+    /// Whether copies of shards have to make way at this moment.
+    pub fn sheds_copies(&self) -> bool {
+        let load = self.load_percent();
+        self.inner.sheds(Class::Copy, load, &self.inner.limits.read())
+    }
+
+    /// Requests refused since the start.
+    pub fn refused(&self, class: Class) -> u64 {
+        self.inner.refused[class as usize].load(Ordering::Relaxed)
+    }
+
+    /// Refuses a request that has more in it than one may (`BatchTooLarge`).
+    pub fn check_batch(&self, ops: usize, bytes: usize) -> Result<()> {
+        let limits = self.inner.limits.read();
+        if ops <= limits.max_batch_size && bytes <= limits.max_batch_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "{ops} operations with {bytes} bytes in one request; safety.max_batch_size is {}, \
+             safety.max_batch_bytes {}",
+            limits.max_batch_size, limits.max_batch_bytes
+        );
+        Err(Error::new(Code::BatchTooLarge, message))
     }
 
     /// Takes room for a request of that many bytes, or refuses at once (`Overloaded`).
-    pub fn admit(&self, bytes: usize) -> Result<Permit> {
-        let request = self.requests.clone().try_acquire_owned();
-        let room = self.bytes.clone().try_acquire_many_owned(bytes as u32);
-        match (request, room) {
-            (Ok(request), Ok(bytes)) => Ok(Permit { _request: request, _bytes: bytes }),
-            _ => Err(Error::new(
-                Code::Overloaded,
-                format!(
-                    "this node works on at most {} requests of {} bytes at a time",
-                    self.options.concurrent_max, self.options.bytes_max
-                ),
-            )
-            .retry_after(self.options.retry_after_ms)),
+    pub fn admit(&self, class: Class, bytes: usize) -> Result<Permit> {
+        let inner = &self.inner;
+        let limits = inner.limits.read();
+        let requests = inner.requests.fetch_add(1, Ordering::Relaxed);
+        let others = inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits =
+            requests < limits.max_concurrent_ops && others.saturating_add(bytes) <= BYTES_MAX;
+        let load = percent(requests, limits.max_concurrent_ops).max(percent(others, BYTES_MAX));
+        let load = load.max(inner.pressure.load(Ordering::Relaxed));
+        if !inner.sheds(class, load, &limits) && fits {
+            return Ok(Permit { inner: inner.clone(), bytes });
         }
+        inner.give_back(bytes);
+        inner.refused[class as usize].fetch_add(1, Ordering::Relaxed);
+        let message = format!(
+            "this node is at {load} % of what it takes on; {} requests wait until it is below {} %",
+            class.name(),
+            limits.shed_from(class).min(100)
+        );
+        let (least, most) = RETRY_AFTER_MS;
+        let retry_after_ms = least + (most - least) * load.min(100) / 100;
+        Err(Error::new(Code::Overloaded, message).retry_after(retry_after_ms))
     }
 }
 
@@ -82,18 +241,97 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn budget(max_concurrent_ops: usize) -> Budget {
+        let budget = Budget::default();
+        budget.set_limits(Limits { max_concurrent_ops, ..Limits::default() });
+        budget
+    }
+
+    fn fill(budget: &Budget, requests: usize) -> Vec<Permit> {
+        (0..requests).map(|_| budget.admit(Class::Read, 0).unwrap()).collect()
+    }
+
     #[test]
     fn what_does_not_fit_is_refused_and_room_comes_back() {
-        let budget = Budget::new(Options { concurrent_max: 2, bytes_max: 100, retry_after_ms: 7 });
-        let first = budget.admit(60).unwrap();
-        let refused = budget.admit(60).err().unwrap();
-        assert_eq!((refused.code, refused.retry_after_ms), (Code::Overloaded, Some(7)));
-        assert_eq!(budget.used_percent(), 60);
-        let second = budget.admit(40).unwrap();
-        assert_eq!(budget.used_percent(), 100);
-        assert!(budget.admit(0).is_err());
+        let budget = budget(2);
+        let first = budget.admit(Class::Read, BYTES_MAX - 10).unwrap();
+        let refused = budget.admit(Class::Read, 11).err().unwrap();
+        assert_eq!((refused.code, refused.retry_after_ms), (Code::Overloaded, Some(49)));
+        let second = budget.admit(Class::Read, 10).unwrap();
+        assert_eq!((budget.requests(), budget.load_percent()), (2, 100));
+        assert!(budget.admit(Class::Read, 0).is_err());
+        assert_eq!(budget.refused(Class::Read), 2);
         drop(first);
-        assert!(budget.admit(60).is_ok());
+        assert!(budget.admit(Class::Read, 60).is_ok());
         drop(second);
+        assert_eq!((budget.requests(), budget.load_percent()), (0, 0));
+    }
+
+    #[test]
+    fn classes_are_refused_in_their_order() {
+        let budget = budget(1_000);
+        let admitted = |class| budget.admit(class, 0).is_ok();
+        let mut held = Vec::new();
+        for (percent, copies_go, bulk, write) in [
+            (79, true, true, true),
+            (80, false, true, true),
+            (90, false, false, true),
+            (95, false, false, false),
+        ] {
+            held.extend(fill(&budget, percent * 10 - held.len()));
+            assert_eq!(!budget.sheds_copies(), copies_go, "copies at {percent} %");
+            assert_eq!(admitted(Class::Bulk), bulk, "scans and batches at {percent} %");
+            assert_eq!(admitted(Class::Write), write, "writes at {percent} %");
+            assert!(admitted(Class::Read), "reads at {percent} %");
+        }
+        held.extend(fill(&budget, 50));
+        assert!(!admitted(Class::Read), "there is no room");
+        // Five points lower each is let in again.
+        held.truncate(901);
+        assert!(!admitted(Class::Write));
+        held.truncate(899);
+        assert!(admitted(Class::Write) && !admitted(Class::Bulk));
+        held.truncate(849);
+        assert!(admitted(Class::Bulk) && budget.sheds_copies());
+        held.truncate(749);
+        assert!(!budget.sheds_copies());
+    }
+
+    #[test]
+    fn what_runs_out_elsewhere_refuses_writes_and_not_reads() {
+        let budget = budget(100);
+        budget.set_pressure(97);
+        assert!(budget.sheds_copies());
+        for class in [Class::Bulk, Class::Write] {
+            assert_eq!(budget.admit(class, 1).err().unwrap().code, Code::Overloaded);
+            assert_eq!(budget.refused(class), 1);
+        }
+        assert!(budget.admit(Class::Read, 1).is_ok());
+        budget.set_pressure(0);
+        assert!(budget.admit(Class::Write, 1).is_ok() && !budget.sheds_copies());
+    }
+
+    #[test]
+    fn limits_hold_at_once_also_below_what_is_under_way() {
+        let budget = budget(10);
+        let held = fill(&budget, 10);
+        budget.set_limits(Limits { max_concurrent_ops: 4, ..Limits::default() });
+        assert!(budget.admit(Class::Read, 0).is_err());
+        assert_eq!(budget.load_percent(), 100);
+        drop(held);
+        assert_eq!(fill(&budget, 4).len(), 4);
+    }
+
+    #[test]
+    fn a_request_has_a_class_and_a_size() {
+        assert_eq!(Class::of(1, 0), Class::Read);
+        assert_eq!(Class::of(2, 1), Class::Write);
+        assert_eq!(Class::of(BATCH_OPS_MIN, 0), Class::Bulk);
+        let budget = Budget::default();
+        budget.set_limits(Limits { max_batch_size: 3, max_batch_bytes: 100, ..Limits::default() });
+        assert!(budget.check_batch(3, 100).is_ok());
+        for (ops, bytes) in [(4, 1), (1, 101)] {
+            assert_eq!(budget.check_batch(ops, bytes).unwrap_err().code, Code::BatchTooLarge);
+        }
     }
 }

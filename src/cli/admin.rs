@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::types::units::show_bytes;
 use crate::types::{Code, Error, NodeName, Result, limits};
 use crate::wire::client::{Map, Role};
-use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, Status};
+use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, SafetyInfo, Status};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -228,7 +228,7 @@ fn info_doc(info: &Info) -> Doc {
         .map(|c| {
             json!({
                 "shard": c.shard.0, "incarnation": c.incarnation.0, "copy": c.copy.0,
-                "state": c.state, "applied": c.applied, "flushed": c.flushed, "keys": c.keys,
+                "state": c.state, "term": c.term, "applied": c.applied, "flushed": c.flushed, "keys": c.keys,
             })
         })
         .collect();
@@ -237,13 +237,23 @@ fn info_doc(info: &Info) -> Doc {
         "disk": info.disk.to_string(), "version": info.version, "pid": info.pid,
         "uptime_s": info.uptime_s, "ready": info.ready, "wal_bytes": info.wal_bytes,
         "wal_syncs": info.wal_syncs, "copies_bytes": info.copies_bytes, "reads": info.reads,
-        "writes": info.writes, "copies": copies,
+        "writes": info.writes, "metadata_term": info.metadata_term, "safety": safety_json(&info.safety), "copies": copies,
     });
+    let safety = &info.safety;
     let uptime = humantime::format_duration(std::time::Duration::from_secs(info.uptime_s));
     let notes = vec![
         format!("node {}  version {}  pid {}  up {uptime}", info.node, info.version, info.pid),
         format!("disk {}  ready: {}", info.disk, if info.ready { "yes" } else { "no" }),
         format!("served since the start: {} reads, {} writes", info.reads, info.writes),
+        format!(
+            "load {} %: {} of {} requests; refused since the start: {} reads, {} writes, {} scans and batches",
+            safety.load_percent,
+            safety.requests,
+            safety.max_concurrent_ops,
+            safety.refused_reads,
+            safety.refused_writes,
+            safety.refused_bulk
+        ),
         format!(
             "log {} in {} syncs, copies {}",
             show_bytes(info.wal_bytes),
@@ -253,14 +263,30 @@ fn info_doc(info: &Info) -> Doc {
         String::new(),
     ];
     let rows = info.copies.iter().map(|c| {
-        let numbers = [c.applied, c.flushed, c.keys].map(|number| number.to_string());
+        let numbers = [c.term, c.applied, c.flushed, c.keys].map(|number| number.to_string());
         let mut row = vec![c.shard.to_string(), c.incarnation.to_string(), c.copy.to_string()];
         row.push(c.state.clone());
         row.extend(numbers);
         row
     });
-    let header = vec!["SHARD", "INCARNATION", "COPY", "STATE", "APPLIED", "FLUSHED", "KEYS"];
+    let header =
+        ["SHARD", "INCARNATION", "COPY", "STATE", "TERM", "APPLIED", "FLUSHED", "KEYS"].to_vec();
     Doc { json, header, rows: rows.collect(), notes }
+}
+
+/// With the names of the settings where it is one.
+fn safety_json(safety: &SafetyInfo) -> Json {
+    json!({
+        "load": f64::from(safety.load_percent) / 100.0, "requests": safety.requests,
+        "max_concurrent_ops": safety.max_concurrent_ops,
+        "max_batch_size": safety.max_batch_size, "max_batch_bytes": safety.max_batch_bytes,
+        "timeout_ms": safety.timeout_ms,
+        "load_threshold": f64::from(safety.load_threshold_percent) / 100.0,
+        "refused": {
+            "bulk": safety.refused_bulk, "write": safety.refused_writes,
+            "read": safety.refused_reads,
+        },
+    })
 }
 
 fn map_nodes(map: &Map) -> Vec<Json> {
@@ -461,7 +487,16 @@ mod tests {
             copies: Vec::new(),
             reads: 7,
             writes: 3,
+            safety: SafetyInfo {
+                load_percent: 25,
+                load_threshold_percent: 80,
+                refused_writes: 4,
+                ..SafetyInfo::default()
+            },
+            metadata_term: Some(2),
         };
+        assert_eq!(info_doc(&info).json["safety"]["load"], 0.25);
+        assert_eq!(info_doc(&info).json["safety"]["refused"]["write"], 4);
         assert_eq!(info_doc(&info).json["disk"], "f".repeat(32));
         assert_eq!(info_doc(&info).json["reads"], 7);
     }

@@ -3,7 +3,8 @@
 //! The table of names, defaults and bounds. Values are stored as text in the metadata; this file reads them.
 
 use super::core::ClusterState;
-use crate::types::{Code, Error, Result, units};
+use crate::admission;
+use crate::types::{Code, Error, Result, limits, units};
 use crate::wire::client::ReadDefault;
 use crate::wire::operation::SettingView;
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub struct LiveSetting {
 }
 
 /// All live settings, by name.
-pub const LIVE_SETTINGS: [LiveSetting; 4] = [
+pub const LIVE_SETTINGS: [LiveSetting; 9] = [
     LiveSetting {
         name: "copy.bytes_per_s",
         default: "0",
@@ -32,6 +33,41 @@ pub const LIVE_SETTINGS: [LiveSetting; 4] = [
         default: "linearizable",
         doc: "level of a read that names none: linearizable, session or local",
         check: |text| read_default(text).map(drop),
+    },
+    LiveSetting {
+        name: "safety.load_threshold",
+        default: "0.80",
+        doc: "load from which on copying makes way, 0.10 to 1.00; from half of the way to 1 on scans and batches are \
+              refused, from three quarters on writes",
+        check: |text| load_threshold(text).map(drop),
+    },
+    LiveSetting {
+        name: "safety.max_batch_bytes",
+        default: "4MiB",
+        doc: "bytes of keys and values in one request, 1KiB to 4MiB; more are refused",
+        check: |text| {
+            between(units::bytes(text)?, 1 << 10, limits::REQUEST_BYTES_MAX as u64, "1KiB to 4MiB")
+        },
+    },
+    LiveSetting {
+        name: "safety.max_batch_size",
+        default: "1024",
+        doc: "operations in one request, 1 to 1024; more are refused",
+        check: |text| between(count(text)?, 1, limits::REQUEST_OPS_MAX as u64, "1 to 1024"),
+    },
+    LiveSetting {
+        name: "safety.max_concurrent_ops",
+        default: "4096",
+        doc: "requests that a node works on at a time, 1 to 65536; more are refused at once",
+        check: |text| between(count(text)?, 1, 65_536, "1 to 65536"),
+    },
+    LiveSetting {
+        name: "safety.timeout_ms",
+        default: "5000",
+        doc: "milliseconds that a request may take which names no time of its own, 10 to 60000",
+        check: |text| {
+            between(count(text)?, 10, limits::DEADLINE_MAX.as_millis() as u64, "10 to 60000")
+        },
     },
     LiveSetting {
         name: "switch.cool_down",
@@ -55,6 +91,26 @@ pub fn copy_rate(bytes_per_s: u64) -> std::result::Result<(), String> {
     match bytes_per_s {
         0 | COPY_BYTES_PER_S_MIN.. => Ok(()),
         _ => Err("0 is unlimited; else 64KiB or more".into()),
+    }
+}
+
+fn count(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is no number"))
+}
+
+fn between(number: u64, min: u64, max: u64, bounds: &str) -> std::result::Result<(), String> {
+    match (min..=max).contains(&number) {
+        true => Ok(()),
+        false => Err(format!("{number} does not lie in {bounds}")),
+    }
+}
+
+/// In percent.
+fn load_threshold(text: &str) -> std::result::Result<u32, String> {
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no share such as 0.80"))?;
+    match (0.1..=1.0).contains(&share) {
+        true => Ok((share * 100.0).round() as u32),
+        false => Err(format!("{text} does not lie in 0.10 to 1.00")),
     }
 }
 
@@ -108,6 +164,23 @@ impl ClusterState {
         units::bytes(self.setting("copy.bytes_per_s")).unwrap_or_default()
     }
 
+    /// What a node takes on.
+    pub fn safety(&self) -> admission::Limits {
+        let usual = admission::Limits::default();
+        let number =
+            |name, usual| count(self.setting(name)).map_or(usual, |number| number as usize);
+        let bytes = units::bytes(self.setting("safety.max_batch_bytes"));
+        let timeout_ms = count(self.setting("safety.timeout_ms"));
+        let threshold = load_threshold(self.setting("safety.load_threshold"));
+        admission::Limits {
+            max_concurrent_ops: number("safety.max_concurrent_ops", usual.max_concurrent_ops),
+            max_batch_size: number("safety.max_batch_size", usual.max_batch_size),
+            max_batch_bytes: bytes.map_or(usual.max_batch_bytes, |bytes| bytes as usize),
+            timeout: timeout_ms.map_or(usual.timeout, Duration::from_millis),
+            load_threshold_percent: threshold.unwrap_or(usual.load_threshold_percent),
+        }
+    }
+
     /// Level of a read that names none.
     pub fn read_default(&self) -> ReadDefault {
         read_default(self.setting("reads.default")).unwrap_or_default()
@@ -140,9 +213,41 @@ mod tests {
             ("switch.cool_down", "-1s"),
             ("switch.revert_window", "0s"),
             ("copy.bytes_per_s", "1kB"),
+            ("safety.load_threshold", "0.05"),
+            ("safety.load_threshold", "80"),
+            ("safety.load_threshold", "NaN"),
+            ("safety.max_batch_bytes", "5MiB"),
+            ("safety.max_batch_size", "0"),
+            ("safety.max_concurrent_ops", "many"),
+            ("safety.timeout_ms", "0"),
+            ("safety.timeout_ms", "5s"),
         ] {
             assert_eq!(check(name, value).unwrap_err().code, Code::BadConfig, "{name} {value}");
         }
+    }
+
+    #[test]
+    fn the_safety_net_is_what_is_set() {
+        let mut state = ClusterState::default();
+        assert_eq!(state.safety(), admission::Limits::default());
+        for (name, value) in [
+            ("safety.load_threshold", "0.5"),
+            ("safety.max_batch_bytes", "64KiB"),
+            ("safety.max_batch_size", "7"),
+            ("safety.max_concurrent_ops", "16"),
+            ("safety.timeout_ms", "250"),
+        ] {
+            check(name, value).unwrap();
+            state.settings.insert(name.into(), value.into());
+        }
+        let expected = admission::Limits {
+            max_concurrent_ops: 16,
+            max_batch_size: 7,
+            max_batch_bytes: 64 << 10,
+            timeout: Duration::from_millis(250),
+            load_threshold_percent: 50,
+        };
+        assert_eq!(state.safety(), expected);
     }
 
     #[test]

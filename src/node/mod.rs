@@ -11,7 +11,7 @@ mod rejoin;
 mod server;
 
 use crate::admin::{Admin, Control, Meter};
-use crate::admission::{self, Budget};
+use crate::admission::Budget;
 use crate::cluster::{Agent, Heard, Registry, StateView};
 use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
@@ -157,7 +157,7 @@ impl Node {
         let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Served::default());
-        let budget = Budget::new(admission::Options::default());
+        let budget = Budget::default();
         let certificate_expires_ms = expires_ms(&identity);
         Ok(Arc::new_cyclic(|me: &Weak<Node>| {
             let admin = Arc::new(Admin {
@@ -228,7 +228,7 @@ impl Node {
         let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
         tokio::spawn(links.clone().beacon(id));
         let host = Host::new(self.wal.clone(), Arc::new(links.clone()), self.raft_options.clone());
-        tokio::spawn(make_way(host.clone(), self.plane.served.clone()));
+        tokio::spawn(self.clone().keep_watch(host.clone()));
         let agent = Arc::new(Agent {
             node: id,
             disk: self.disk_id,
@@ -261,6 +261,37 @@ impl Node {
         Ok(())
     }
 
+    /// Sees for ever to what the node takes on: what an operator has set, how full the log's queue and the overlays
+    /// are, and whether copies have to make way, because clients are being served or something runs out.
+    async fn keep_watch(self: Arc<Self>, host: Host) {
+        let (budget, served) = (&self.plane.budget, &self.plane.served);
+        let mut ticks = tokio::time::interval(DEMAND_LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut before, mut safety) = (0, budget.limits());
+        loop {
+            ticks.tick().await;
+            let wanted = self.view.state().safety();
+            if wanted != safety {
+                tracing::info!(?wanted, "the safety net is set");
+                budget.set_limits(wanted.clone());
+                safety = wanted;
+            }
+            budget.set_pressure(self.pressure_percent(safety.load_threshold_percent));
+            let now = served.reads.load(Ordering::Relaxed) + served.writes.load(Ordering::Relaxed);
+            let is_serving = now.saturating_sub(before) >= DEMAND_MIN;
+            host.make_way(budget.sheds_copies() || is_serving);
+            before = now;
+        }
+    }
+
+    /// The larger share of the log's queue and of the room for what is applied and not yet flushed. The latter fills
+    /// up whenever much is written, and slows that down by itself: it counts up to where copies make way.
+    fn pressure_percent(&self, copies_from: u32) -> u32 {
+        let copies = self.registry.all();
+        let overlays = copies.iter().map(|(_, copy)| copy.shard.group().store().overlay_percent());
+        self.wal.queue_percent().max(overlays.max().unwrap_or_default().min(copies_from))
+    }
+
     fn host(&self) -> Option<Host> {
         self.started.read().as_ref().map(|s| s.host.clone())
     }
@@ -282,19 +313,6 @@ impl Node {
             Ok(()) => tracing::info!("stopped"),
             Err(_) => tracing::warn!("stopped without flushing everything; the log has it"),
         }
-    }
-}
-
-/// Tells the groups for ever whether clients are being served, for whom copies have to make way.
-async fn make_way(host: Host, served: Arc<Served>) {
-    let mut ticks = tokio::time::interval(DEMAND_LOOK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut before = 0;
-    loop {
-        ticks.tick().await;
-        let now = served.reads.load(Ordering::Relaxed) + served.writes.load(Ordering::Relaxed);
-        host.make_way(now.saturating_sub(before) >= DEMAND_MIN);
-        before = now;
     }
 }
 

@@ -143,6 +143,14 @@ impl Store {
         both.bytes >= OVERLAY_BYTES_MAX || both.records >= OVERLAY_RECORDS_MAX
     }
 
+    /// How much of the room for the overlays is taken, in percent; 100 is `overlay_full`.
+    pub fn overlay_percent(&self) -> u32 {
+        let marks = self.inner.marks.lock();
+        let both = marks.active + marks.frozen;
+        let bytes = both.bytes * 100 / OVERLAY_BYTES_MAX;
+        bytes.max(both.records * 100 / OVERLAY_RECORDS_MAX).min(100) as u32
+    }
+
     /// Bytes that the table occupies on disk.
     pub fn table_bytes(&self) -> u64 {
         self.table().disk_bytes()

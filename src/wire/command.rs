@@ -168,6 +168,35 @@ pub struct Info {
     pub reads: u64,
     /// Operations that change a key, carried out here since the start.
     pub writes: u64,
+    /// What it takes on.
+    pub safety: SafetyInfo,
+    /// The term of its copy of the metadata; none before it belongs to a cluster.
+    pub metadata_term: Option<u64>,
+}
+
+/// What a node takes on, and what it has refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SafetyInfo {
+    /// The largest share of what can run out that is taken at this moment, in percent.
+    pub load_percent: u32,
+    /// Requests worked on at this moment.
+    pub requests: u64,
+    /// How many that may be.
+    pub max_concurrent_ops: u64,
+    /// Operations in one request.
+    pub max_batch_size: u64,
+    /// Bytes of keys and values in one request.
+    pub max_batch_bytes: u64,
+    /// Milliseconds that a request may take which names no time of its own.
+    pub timeout_ms: u64,
+    /// Load from which on copying makes way, in percent.
+    pub load_threshold_percent: u32,
+    /// Scans and batches refused since the start.
+    pub refused_bulk: u64,
+    /// Writes refused since the start.
+    pub refused_writes: u64,
+    /// Reads refused since the start.
+    pub refused_reads: u64,
 }
 
 /// About one copy.
@@ -181,6 +210,8 @@ pub struct CopyInfo {
     pub copy: CopyId,
     /// `leader`, `follower`, `learner` or `candidate`.
     pub state: String,
+    /// Its term, which rises with each election.
+    pub term: u64,
     /// Last log index applied.
     pub applied: u64,
     /// Last log index that the copy's own storage holds durably.

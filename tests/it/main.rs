@@ -24,6 +24,8 @@ mod durability;
 mod guard;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
+/// Four times the load that a cluster bears.
+mod overload;
 /// What a switch is planned, refused, bound and held by.
 mod plan;
 /// A node that lost its disk comes back under fresh ids.

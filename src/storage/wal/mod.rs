@@ -240,6 +240,11 @@ impl Wal {
         groups.iter().filter_map(|group| Some((group.id, created(group)?))).collect()
     }
 
+    /// How much of the room for what waits to be written is taken, in percent.
+    pub fn queue_percent(&self) -> u32 {
+        self.handle.shared.queue.percent()
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         let shared = &self.handle.shared;

@@ -75,6 +75,12 @@ impl Queue {
         self.writer.get() == Some(&std::thread::current().id())
     }
 
+    /// How much of the room is taken, in percent.
+    pub fn percent(&self) -> u32 {
+        let bytes = self.inner.lock().bytes;
+        (bytes.min(self.bytes_max) * 100 / self.bytes_max.max(1)) as u32
+    }
+
     /// Queues a change of `group`. `edit` makes it visible in the group's state and returns the record,
     /// or none if there is nothing to write; it runs under both locks, so that the order on disk is the
     /// order in memory. `bytes` is about what the record takes. `done` runs here if the change was not
