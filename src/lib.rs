@@ -11,6 +11,7 @@ pub mod wire;
 pub mod storage;
 pub mod pki;
 pub mod transport;
+pub mod breaker;
 pub mod client;
 pub mod raft;
 pub mod shard;

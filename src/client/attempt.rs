@@ -4,10 +4,12 @@
 //! which node is asked by `route::View`; this file carries out what they say.
 
 use super::exec::{Inner, ShardState, malformed};
+use super::health::CallClass;
 use super::net::{Failure, Net};
 use super::retry::{Core, Kind, Next};
 use super::route::{Node, View, Want};
 use super::sessions::Turn;
+use crate::breaker::Outcome;
 use crate::types::{Code, Error, NodeName, Result, SessionSeq, ShardId};
 use crate::wire::client::{ReplyBody, RequestBody};
 use futures_util::future::{Either, select};
@@ -109,6 +111,10 @@ impl<N: Net> Inner<N> {
         core: &mut Core,
         body: &RequestBody,
     ) -> Result<(ReplyBody, Arc<Node>), Stop> {
+        let class = match (core.kind(), body) {
+            (Kind::Write, _) | (_, RequestBody::OpenSession { .. }) => CallClass::Write,
+            (Kind::Read | Kind::PinnedRead, _) => CallClass::Read,
+        };
         let mut tried: Vec<NodeName> = vec![];
         let mut to: Option<NodeName> = None;
         let mut map_asked = false;
@@ -131,11 +137,10 @@ impl<N: Net> Inner<N> {
                 continue;
             };
             let until = core.attempt_until(start);
-            let outcome = {
-                let _in_flight = node.health.begin();
-                self.net.exchange(&node.target, body.clone(), until).await
-            };
+            let in_flight = node.health.begin(class, start);
+            let outcome = self.net.exchange(&node.target, body.clone(), until).await;
             let end = self.net.now();
+            in_flight.ended(end, counted(&outcome, end.saturating_duration_since(start)));
             let failure = match outcome {
                 Ok(reply) => {
                     let choice = *want != Want::Leader;
@@ -172,6 +177,19 @@ impl<N: Net> Inner<N> {
             Either::Left((output, _)) => Some(output),
             Either::Right(_) => None,
         }
+    }
+}
+
+/// What a node's breaker counts of an attempt. What it refuses for a reason, such as a planned pause, does not count,
+/// nor does a caller who had little time.
+fn counted(outcome: &Result<ReplyBody, Failure>, waited: Duration) -> Option<Outcome> {
+    match outcome {
+        Ok(_) => Some(Outcome::Answered(waited)),
+        Err(Failure::Refused(error)) => {
+            matches!(error.code, Code::Internal | Code::Corrupt).then_some(Outcome::Failed)
+        }
+        Err(Failure::TimedOut) if waited < SUSPECT_AFTER => None,
+        Err(Failure::NotSent(_) | Failure::Lost(_) | Failure::TimedOut) => Some(Outcome::Failed),
     }
 }
 

@@ -1,6 +1,7 @@
-//! What the client has seen of a node: latency, requests in flight, recent failures. And the choice
-//! between nodes that may all answer: pick of two.
+//! What the client has seen of a node: latency, requests in flight, recent failures, a breaker for each class of
+//! calls. And the choice between nodes that may all answer: pick of two.
 
+use crate::breaker::{Breaker, Outcome, Seen as BreakerSeen};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,11 +17,26 @@ const SUSPECT_MIN: Duration = Duration::from_secs(1);
 /// Longest suspicion.
 const SUSPECT_MAX: Duration = Duration::from_secs(3);
 
+/// What is asked of a node: how it does one says little about the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallClass {
+    /// Keys are read.
+    Read,
+    /// Keys are changed, or a session is opened for that.
+    Write,
+}
+
+impl CallClass {
+    /// Both.
+    pub const ALL: [CallClass; 2] = [CallClass::Read, CallClass::Write];
+}
+
 /// Measured by requests, read by the choice of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     in_flight: AtomicU32,
     seen: Mutex<Seen>,
+    breakers: [Mutex<Breaker>; CallClass::ALL.len()],
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -32,10 +48,21 @@ struct Seen {
 }
 
 impl Health {
-    /// Counts a request in flight until the guard is dropped.
-    pub(crate) fn begin(&self) -> InFlight<'_> {
+    /// Counts a request in flight until the guard is dropped. `ended` says what became of it.
+    pub(crate) fn begin(&self, class: CallClass, now: Instant) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+        self.breakers[class as usize].lock().begin(now);
+        InFlight { health: self, class, now, is_told: false }
+    }
+
+    /// Whether calls of that class are worth making while others may answer as well.
+    pub(crate) fn admits(&self, class: CallClass, now: Instant) -> bool {
+        self.breakers[class as usize].lock().admits(now)
+    }
+
+    /// What can be seen of a breaker.
+    pub(crate) fn breaker(&self, class: CallClass, now: Instant) -> BreakerSeen {
+        self.breakers[class as usize].lock().seen(now)
     }
 
     /// A node answered. Only reads bring a latency: a write waits for a disk, wherever it goes.
@@ -71,11 +98,33 @@ impl Health {
 }
 
 /// One request in flight.
-pub(crate) struct InFlight<'a>(&'a Health);
+pub(crate) struct InFlight<'a> {
+    health: &'a Health,
+    class: CallClass,
+    /// When it began.
+    now: Instant,
+    is_told: bool,
+}
+
+impl InFlight<'_> {
+    /// What became of it; none if that says nothing about the node.
+    pub(crate) fn ended(mut self, now: Instant, outcome: Option<Outcome>) {
+        self.is_told = true;
+        let mut breaker = self.health.breakers[self.class as usize].lock();
+        match outcome {
+            Some(outcome) => breaker.note(now, outcome),
+            None => breaker.void(now),
+        }
+    }
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.health.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // Its caller has gone away.
+        if !self.is_told {
+            self.health.breakers[self.class as usize].lock().void(self.now);
+        }
     }
 }
 
@@ -149,12 +198,32 @@ mod tests {
     }
 
     #[test]
+    fn a_breaker_is_about_one_class_and_a_caller_that_leaves_says_nothing() {
+        let (health, now) = (Health::default(), Instant::now());
+        let end = |class, outcome| health.begin(class, now).ended(now, outcome);
+        for _ in 0..100 {
+            end(CallClass::Write, None);
+            drop(health.begin(CallClass::Write, now));
+        }
+        assert_eq!(health.breaker(CallClass::Write, now).calls, 0);
+        (0..100).for_each(|_| end(CallClass::Write, Some(Outcome::Failed)));
+        assert!(!health.admits(CallClass::Write, now) && health.admits(CallClass::Read, now));
+        // Ten may try, and whoever leaves makes room for another.
+        let later = now + Duration::from_secs(5);
+        for _ in 0..100 {
+            drop(health.begin(CallClass::Write, later));
+        }
+        assert!(health.admits(CallClass::Write, later));
+        assert_eq!(health.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn the_average_follows_slowly_and_in_flight_is_counted() {
         let (health, now) = (Health::default(), Instant::now());
         health.answered(now, Some(Duration::from_micros(1_000)));
         health.answered(now, Some(Duration::from_micros(2_000)));
         assert!((health.score(now) - 1_101.0).abs() < 1e-6);
-        let guard = health.begin();
+        let guard = health.begin(CallClass::Read, now);
         assert!((health.score(now) - 2_202.0).abs() < 1e-6);
         drop(guard);
         assert!((health.score(now) - 1_101.0).abs() < 1e-6);

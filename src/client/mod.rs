@@ -94,15 +94,17 @@ mod socket_tests;
 #[cfg(test)]
 mod testing;
 
+use crate::breaker;
 use crate::pki::Identity;
 use crate::types::{Error, NodeName, Op, OpResult, Result, Token, limits};
 use crate::wire::client::{Map, ReadDefault};
 use crate::wire::command::{Answer, Command};
 use bytes::Bytes;
 use exec::Inner;
+pub use health::CallClass;
 use pool::Pool;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How to reach a cluster.
 #[derive(Clone)]
@@ -206,6 +208,17 @@ pub struct ScanOptions {
     pub keys_only: bool,
 }
 
+/// One breaker of a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeBreaker {
+    /// The node that is called.
+    pub node: NodeName,
+    /// What is asked of it.
+    pub class: CallClass,
+    /// What became of it.
+    pub seen: breaker::Seen,
+}
+
 /// A connected client; a cheap handle, shared by any number of tasks. Needs a tokio runtime with time
 /// and I/O enabled.
 #[derive(Clone)]
@@ -271,6 +284,21 @@ impl Client {
     pub async fn refresh(&self) -> Result<Arc<Map>> {
         let deadline = self.inner.deadline(limits::DEADLINE_DEFAULT);
         Ok(self.inner.refresh(deadline).await?.map.clone())
+    }
+
+    /// The breakers of this client, one for each node of the map and class of calls. An open one is gone around where
+    /// another node may answer: reads in full replication, and those at `Session` and `Local`. Who leads a shard is
+    /// asked all the same.
+    pub fn breakers(&self) -> Vec<NodeBreaker> {
+        let now = Instant::now();
+        let of_node = |node: &Arc<route::Node>| {
+            CallClass::ALL.map(|class| NodeBreaker {
+                node: node.target.name.clone(),
+                class,
+                seen: node.health.breaker(class, now),
+            })
+        };
+        self.inner.view().nodes.iter().flat_map(of_node).collect()
     }
 
     /// Closes every connection. What is in flight ends as lost; later calls are refused.

@@ -91,6 +91,11 @@ impl Core {
         }
     }
 
+    /// What is being retried.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// When the whole request ends.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline

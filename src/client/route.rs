@@ -2,7 +2,7 @@
 //! of the nodes, and two random numbers.
 
 use super::Level;
-use super::health::{Health, pick_of_two};
+use super::health::{CallClass, Health, pick_of_two};
 use super::net::Target;
 use crate::types::{NodeName, ShardId};
 use crate::wire::client::{Map, Role, Strategy};
@@ -125,7 +125,7 @@ impl View {
     }
 
     /// The node to ask: `to` if it was neither tried nor is suspected, else whoever the want allows, first those
-    /// neither tried nor suspected, then those not tried, then anyone. For the leader, a primary that
+    /// neither tried nor suspected whose breaker is not open, then those not tried, then anyone. For the leader, a primary that
     /// answers is asked again before one that is suspected: it will know the next leader first. None if no node may answer.
     pub(crate) fn choose(
         &self,
@@ -141,7 +141,9 @@ impl View {
             return self.node(name).cloned();
         }
         let untried = |n: &&Arc<Node>| !tried.contains(&n.target.name);
-        let fit = |n: &&Arc<Node>| untried(n) && !n.health.suspect(now);
+        // Only one node leads, however it answers.
+        let admits = |n: &Node| *want == Want::Leader || n.health.admits(CallClass::Read, now);
+        let fit = |n: &&Arc<Node>| untried(n) && !n.health.suspect(now) && admits(n);
         // A hint to a node that has just not answered comes from one that has not noticed yet.
         if let Some(node) = to.and_then(|name| self.node(name)).filter(fit) {
             return Some(node.clone());
@@ -270,6 +272,32 @@ mod tests {
         view.node(&name("r1")).unwrap().health.failed(now);
         assert_eq!(names(&view, 0, &Want::AnyCopy, &[]), ["n1"]);
         assert_eq!(names(&view, 0, &Want::AnyCopy, &["n1"]), ["r1"]);
+    }
+
+    #[test]
+    fn reads_go_around_an_open_breaker_where_others_may_answer() {
+        use crate::breaker::Outcome::{Answered, Failed};
+        let (full, now) = (view(Strategy::Full), Instant::now());
+        let health = &full.node(&name("n2")).unwrap().health;
+        let end = |class, now, outcome| health.begin(class, now).ended(now, Some(outcome));
+        (0..20).for_each(|_| end(CallClass::Write, now, Failed));
+        assert_eq!(names(&full, 1, &Want::AnyPrimary, &[]), ["n1", "n2", "n3"], "of writes");
+        (0..20).for_each(|_| end(CallClass::Read, now, Answered(Duration::from_secs(1))));
+        assert_eq!(names(&full, 1, &Want::AnyPrimary, &[]), ["n1", "n3"]);
+        assert_eq!(names(&full, 1, &Want::AnyPrimary, &["n1", "n3"]), ["n2"], "nobody else");
+        assert_eq!(names(&full, 1, &Want::Leader, &[]), ["n2"], "nobody else leads");
+        assert_eq!(names(&full, 1, &Want::Only(name("n2")), &[]), ["n2"]);
+        // It is tried after five seconds, and is one of them again after ten good calls.
+        let later = now + Duration::from_secs(5);
+        let choices = |view: &View| {
+            let ask = |i| view.choose(ShardId(1), &Want::AnyPrimary, None, &[], later, (i, i / 4));
+            let chosen = (0..24).filter_map(ask).map(|node| node.target.name.to_string());
+            chosen.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert!(choices(&full).contains("n2"));
+        (0..10).for_each(|_| end(CallClass::Read, later, Answered(Duration::from_millis(1))));
+        assert!(choices(&full).contains("n2"));
+        assert_eq!(health.breaker(CallClass::Read, later).state, crate::breaker::State::Closed);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 /// Starts, stops, kills and asks real nodes.
 mod harness;
+/// Nodes that answer slowly or not at all, as a client's breakers see them.
+mod breakers;
 /// A switch that is struck at every failpoint, at every node that passes it. A release build has none.
 #[cfg(debug_assertions)]
 mod campaign;

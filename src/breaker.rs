@@ -1,0 +1,381 @@
+//! A circuit breaker: whether calls to a peer are worth making, by what became of the last ones.
+//!
+//! Plain code with `now` as an argument; it sends nothing and knows no peers. One for each (peer, class of calls):
+//! slow writes say nothing about reads.
+//!
+//! Calls of the last ten seconds are counted. With twenty or more it opens if half of them failed or four fifths were
+//! slow, for five seconds; then ten calls may try (half-open): if all do well it is closed, else it opens for twice as
+//! long, a minute at most. What a peer refuses for a reason (a planned pause, not found, a condition that did not hold,
+//! overload) is no call at all here: it says nothing about whether the next one would be answered.
+//!
+//! After resilience4j, with a window for the pace of a key-value store.
+
+use std::time::{Duration, Instant};
+
+/// Seconds that are looked back.
+const WINDOW_S: u64 = 10;
+const BUCKETS: usize = WINDOW_S as usize;
+/// Fewer calls say nothing.
+const CALLS_MIN: u64 = 20;
+/// Shares of the calls, in percent, from which on it opens.
+const ERROR_PERCENT: u64 = 50;
+const SLOW_PERCENT: u64 = 80;
+/// A call is slow if it takes this long, and this many times what calls usually take.
+const SLOW_MIN: Duration = Duration::from_millis(100);
+const SLOW_TIMES: u32 = 5;
+/// Weight of one call in what calls usually take.
+const USUAL_WEIGHT: f64 = 0.02;
+/// How long it is open: at first, and at most.
+const OPEN_MIN: Duration = Duration::from_secs(5);
+const OPEN_MAX: Duration = Duration::from_secs(60);
+/// Calls that try a half-open one.
+const PROBES: u32 = 10;
+
+/// Whether calls are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// All of them.
+    #[default]
+    Closed,
+    /// None, where others can be asked.
+    Open,
+    /// Some, to see how it is now.
+    HalfOpen,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered after that time.
+    Answered(Duration),
+    /// No answer, no connection, or a fault of the peer.
+    Failed,
+}
+
+/// What can be seen of a breaker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Whether calls are made.
+    pub state: State,
+    /// No calls are made where others can be asked: `state` is `Open`.
+    pub is_open: bool,
+    /// Calls of the last ten seconds that were counted.
+    pub calls: u64,
+    /// Those of them that failed.
+    pub error_count: u64,
+    /// Those of them that were slow.
+    pub slow_request_count: u64,
+    /// How long ago the last one failed.
+    pub last_failure: Option<Duration>,
+    /// How often it was opened.
+    pub opened_total: u64,
+    /// Why it was opened last.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// The second since the first call, from 1; 0 was never used.
+    second: u64,
+    calls: u64,
+    errors: u64,
+    slow: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    first: Option<Instant>,
+    buckets: [Bucket; BUCKETS],
+    /// What calls usually take, in seconds.
+    usual_s: Option<f64>,
+    open_until: Option<Instant>,
+    /// How often it was opened since it was closed.
+    times: u32,
+    /// Calls that may still try, and those that have done well.
+    probes_left: u32,
+    probes_good: u32,
+    last_failure: Option<Instant>,
+    opened_total: u64,
+    reason: Option<String>,
+}
+
+impl Breaker {
+    /// Whether calls are made now.
+    pub fn state(&self, now: Instant) -> State {
+        match self.open_until {
+            None => State::Closed,
+            Some(until) if now < until => State::Open,
+            Some(_) => State::HalfOpen,
+        }
+    }
+
+    /// Whether a call may be made now. Whoever makes it says `begin`.
+    pub fn admits(&self, now: Instant) -> bool {
+        match self.state(now) {
+            State::Closed => true,
+            State::Open => false,
+            State::HalfOpen => self.probes_left > 0,
+        }
+    }
+
+    /// A call is made.
+    pub fn begin(&mut self, now: Instant) {
+        if self.state(now) == State::HalfOpen {
+            self.probes_left = self.probes_left.saturating_sub(1);
+        }
+    }
+
+    /// What became of a call that counts.
+    pub fn note(&mut self, now: Instant, outcome: Outcome) {
+        let is_slow = match outcome {
+            Outcome::Answered(took) => self.is_slow(took),
+            Outcome::Failed => false,
+        };
+        if outcome == Outcome::Failed {
+            self.last_failure = Some(now);
+        }
+        match self.state(now) {
+            // Calls that were under way when it opened.
+            State::Open => {}
+            State::HalfOpen if outcome == Outcome::Failed || is_slow => {
+                let what = if is_slow { "was slow" } else { "failed" };
+                self.open(now, format!("a call that tried it {what}"));
+            }
+            State::HalfOpen => {
+                self.probes_good += 1;
+                if self.probes_good >= PROBES {
+                    self.close();
+                }
+            }
+            State::Closed => {
+                self.count(now, outcome, is_slow);
+                self.judge(now);
+            }
+        }
+    }
+
+    /// A call that was begun came to nothing that counts: another one may try in its place.
+    pub fn void(&mut self, now: Instant) {
+        if self.state(now) == State::HalfOpen {
+            self.probes_left = (self.probes_left + 1).min(PROBES);
+        }
+    }
+
+    /// What can be seen.
+    pub fn seen(&self, now: Instant) -> Seen {
+        let state = self.state(now);
+        let Bucket { calls, errors, slow, .. } = self.sum(now);
+        Seen {
+            state,
+            is_open: state == State::Open,
+            calls,
+            error_count: errors,
+            slow_request_count: slow,
+            last_failure: self.last_failure.map(|at| now.saturating_duration_since(at)),
+            opened_total: self.opened_total,
+            reason: self.reason.clone(),
+        }
+    }
+
+    fn is_slow(&self, took: Duration) -> bool {
+        let usual = self.usual_s.map(Duration::from_secs_f64).unwrap_or_default();
+        took >= SLOW_MIN.max(usual.saturating_mul(SLOW_TIMES))
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        self.first.map_or(0, |first| now.saturating_duration_since(first).as_secs()) + 1
+    }
+
+    fn count(&mut self, now: Instant, outcome: Outcome, is_slow: bool) {
+        self.first.get_or_insert(now);
+        let second = self.second(now);
+        let bucket = &mut self.buckets[second as usize % BUCKETS];
+        if bucket.second != second {
+            *bucket = Bucket { second, ..Bucket::default() };
+        }
+        bucket.calls += 1;
+        bucket.slow += u64::from(is_slow);
+        bucket.errors += u64::from(outcome == Outcome::Failed);
+        // What is slow is not what is usual, or nothing would be slow for long.
+        if let (Outcome::Answered(took), false) = (outcome, is_slow) {
+            let took_s = took.as_secs_f64();
+            let usual_s = self.usual_s.get_or_insert(took_s);
+            *usual_s += USUAL_WEIGHT * (took_s - *usual_s);
+        }
+    }
+
+    fn sum(&self, now: Instant) -> Bucket {
+        let last = self.second(now);
+        let recent = |bucket: &&Bucket| bucket.second > 0 && bucket.second + WINDOW_S > last;
+        self.buckets.iter().filter(recent).fold(Bucket::default(), |sum, bucket| Bucket {
+            second: 0,
+            calls: sum.calls + bucket.calls,
+            errors: sum.errors + bucket.errors,
+            slow: sum.slow + bucket.slow,
+        })
+    }
+
+    fn judge(&mut self, now: Instant) {
+        let Bucket { calls, errors, slow, .. } = self.sum(now);
+        if calls < CALLS_MIN {
+            return;
+        }
+        if errors * 100 >= calls * ERROR_PERCENT {
+            self.open(now, format!("{errors} of {calls} calls failed"));
+        } else if slow * 100 >= calls * SLOW_PERCENT {
+            self.open(now, format!("{slow} of {calls} calls were slow"));
+        }
+    }
+
+    fn open(&mut self, now: Instant, reason: String) {
+        let open = OPEN_MIN.saturating_mul(1 << self.times.min(8)).min(OPEN_MAX);
+        self.times = self.times.saturating_add(1);
+        self.open_until = Some(now + open);
+        (self.probes_left, self.probes_good) = (PROBES, 0);
+        self.opened_total += 1;
+        self.reason = Some(reason);
+    }
+
+    fn close(&mut self) {
+        (self.open_until, self.times) = (None, 0);
+        // What was before it opened is over.
+        self.buckets = Default::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Outcome = Outcome::Answered(Duration::from_millis(2));
+    const SLOW: Outcome = Outcome::Answered(Duration::from_millis(150));
+
+    struct Test {
+        breaker: Breaker,
+        now: Instant,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            Self { breaker: Breaker::default(), now: Instant::now() }
+        }
+
+        fn call(&mut self, outcome: Outcome) {
+            self.breaker.begin(self.now);
+            self.breaker.note(self.now, outcome);
+        }
+
+        fn calls(&mut self, count: u32, outcome: Outcome) {
+            (0..count).for_each(|_| self.call(outcome));
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+        }
+
+        fn state(&self) -> State {
+            self.breaker.state(self.now)
+        }
+
+        /// Opens it.
+        fn opened() -> Self {
+            let mut test = Self::new();
+            test.calls(CALLS_MIN as u32, Outcome::Failed);
+            assert_eq!(test.state(), State::Open);
+            test
+        }
+    }
+
+    #[test]
+    fn half_of_the_calls_failing_opens_it() {
+        let mut test = Test::new();
+        test.calls(11, QUICK);
+        test.calls(10, Outcome::Failed);
+        assert_eq!(test.state(), State::Closed, "10 of 21");
+        test.call(Outcome::Failed);
+        assert_eq!((test.state(), test.breaker.admits(test.now)), (State::Open, false));
+        let seen = test.breaker.seen(test.now);
+        assert_eq!((seen.is_open, seen.error_count, seen.calls), (true, 11, 22));
+        assert_eq!((seen.last_failure, seen.opened_total), (Some(Duration::ZERO), 1));
+        assert_eq!(seen.reason.as_deref(), Some("11 of 22 calls failed"));
+    }
+
+    #[test]
+    fn slow_calls_open_it_and_what_is_usual_is_not_slow() {
+        let mut test = Test::new();
+        test.calls(20, QUICK);
+        test.calls(79, SLOW);
+        assert_eq!(test.state(), State::Closed, "79 of 99");
+        test.call(SLOW);
+        assert_eq!(test.state(), State::Open);
+        assert_eq!(test.breaker.seen(test.now).slow_request_count, 80);
+
+        let mut usual = Test::new();
+        usual.calls(500, Outcome::Answered(Duration::from_millis(90)));
+        usual.calls(500, Outcome::Answered(Duration::from_millis(400)));
+        assert_eq!(usual.state(), State::Closed, "less than five times what is usual");
+        usual.pass(Duration::from_secs(WINDOW_S));
+        usual.calls(CALLS_MIN as u32, Outcome::Answered(Duration::from_secs(3)));
+        assert_eq!(usual.state(), State::Open);
+    }
+
+    #[test]
+    fn few_calls_and_old_ones_say_nothing() {
+        let mut test = Test::new();
+        test.calls(CALLS_MIN as u32 - 1, Outcome::Failed);
+        assert_eq!(test.state(), State::Closed);
+        test.pass(Duration::from_secs(WINDOW_S + 1));
+        test.call(Outcome::Failed);
+        assert_eq!((test.state(), test.breaker.seen(test.now).calls), (State::Closed, 1));
+    }
+
+    #[test]
+    fn ten_good_calls_close_it_again() {
+        let mut test = Test::opened();
+        test.pass(OPEN_MIN - Duration::from_millis(1));
+        assert!(!test.breaker.admits(test.now));
+        // An answer to a call from before says nothing.
+        test.breaker.note(test.now, QUICK);
+        test.pass(Duration::from_millis(1));
+        assert_eq!(test.state(), State::HalfOpen);
+        for _ in 0..PROBES {
+            assert!(test.breaker.admits(test.now));
+            test.breaker.begin(test.now);
+        }
+        assert!(!test.breaker.admits(test.now), "ten are under way");
+        for _ in 1..PROBES {
+            test.breaker.note(test.now, QUICK);
+        }
+        // One came to nothing that counts, and another one tries in its place.
+        test.breaker.void(test.now);
+        assert!(test.breaker.admits(test.now));
+        test.call(QUICK);
+        assert_eq!((test.state(), test.breaker.seen(test.now).calls), (State::Closed, 0));
+        test.call(QUICK);
+        assert!(test.breaker.admits(test.now));
+    }
+
+    #[test]
+    fn a_call_that_tries_in_vain_opens_it_for_longer_up_to_a_minute() {
+        let mut test = Test::opened();
+        let mut open = OPEN_MIN;
+        for outcome in [Outcome::Failed, SLOW, Outcome::Failed, SLOW, Outcome::Failed, SLOW] {
+            test.pass(open);
+            assert_eq!(test.state(), State::HalfOpen, "after {open:?}");
+            test.call(outcome);
+            open = (open * 2).min(OPEN_MAX);
+            test.pass(open - Duration::from_millis(1));
+            assert_eq!(test.state(), State::Open, "before {open:?}");
+            test.pass(Duration::from_millis(1));
+            test.now -= open;
+        }
+        assert_eq!(open, OPEN_MAX);
+        // Once it was closed it begins with the shortest time.
+        test.pass(open);
+        test.calls(PROBES, QUICK);
+        test.calls(CALLS_MIN as u32, Outcome::Failed);
+        test.pass(OPEN_MIN);
+        assert_eq!(test.state(), State::HalfOpen);
+    }
+}
