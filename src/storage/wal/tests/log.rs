@@ -249,6 +249,34 @@ fn a_dead_segment_is_used_again() {
     assert_eq!(entries(&log.group(1)), numbered(597..600, 1000));
 }
 
+/// What is left behind in the last bytes, where no header fits, must not look like a header that was cut off.
+#[test]
+fn a_segment_that_is_used_again_may_end_a_few_bytes_before_its_end() {
+    /// An entry whose batch fills a segment to its last byte.
+    const WHOLE: usize = (16 << 10) - segment::BLOCK_BYTES - 128;
+    let fs = SimFs::new(1);
+    let mut log = Driven::open(&fs, tiny()).unwrap();
+    let group = log.group(1);
+    let mut write = |i: u64, size: usize| {
+        group.append(i, numbered(i..i + 1, size), ignore());
+        log.drain();
+        let copy = fs.copy(i);
+        // Not after each: then only segments with nothing but a purge in them would be used for entries.
+        if i % 3 == 0 {
+            group.purge(i, bytes("p"));
+            log.drain();
+        }
+        copy
+    };
+    (0..10).for_each(|i| drop(write(i, WHOLE)));
+    for i in 10..30 {
+        let copy = write(i, WHOLE - 24);
+        let log = Driven::open(&copy, tiny()).unwrap();
+        let last = log.group(1).entries(i..i + 1, usize::MAX).unwrap();
+        assert!(last == numbered(i..i + 1, WHOLE - 24));
+    }
+}
+
 #[test]
 fn what_somebody_reads_is_not_used_again() {
     let fs = SimFs::new(1);
