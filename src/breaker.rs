@@ -73,6 +73,15 @@ pub struct Seen {
     pub reason: Option<String>,
 }
 
+/// A call that was begun; `Breaker::end` takes it back.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// How often the breaker had been opened by then.
+    opened: u64,
+    /// It tries a half-open one.
+    is_probe: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     /// The second since the first call, from 1; 0 was never used.
@@ -120,45 +129,39 @@ impl Breaker {
     }
 
     /// A call is made.
-    pub fn begin(&mut self, now: Instant) {
-        if self.state(now) == State::HalfOpen {
-            self.probes_left = self.probes_left.saturating_sub(1);
-        }
+    pub fn begin(&mut self, now: Instant) -> Call {
+        let is_probe = self.state(now) == State::HalfOpen && self.probes_left > 0;
+        self.probes_left -= u32::from(is_probe);
+        Call { opened: self.opened_total, is_probe }
     }
 
-    /// What became of a call that counts.
-    pub fn note(&mut self, now: Instant, outcome: Outcome) {
-        let is_slow = match outcome {
-            Outcome::Answered(took) => self.is_slow(took),
-            Outcome::Failed => false,
-        };
-        if outcome == Outcome::Failed {
+    /// What became of a call; none if that says nothing about the peer. A call from before the breaker was opened or
+    /// closed last, and one that was made although it is open, says nothing about how the peer is now.
+    pub fn end(&mut self, now: Instant, call: Call, outcome: Option<Outcome>) {
+        if outcome == Some(Outcome::Failed) {
             self.last_failure = Some(now);
         }
-        match self.state(now) {
-            // Calls that were under way when it opened.
-            State::Open => {}
-            State::HalfOpen if outcome == Outcome::Failed || is_slow => {
-                let what = if is_slow { "was slow" } else { "failed" };
-                self.open(now, format!("a call that tried it {what}"));
-            }
-            State::HalfOpen => {
-                self.probes_good += 1;
-                if self.probes_good >= PROBES {
-                    self.close();
-                }
-            }
-            State::Closed => {
-                self.count(now, outcome, is_slow);
-                self.judge(now);
-            }
+        let is_closed = self.open_until.is_none();
+        if call.opened != self.opened_total || call.is_probe == is_closed {
+            return;
         }
-    }
-
-    /// A call that was begun came to nothing that counts: another one may try in its place.
-    pub fn void(&mut self, now: Instant) {
-        if self.state(now) == State::HalfOpen {
-            self.probes_left = (self.probes_left + 1).min(PROBES);
+        let Some(outcome) = outcome else {
+            // Another one may try in its place.
+            self.probes_left += u32::from(call.is_probe);
+            return;
+        };
+        let is_slow = matches!(outcome, Outcome::Answered(took) if self.is_slow(took));
+        if is_closed {
+            self.count(now, outcome, is_slow);
+            self.judge(now);
+        } else if is_slow || outcome == Outcome::Failed {
+            let what = if is_slow { "was slow" } else { "failed" };
+            self.open(now, format!("a call that tried it {what}"));
+        } else {
+            self.probes_good += 1;
+            if self.probes_good >= PROBES {
+                self.close();
+            }
         }
     }
 
@@ -178,9 +181,10 @@ impl Breaker {
         }
     }
 
+    /// The first call is what is usual until others have shown otherwise: a peer that is far away is not slow.
     fn is_slow(&self, took: Duration) -> bool {
-        let usual = self.usual_s.map(Duration::from_secs_f64).unwrap_or_default();
-        took >= SLOW_MIN.max(usual.saturating_mul(SLOW_TIMES))
+        let usual = self.usual_s.map(Duration::from_secs_f64);
+        usual.is_some_and(|usual| took >= SLOW_MIN.max(usual.saturating_mul(SLOW_TIMES)))
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -262,8 +266,8 @@ mod tests {
         }
 
         fn call(&mut self, outcome: Outcome) {
-            self.breaker.begin(self.now);
-            self.breaker.note(self.now, outcome);
+            let call = self.breaker.begin(self.now);
+            self.breaker.end(self.now, call, Some(outcome));
         }
 
         fn calls(&mut self, count: u32, outcome: Outcome) {
@@ -281,6 +285,7 @@ mod tests {
         /// Opens it.
         fn opened() -> Self {
             let mut test = Self::new();
+            test.call(QUICK);
             test.calls(CALLS_MIN as u32, Outcome::Failed);
             assert_eq!(test.state(), State::Open);
             test
@@ -332,28 +337,50 @@ mod tests {
 
     #[test]
     fn ten_good_calls_close_it_again() {
-        let mut test = Test::opened();
+        let mut test = Test::new();
+        let before = test.breaker.begin(test.now);
+        test.calls(CALLS_MIN as u32, Outcome::Failed);
         test.pass(OPEN_MIN - Duration::from_millis(1));
         assert!(!test.breaker.admits(test.now));
-        // An answer to a call from before says nothing.
-        test.breaker.note(test.now, QUICK);
+        // Nobody else can answer, so it is asked although it is open.
+        let forced = test.breaker.begin(test.now);
         test.pass(Duration::from_millis(1));
         assert_eq!(test.state(), State::HalfOpen);
-        for _ in 0..PROBES {
-            assert!(test.breaker.admits(test.now));
-            test.breaker.begin(test.now);
-        }
+        let mut tries: Vec<Call> = (0..PROBES).map(|_| test.breaker.begin(test.now)).collect();
         assert!(!test.breaker.admits(test.now), "ten are under way");
-        for _ in 1..PROBES {
-            test.breaker.note(test.now, QUICK);
+        let beyond = test.breaker.begin(test.now);
+        for call in [before, forced, beyond] {
+            test.breaker.end(test.now, call, Some(Outcome::Failed));
+            test.breaker.end(test.now, call, None);
+        }
+        assert_eq!((test.state(), test.breaker.admits(test.now)), (State::HalfOpen, false));
+        let left = tries.pop().unwrap();
+        for call in tries {
+            test.breaker.end(test.now, call, Some(QUICK));
         }
         // One came to nothing that counts, and another one tries in its place.
-        test.breaker.void(test.now);
+        test.breaker.end(test.now, left, None);
         assert!(test.breaker.admits(test.now));
         test.call(QUICK);
         assert_eq!((test.state(), test.breaker.seen(test.now).calls), (State::Closed, 0));
+        // What was begun before it was opened is late, and says nothing.
+        test.breaker.end(test.now, before, Some(Outcome::Failed));
         test.call(QUICK);
-        assert!(test.breaker.admits(test.now));
+        assert_eq!(test.breaker.seen(test.now).calls, 1);
+    }
+
+    #[test]
+    fn what_always_took_long_is_not_slow() {
+        let mut test = Test::new();
+        test.calls(100, SLOW);
+        assert_eq!(test.state(), State::Closed);
+        // A first call that took long, as a handshake does, is soon forgotten.
+        let mut test = Test::new();
+        test.call(Outcome::Answered(Duration::from_millis(300)));
+        test.calls(150, QUICK);
+        test.pass(Duration::from_secs(WINDOW_S));
+        test.calls(CALLS_MIN as u32, SLOW);
+        assert_eq!(test.state(), State::Open);
     }
 
     #[test]

@@ -88,7 +88,12 @@ impl Plane {
         bytes: usize,
         arrived: Instant,
     ) -> Result<ReplyBody> {
-        let deadline = arrived + self.deadline_of(request.deadline_ms);
+        let asked = time_asked(request.deadline_ms);
+        // Orders of operators have their own time.
+        let deadline = match request.body {
+            RequestBody::Command(_) => arrived + asked,
+            _ => arrived + self.budget.time_for(asked),
+        };
         match request.body {
             RequestBody::Hello => Ok(ReplyBody::Hello(self.hello())),
             RequestBody::Map => Ok(ReplyBody::Map(self.view.state().map())),
@@ -120,8 +125,7 @@ impl Plane {
         let ops = client::decode_ops(&kv.ops)?;
         let writes = ops.iter().filter(|op| op.is_write()).count();
         let bytes = kv.ops.len();
-        self.budget.check_batch(ops.len(), bytes)?;
-        let _permit = self.budget.admit(Class::of(ops.len(), writes), held_bytes)?;
+        let _permit = self.budget.admit_ops((ops.len(), writes), bytes, held_bytes)?;
         let copy = self.route(kv.shard)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
         let reads = ops.len() - writes;
@@ -255,19 +259,20 @@ impl Plane {
         Error::new(Code::NotLeader, format!("{} does not lead {shard}", self.name)).hint(hint)
     }
 
-    fn deadline_of(&self, deadline_ms: u32) -> Duration {
-        match deadline_ms {
-            0 => self.budget.limits().timeout,
-            ms => Duration::from_millis(ms.into()).min(limits::DEADLINE_MAX),
-        }
-    }
-
     fn hello(&self) -> Hello {
         Hello {
             node: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             formed: self.view.state().is_formed(),
         }
+    }
+}
+
+/// How long a request may take by what it says.
+fn time_asked(deadline_ms: u32) -> Duration {
+    match deadline_ms {
+        0 => limits::DEADLINE_DEFAULT,
+        ms => Duration::from_millis(ms.into()).min(limits::DEADLINE_MAX),
     }
 }
 

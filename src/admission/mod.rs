@@ -5,10 +5,10 @@
 //! refused at once, with a hint when to come back. Orders of operators and messages between nodes are not admitted
 //! here: they have lanes of their own (`node::server`).
 //!
-//! The load is the largest share of anything that can run out: the budget itself at this moment, and what the node
-//! measures of its log and tables (`set_pressure`). With the default threshold of 80 % copying makes way from there on,
-//! scans and batches are refused from 90 %, writes from 95 %, and reads when there is no room at all. A class that is
-//! refused is let in again when the load is five points lower.
+//! The load is the largest share of anything that can run out: the budget itself at this moment, and the queue of the
+//! log (`set_pressure`). Copies also make way for what is applied and not yet flushed. With the default threshold of
+//! 80 % copying makes way from there on, scans and batches are refused from 90 %, writes from 95 %, and reads when there
+//! is no room at all. A class that is refused is let in again when the load is five points lower.
 
 use crate::types::{Code, Error, Result, limits};
 use parking_lot::RwLock;
@@ -69,7 +69,7 @@ pub struct Limits {
     pub max_batch_size: usize,
     /// Bytes of keys and values in one request.
     pub max_batch_bytes: usize,
-    /// Deadline of a request that carries none.
+    /// How long a request is worked on, whatever time it names.
     pub timeout: Duration,
     /// Load from which on copying makes way, in percent; the other classes follow between it and 100.
     pub load_threshold_percent: u32,
@@ -115,8 +115,9 @@ struct Inner {
     limits: RwLock<Limits>,
     requests: AtomicUsize,
     bytes: AtomicUsize,
-    /// What else runs out, in percent.
-    pressure: AtomicU32,
+    /// How much of the log's queue is taken, and of the room for what is not yet flushed, in percent.
+    log_percent: AtomicU32,
+    unflushed_percent: AtomicU32,
     /// Whether each class is refused at this moment.
     shed: [AtomicBool; Class::ALL.len()],
     refused: [AtomicU64; Class::ALL.len()],
@@ -169,9 +170,11 @@ impl Budget {
         self.inner.limits.read().clone()
     }
 
-    /// How much of the log's queue or of the room for unflushed entries is taken, in percent.
-    pub fn set_pressure(&self, percent: u32) {
-        self.inner.pressure.store(percent.min(100), Ordering::Relaxed);
+    /// How much of the log's queue is taken, and of the room for what is applied and not yet flushed, in percent. The
+    /// latter fills up whenever much is written, and slows that down by itself: only copies make way for it.
+    pub fn set_pressure(&self, log_percent: u32, unflushed_percent: u32) {
+        self.inner.log_percent.store(log_percent.min(100), Ordering::Relaxed);
+        self.inner.unflushed_percent.store(unflushed_percent.min(100), Ordering::Relaxed);
     }
 
     /// Requests worked on at this moment.
@@ -183,12 +186,12 @@ impl Budget {
     pub fn load_percent(&self) -> u32 {
         let requests = percent(self.requests(), self.inner.limits.read().max_concurrent_ops);
         let bytes = percent(self.inner.bytes.load(Ordering::Relaxed), BYTES_MAX);
-        requests.max(bytes).max(self.inner.pressure.load(Ordering::Relaxed))
+        requests.max(bytes).max(self.inner.log_percent.load(Ordering::Relaxed))
     }
 
     /// Whether copies of shards have to make way at this moment.
     pub fn sheds_copies(&self) -> bool {
-        let load = self.load_percent();
+        let load = self.load_percent().max(self.inner.unflushed_percent.load(Ordering::Relaxed));
         self.inner.sheds(Class::Copy, load, &self.inner.limits.read())
     }
 
@@ -197,31 +200,45 @@ impl Budget {
         self.inner.refused[class as usize].load(Ordering::Relaxed)
     }
 
-    /// Refuses a request that has more in it than one may (`BatchTooLarge`).
-    pub fn check_batch(&self, ops: usize, bytes: usize) -> Result<()> {
+    /// How long a request is worked on that asks for so long.
+    pub fn time_for(&self, asked: Duration) -> Duration {
+        asked.min(self.inner.limits.read().timeout)
+    }
+
+    /// Takes room for a request with so many operations and bytes of them, `held_bytes` in all, or refuses at once:
+    /// what has more in it than one may (`BatchTooLarge`), and what there is no room for (`Overloaded`).
+    pub fn admit_ops(
+        &self,
+        (ops, writes): (usize, usize),
+        bytes: usize,
+        held_bytes: usize,
+    ) -> Result<Permit> {
         let limits = self.inner.limits.read();
-        if ops <= limits.max_batch_size && bytes <= limits.max_batch_bytes {
-            return Ok(());
+        if ops > limits.max_batch_size || bytes > limits.max_batch_bytes {
+            let message = format!(
+                "{ops} operations with {bytes} bytes in one request; safety.max_batch_size is {}, \
+                 safety.max_batch_bytes {}",
+                limits.max_batch_size, limits.max_batch_bytes
+            );
+            return Err(Error::new(Code::BatchTooLarge, message));
         }
-        let message = format!(
-            "{ops} operations with {bytes} bytes in one request; safety.max_batch_size is {}, \
-             safety.max_batch_bytes {}",
-            limits.max_batch_size, limits.max_batch_bytes
-        );
-        Err(Error::new(Code::BatchTooLarge, message))
+        self.take(&limits, Class::of(ops, writes), held_bytes)
     }
 
     /// Takes room for a request of that many bytes, or refuses at once (`Overloaded`).
     pub fn admit(&self, class: Class, bytes: usize) -> Result<Permit> {
+        self.take(&self.inner.limits.read(), class, bytes)
+    }
+
+    fn take(&self, limits: &Limits, class: Class, bytes: usize) -> Result<Permit> {
         let inner = &self.inner;
-        let limits = inner.limits.read();
         let requests = inner.requests.fetch_add(1, Ordering::Relaxed);
         let others = inner.bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits =
             requests < limits.max_concurrent_ops && others.saturating_add(bytes) <= BYTES_MAX;
         let load = percent(requests, limits.max_concurrent_ops).max(percent(others, BYTES_MAX));
-        let load = load.max(inner.pressure.load(Ordering::Relaxed));
-        if !inner.sheds(class, load, &limits) && fits {
+        let load = load.max(inner.log_percent.load(Ordering::Relaxed));
+        if !inner.sheds(class, load, limits) && fits {
             return Ok(Permit { inner: inner.clone(), bytes });
         }
         inner.give_back(bytes);
@@ -300,15 +317,19 @@ mod tests {
     #[test]
     fn what_runs_out_elsewhere_refuses_writes_and_not_reads() {
         let budget = budget(100);
-        budget.set_pressure(97);
+        budget.set_pressure(97, 0);
         assert!(budget.sheds_copies());
         for class in [Class::Bulk, Class::Write] {
             assert_eq!(budget.admit(class, 1).err().unwrap().code, Code::Overloaded);
             assert_eq!(budget.refused(class), 1);
         }
         assert!(budget.admit(Class::Read, 1).is_ok());
-        budget.set_pressure(0);
-        assert!(budget.admit(Class::Write, 1).is_ok() && !budget.sheds_copies());
+        // What waits to be flushed slows down writing by itself.
+        budget.set_pressure(0, 100);
+        assert!(budget.admit(Class::Write, 1).is_ok() && budget.sheds_copies());
+        assert_eq!(budget.load_percent(), 0);
+        budget.set_pressure(0, 0);
+        assert!(!budget.sheds_copies());
     }
 
     #[test]
@@ -329,9 +350,15 @@ mod tests {
         assert_eq!(Class::of(BATCH_OPS_MIN, 0), Class::Bulk);
         let budget = Budget::default();
         budget.set_limits(Limits { max_batch_size: 3, max_batch_bytes: 100, ..Limits::default() });
-        assert!(budget.check_batch(3, 100).is_ok());
+        assert!(budget.admit_ops((3, 0), 100, 200).is_ok());
         for (ops, bytes) in [(4, 1), (1, 101)] {
-            assert_eq!(budget.check_batch(ops, bytes).unwrap_err().code, Code::BatchTooLarge);
+            let refused = budget.admit_ops((ops, 1), bytes, 200).err().unwrap();
+            assert_eq!(refused.code, Code::BatchTooLarge);
         }
+        assert_eq!(budget.requests(), 0);
+        let timeout = Duration::from_millis(20);
+        budget.set_limits(Limits { timeout, ..Limits::default() });
+        let [more, less] = [30, 10].map(Duration::from_millis);
+        assert_eq!((budget.time_for(more), budget.time_for(less)), (timeout, less));
     }
 }

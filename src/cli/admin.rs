@@ -228,7 +228,8 @@ fn info_doc(info: &Info) -> Doc {
         .map(|c| {
             json!({
                 "shard": c.shard.0, "incarnation": c.incarnation.0, "copy": c.copy.0,
-                "state": c.state, "term": c.term, "applied": c.applied, "flushed": c.flushed, "keys": c.keys,
+                "state": c.state, "term": c.term, "applied": c.applied, "flushed": c.flushed,
+                "keys": c.keys,
             })
         })
         .collect();
@@ -237,7 +238,8 @@ fn info_doc(info: &Info) -> Doc {
         "disk": info.disk.to_string(), "version": info.version, "pid": info.pid,
         "uptime_s": info.uptime_s, "ready": info.ready, "wal_bytes": info.wal_bytes,
         "wal_syncs": info.wal_syncs, "copies_bytes": info.copies_bytes, "reads": info.reads,
-        "writes": info.writes, "metadata_term": info.metadata_term, "safety": safety_json(&info.safety), "copies": copies,
+        "writes": info.writes, "metadata_term": info.metadata_term,
+        "safety": safety_json(&info.safety), "copies": copies,
     });
     let safety = &info.safety;
     let uptime = humantime::format_duration(std::time::Duration::from_secs(info.uptime_s));

@@ -1,7 +1,7 @@
 //! What the client has seen of a node: latency, requests in flight, recent failures, a breaker for each class of
 //! calls. And the choice between nodes that may all answer: pick of two.
 
-use crate::breaker::{Breaker, Outcome, Seen as BreakerSeen};
+use crate::breaker::{Breaker, Call, Outcome, Seen as BreakerSeen};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -51,8 +51,8 @@ impl Health {
     /// Counts a request in flight until the guard is dropped. `ended` says what became of it.
     pub(crate) fn begin(&self, class: CallClass, now: Instant) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.breakers[class as usize].lock().begin(now);
-        InFlight { health: self, class, now, is_told: false }
+        let call = self.breakers[class as usize].lock().begin(now);
+        InFlight { health: self, class, call, ended: (now, None) }
     }
 
     /// Whether calls of that class are worth making while others may answer as well.
@@ -101,30 +101,23 @@ impl Health {
 pub(crate) struct InFlight<'a> {
     health: &'a Health,
     class: CallClass,
-    /// When it began.
-    now: Instant,
-    is_told: bool,
+    call: Call,
+    /// When, and with what outcome: none if its caller went away.
+    ended: (Instant, Option<Outcome>),
 }
 
 impl InFlight<'_> {
     /// What became of it; none if that says nothing about the node.
     pub(crate) fn ended(mut self, now: Instant, outcome: Option<Outcome>) {
-        self.is_told = true;
-        let mut breaker = self.health.breakers[self.class as usize].lock();
-        match outcome {
-            Some(outcome) => breaker.note(now, outcome),
-            None => breaker.void(now),
-        }
+        self.ended = (now, outcome);
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.health.in_flight.fetch_sub(1, Ordering::Relaxed);
-        // Its caller has gone away.
-        if !self.is_told {
-            self.health.breakers[self.class as usize].lock().void(self.now);
-        }
+        let (now, outcome) = self.ended;
+        self.health.breakers[self.class as usize].lock().end(now, self.call, outcome);
     }
 }
 

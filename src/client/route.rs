@@ -125,8 +125,9 @@ impl View {
     }
 
     /// The node to ask: `to` if it was neither tried nor is suspected, else whoever the want allows, first those
-    /// neither tried nor suspected whose breaker is not open, then those not tried, then anyone. For the leader, a primary that
-    /// answers is asked again before one that is suspected: it will know the next leader first. None if no node may answer.
+    /// neither tried nor suspected whose breaker is not open, then those not tried, then anyone. For the leader, a
+    /// primary that answers is asked again before one that is suspected: it will know the next leader first. None if no
+    /// node may answer.
     pub(crate) fn choose(
         &self,
         shard: ShardId,
@@ -282,6 +283,7 @@ mod tests {
         let end = |class, now, outcome| health.begin(class, now).ended(now, Some(outcome));
         (0..20).for_each(|_| end(CallClass::Write, now, Failed));
         assert_eq!(names(&full, 1, &Want::AnyPrimary, &[]), ["n1", "n2", "n3"], "of writes");
+        end(CallClass::Read, now, Answered(Duration::from_millis(1)));
         (0..20).for_each(|_| end(CallClass::Read, now, Answered(Duration::from_secs(1))));
         assert_eq!(names(&full, 1, &Want::AnyPrimary, &[]), ["n1", "n3"]);
         assert_eq!(names(&full, 1, &Want::AnyPrimary, &["n1", "n3"]), ["n2"], "nobody else");

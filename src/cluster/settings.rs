@@ -64,7 +64,7 @@ pub const LIVE_SETTINGS: [LiveSetting; 9] = [
     LiveSetting {
         name: "safety.timeout_ms",
         default: "5000",
-        doc: "milliseconds that a request may take which names no time of its own, 10 to 60000",
+        doc: "milliseconds that a node works on a request for keys, whatever time that names, 10 to 60000",
         check: |text| {
             between(count(text)?, 10, limits::DEADLINE_MAX.as_millis() as u64, "10 to 60000")
         },

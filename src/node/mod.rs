@@ -267,16 +267,15 @@ impl Node {
         let (budget, served) = (&self.plane.budget, &self.plane.served);
         let mut ticks = tokio::time::interval(DEMAND_LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut before, mut safety) = (0, budget.limits());
+        let mut before = 0;
         loop {
             ticks.tick().await;
             let wanted = self.view.state().safety();
-            if wanted != safety {
+            if wanted != budget.limits() {
                 tracing::info!(?wanted, "the safety net is set");
-                budget.set_limits(wanted.clone());
-                safety = wanted;
+                budget.set_limits(wanted);
             }
-            budget.set_pressure(self.pressure_percent(safety.load_threshold_percent));
+            budget.set_pressure(self.wal.queue_percent(), self.unflushed_percent());
             let now = served.reads.load(Ordering::Relaxed) + served.writes.load(Ordering::Relaxed);
             let is_serving = now.saturating_sub(before) >= DEMAND_MIN;
             host.make_way(budget.sheds_copies() || is_serving);
@@ -284,12 +283,11 @@ impl Node {
         }
     }
 
-    /// The larger share of the log's queue and of the room for what is applied and not yet flushed. The latter fills
-    /// up whenever much is written, and slows that down by itself: it counts up to where copies make way.
-    fn pressure_percent(&self, copies_from: u32) -> u32 {
+    /// The largest share of its room for what is applied and not yet flushed that a copy has taken.
+    fn unflushed_percent(&self) -> u32 {
         let copies = self.registry.all();
-        let overlays = copies.iter().map(|(_, copy)| copy.shard.group().store().overlay_percent());
-        self.wal.queue_percent().max(overlays.max().unwrap_or_default().min(copies_from))
+        let shares = copies.iter().map(|(_, copy)| copy.shard.group().store().overlay_percent());
+        shares.max().unwrap_or_default()
     }
 
     fn host(&self) -> Option<Host> {

@@ -187,7 +187,7 @@ pub struct SafetyInfo {
     pub max_batch_size: u64,
     /// Bytes of keys and values in one request.
     pub max_batch_bytes: u64,
-    /// Milliseconds that a request may take which names no time of its own.
+    /// Milliseconds that it works on a request for keys.
     pub timeout_ms: u64,
     /// Load from which on copying makes way, in percent.
     pub load_threshold_percent: u32,

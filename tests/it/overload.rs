@@ -3,8 +3,8 @@
 //!
 //! Its capacity is lowered by a setting and by slow disks, so that the load and not the machine is what it cannot bear.
 
-use crate::harness::{Cluster, Shape, anonymous_kib, one, set};
-use ppdb::client::{CallOptions, Client};
+use crate::harness::{Cluster, Shape, anonymous_kib, get, one, set, wait_until, within};
+use ppdb::client::{CallOptions, Client, Level, ScanOptions};
 use ppdb::types::{Code, NodeName};
 use ppdb::wire::client::Strategy;
 use ppdb::wire::command::{Answer, Command, Info};
@@ -17,6 +17,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Requests that a node works on at a time, and how much longer its fdatasyncs take.
 const CONCURRENT: u64 = 4;
 const SLOW_MS: &str = "2";
+/// A node looks for planted faults once in a while.
+const FAULT_SEEN_AFTER: Duration = Duration::from_secs(1);
 /// How long the load lasts, and each of those by which it is found what is borne.
 const SPAN: Duration = Duration::from_secs(6);
 const PEAK_SPAN: Duration = Duration::from_secs(3);
@@ -138,7 +140,7 @@ async fn four_times_what_is_borne_is_refused_at_once_and_the_rest_goes_on() {
     cluster.nodes.iter().for_each(|node| node.plant("fsync.slow", SLOW_MS));
     let names: Vec<NodeName> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
     let pids: Vec<u32> = cluster.nodes.iter().filter_map(|node| node.pid()).collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(FAULT_SEEN_AFTER).await;
     for name in &names {
         assert_eq!(info(&client, name).await.safety.max_concurrent_ops, CONCURRENT);
     }
@@ -192,4 +194,90 @@ async fn four_times_what_is_borne_is_refused_at_once_and_the_rest_goes_on() {
         counted += info(&client, name).await.safety.refused_writes;
     }
     assert!(counted >= refused as u64, "{counted} of {refused}");
+}
+
+/// Longer than all that is done beside the writes that wait for it.
+const STUCK_MS: &str = "3000";
+
+/// On one node, which holds all keys: what is set holds, and what matters least is refused first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_bounds_requests_and_scans_are_refused_before_writes_and_reads() {
+    let shape = Shape { primaries: 1, replicas: 0, shards: 1, ..Shape::default() };
+    let cluster = Cluster::start(shape).await;
+    let client = cluster.client().await;
+    let (node, name) = (&cluster.nodes[0], cluster.nodes[0].name.clone());
+    let once = CallOptions { retry: false, ..within(MINUTE) };
+    let put = async |key: &str| one(&client, set(key, "v"), &once).await;
+    let holds = async |what: &str, is: fn(&Info) -> bool| {
+        wait_until(what, MINUTE, || info(&client, &name), is).await;
+    };
+    put("a").await.expect("a write");
+
+    cluster.set_live(&client, "safety.max_batch_size", "2").await;
+    cluster.set_live(&client, "safety.max_batch_bytes", "1KiB").await;
+    holds("bound of a batch", |info| info.safety.max_batch_size == 2).await;
+    for (ops, fits) in [
+        (vec![set("a", "v"), set("b", "v")], true),
+        (vec![set("a", "v"), set("b", "v"), set("c", "v")], false),
+        (vec![set("a", vec![b'v'; 2_000])], false),
+    ] {
+        let answers = client.call(ops, &once).await;
+        let refused = |answer: &Result<_, ppdb::types::Error>| {
+            answer.as_ref().is_err_and(|error| error.code == Code::BatchTooLarge)
+        };
+        assert!(answers.iter().all(|answer| refused(answer) != fits), "{answers:?}");
+    }
+
+    // Of ten requests six are the load from which on scans are refused, and eight the one for writes.
+    cluster.set_live(&client, "safety.load_threshold", "0.10").await;
+    cluster.set_live(&client, "safety.max_concurrent_ops", "10").await;
+    cluster.set_live(&client, "safety.timeout_ms", "60000").await;
+    holds("bound of requests", |info| info.safety.timeout_ms == 60_000).await;
+    node.plant("fsync.slow", STUCK_MS);
+    tokio::time::sleep(FAULT_SEEN_AFTER).await;
+    let mut stuck = JoinSet::new();
+    let mut add = async |count: u64| {
+        for i in 0..count {
+            let (client, once) = (client.clone(), once.clone());
+            stuck.spawn(async move { one(&client, set(format!("s:{i}"), "v"), &once).await });
+        }
+    };
+    // Of what is there, so that they do not wait for the disk.
+    let level = Some(Level::Local { max_staleness_ms: None });
+    let local = CallOptions { level, ..once.clone() };
+    let scan = async || client.scan(&ScanOptions::default(), &local).await.map(drop);
+    let read = async || one(&client, get("a"), &local).await.map(drop);
+    let is_refused = |result: Result<(), ppdb::types::Error>| match result {
+        Ok(()) => false,
+        Err(error) if error.code == Code::Overloaded => true,
+        Err(error) => panic!("{error}"),
+    };
+    add(4).await;
+    holds("four writes", |info| info.safety.requests >= 4).await;
+    assert!(!is_refused(scan().await));
+    add(2).await;
+    holds("six writes", |info| info.safety.requests >= 6).await;
+    assert!(is_refused(scan().await));
+    assert!(!is_refused(read().await));
+    add(2).await;
+    holds("eight writes", |info| info.safety.requests >= 8).await;
+    assert!(is_refused(put("b").await.map(drop)));
+    assert!(is_refused(scan().await));
+    assert!(!is_refused(read().await));
+    node.mend("fsync.slow");
+    let written = stuck.join_all().await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    let safety = info(&client, &name).await.safety;
+    assert_eq!((safety.refused_bulk, safety.refused_writes, safety.refused_reads), (2, 1, 0));
+
+    // A request is worked on no longer than is set, whatever time it names.
+    cluster.set_live(&client, "safety.timeout_ms", "100").await;
+    holds("bound of time", |info| info.safety.timeout_ms == 100).await;
+    node.plant("fsync.slow", STUCK_MS);
+    tokio::time::sleep(FAULT_SEEN_AFTER).await;
+    let error = put("late").await.expect_err("it waits for the disk");
+    assert!(error.class() == ppdb::types::Class::Uncertain, "{error}");
+    node.mend("fsync.slow");
+    // Whoever may take longer asks again under the same number.
+    one(&client, set("late", "again"), &within(MINUTE)).await.expect("a write");
 }

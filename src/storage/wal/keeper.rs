@@ -1,7 +1,8 @@
 //! Keeps empty segments ready, away from the writer's path: dead ones that are used again, or new ones.
 //!
 //! A segment that is used again costs two sectors and not a file of zeros, and no blocks are given back to the file
-//! system to be taken again at once. The others are deleted. It has a thread of its own; until that runs (`inline`) its callers do the work themselves.
+//! system to be taken again at once. The others are deleted. It has a thread of its own; until that runs (`inline`)
+//! its callers do the work themselves.
 //! It decides nothing: the writer says which segments are dead.
 
 use super::Error;

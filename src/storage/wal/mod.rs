@@ -6,11 +6,11 @@
 //! what waits into one batch, writes it with one `write` and one fdatasync (`writer`), then says so in
 //! the groups' state (`state`) and runs the callbacks in order. The way back: `open` reads the segments
 //! (`segment`, `record`, `body`), `recovery` decides what they amount to. `keeper` has empty segments
-//! ready, which are dead ones where it can; `holds` knows which those are, and `carry` writes again what would keep
-//! an old one alive. The disk is reached through [`WalFs`] only.
+//! ready and takes dead ones for that; `holds` knows which are dead, and `carry` writes again what would keep an
+//! old one alive. The disk is reached through [`WalFs`] only.
 //!
 //! # Disk use
-//! Segments are deleted from the oldest on, when no group needs a durable record in them. What an idle
+//! Segments are used again, or deleted, from the oldest on, when no group needs a durable record in them. What an idle
 //! group needs does not pin one: its small records (create, vote, committed, purge), and its entries if
 //! they are few (a 64th of a segment), are written again at the end of the log. A group with more entries
 //! than that in the oldest segment has to be flushed and purged by its owner: `Wal::oldest_pinning_group`

@@ -3,6 +3,7 @@
 mod golden;
 mod log;
 mod power_loss;
+mod recycle;
 mod world;
 
 use super::record;
