@@ -2,6 +2,8 @@
 //! bytes, one probe at a time, and behind everything else: a disk and a stream rest as long as they worked.
 
 use super::Admin;
+use crate::faults;
+use crate::storage;
 use crate::strategy::{COORDINATOR, Calls};
 use crate::types::{Code, Error, NodeId, Result};
 use crate::wire::command::{Answer, Command};
@@ -14,6 +16,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard};
 
+/// How long the disk is not measured while removed tables are given back to it.
+const RECLAIM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Bytes written to the disk at most, whatever is ordered, and sent to one peer.
 pub const DISK_BYTES_MAX: u64 = 4 << 20;
 /// The same for one peer.
@@ -48,7 +52,11 @@ impl Admin {
         let bounds = Bounds { deadline, question: QUESTION_TIMEOUT };
         let peers = join_all(others.map(|node| probe_peer(calls, node, bytes, bounds)));
         let (dir, bytes) = (self.data_dir.clone(), order.disk_bytes.min(DISK_BYTES_MAX));
-        let disk = tokio::task::spawn_blocking(move || probe_disk(&dir, bytes, deadline));
+        let disk = tokio::task::spawn_blocking(move || {
+            // What an operation leaves behind says nothing of the next one.
+            storage::wait_reclaimed(RECLAIM_WAIT_MAX);
+            probe_disk(&dir, bytes, deadline)
+        });
         let (peers, disk) = tokio::join!(peers, disk);
         let disk = disk.map_err(|e| e.to_string()).and_then(|disk| disk.map_err(|e| e.to_string()));
         Ok(ProbeReport { disk, peers })
@@ -78,7 +86,7 @@ fn probe_disk(dir: &Path, bytes: u64, deadline: Instant) -> io::Result<DiskProbe
     while written < bytes.max(1) {
         in_time(deadline)?;
         let part = &chunk[..chunk.len().min((bytes.max(1) - written) as usize)];
-        let took = timed(|| file.write_all(part).and_then(|()| file.sync_data()))?;
+        let took = timed(|| file.write_all(part).and_then(|()| sync(&file)))?;
         written += part.len() as u64;
         worked += took;
         std::thread::sleep(took);
@@ -100,6 +108,11 @@ fn probe_disk(dir: &Path, bytes: u64, deadline: Instant) -> io::Result<DiskProbe
 
 fn small_write(file: &mut File) -> io::Result<()> {
     file.write_all(&[0x5a; SYNC_BYTES])?;
+    sync(file)
+}
+
+fn sync(file: &File) -> io::Result<()> {
+    faults::fsync()?;
     file.sync_data()
 }
 

@@ -22,6 +22,7 @@ mod stress;
 
 pub use digest::{Digest, DigestReader};
 pub use lmdb::{remove_store, sweep_removed};
+pub use reclaim::wait_idle as wait_reclaimed;
 pub use store::{Store, Writer};
 
 use bytes::Bytes;

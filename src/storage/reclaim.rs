@@ -7,7 +7,8 @@
 
 use std::fs::File;
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Bytes given back in one step.
 const STEP_BYTES: u64 = 8 << 20;
@@ -18,6 +19,33 @@ const UNUSED_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Files held open at a time; more are left to the file system.
 const FILES_MAX: usize = 256;
 
+/// Threads that give blocks back at this moment.
+static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+struct Work;
+
+impl Work {
+    fn begin() -> Self {
+        AT_WORK.fetch_add(1, Ordering::AcqRel);
+        Work
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        AT_WORK.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Waits at most so long until no blocks are given back, for who wants to measure the disk. Blocks.
+pub fn wait_idle(wait_max: Duration) {
+    const LOOK: Duration = Duration::from_millis(20);
+    let until = Instant::now() + wait_max;
+    while AT_WORK.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// Shortens files that have no name any more until nothing is left of them, on a thread of its own. `is_unused` waits
 /// at most so long and answers whether nobody reads or maps them: who does would be killed by a file that shrinks.
 /// If that stays false they are only closed.
@@ -27,7 +55,9 @@ pub fn shrink(mut files: Vec<File>, is_unused: impl Fn(Duration) -> bool + Send 
     if files.is_empty() {
         return;
     }
+    let at_work = Work::begin();
     let work = move || {
+        let _at_work = at_work;
         if !is_unused(UNUSED_WAIT_MAX) {
             return tracing::debug!("removed files are in use: their blocks are freed at once");
         }
@@ -59,7 +89,6 @@ fn shrink_one(file: &File) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::time::Instant;
 
     fn file(bytes: u64) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -77,13 +106,10 @@ mod tests {
         let (tell, unused) = mpsc::channel();
         let files = [&large, &small].map(|file| file.try_clone().unwrap());
         shrink(files.into(), move |wait| unused.recv_timeout(wait).is_ok());
-        std::thread::sleep(Duration::from_millis(50));
+        wait_idle(Duration::from_millis(50));
         assert_eq!(len(&large), 3 * STEP_BYTES + 1, "in use");
         tell.send(()).unwrap();
-        let until = Instant::now() + Duration::from_secs(20);
-        while len(&large) > 0 && Instant::now() < until {
-            std::thread::sleep(REST);
-        }
+        wait_idle(Duration::from_secs(20));
         assert_eq!((len(&large), len(&small)), (0, STEP_BYTES));
     }
 

@@ -21,7 +21,7 @@ impl Coordinator {
     /// Whether a change of strategy may start now, and the plan under which it may.
     pub async fn precheck(&self, by: &str, to: Strategy) -> Result<Precheck> {
         self.require_lead()?;
-        let seen = self.measured().await?;
+        let seen = self.measured(to, &[]).await?;
         self.make(&seen, by, to, &[]).await
     }
 
@@ -40,7 +40,7 @@ impl Coordinator {
         if let Some(id) = terms.plan {
             self.state().plan_for(id, to, clock_ms())?;
         }
-        let seen = self.measured().await?;
+        let seen = self.measured(to, &terms.skipped).await?;
         let terms = match terms.plan {
             Some(id) => self.bind(&seen, to, id, terms)?,
             None => {
@@ -87,9 +87,9 @@ impl Coordinator {
         Err(Error::new(Code::Overloaded, "too many plans are made at a time").retry_after(500))
     }
 
-    /// What the nodes say, beside a probe that is fresh. Nothing is probed while somebody is silent: that is
-    /// a no already, and measuring a silent node takes long.
-    async fn measured(&self) -> Result<Seen> {
+    /// What the nodes say, beside a probe that is fresh: one that says no is not for long. Nothing is probed while
+    /// somebody is silent: that is a no already, and measuring a silent node takes long.
+    async fn measured(&self, to: Strategy, skipped: &[String]) -> Result<Seen> {
         let seen = self.look().await;
         let state = self.state();
         if !all_answer(&state, &seen) {
@@ -97,6 +97,12 @@ impl Coordinator {
         }
         self.measure(&state, probing::FRESH).await?;
         // The probe took a while, and what was reported before it is old.
+        let seen = self.look().await;
+        let found = plan::precheck(&state, &seen, to, skipped, clock_ms());
+        if !checks::is_no_by_probe(&found.checks) {
+            return Ok(seen);
+        }
+        self.measure(&state, probing::FRESH_WHERE_HELD).await?;
         Ok(self.look().await)
     }
 

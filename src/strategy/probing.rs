@@ -15,7 +15,7 @@ pub const PROBE_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// A probe that is younger serves again.
 pub const FRESH: Duration = Duration::from_secs(30);
-/// The same where a commit waits for what was measured: that may have passed.
+/// The same where a plan or a commit is refused for what was measured: that may have passed.
 pub const FRESH_WHERE_HELD: Duration = Duration::from_secs(5);
 /// Bytes of a probe, over all disks and all ways.
 pub const PROBE_BYTES_MAX: u64 = 64 << 20;

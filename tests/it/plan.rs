@@ -9,6 +9,10 @@ use ppdb::wire::plan::ProbeOrder;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
+/// A node looks for planted faults once in a while.
+const FAULT_SEEN_AFTER: Duration = Duration::from_secs(1);
+/// How long a probe that says yes serves.
+const PROBE_SERVES_FOR: Duration = Duration::from_secs(30);
 /// Longest time for a plan: five seconds of measuring, and the program around it.
 const PLAN_WITHIN: Duration = Duration::from_secs(8);
 /// Longest wait for a phase.
@@ -64,6 +68,28 @@ fn wait_phase(cluster: &Cluster, phase: &str) -> Value {
         assert!(Instant::now() < until, "it is not {phase}: {op}, {blocker}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// What was measured of a disk that was slow for a moment serves no plan for half a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_quick_again_is_measured_again() {
+    let shape = Shape { primaries: 2, replicas: 0, shards: 2, ..Shape::default() };
+    let cluster = Cluster::start(shape).await;
+    let slow = &cluster.nodes[1];
+    slow.plant("fsync.slow", "400");
+    tokio::time::sleep(FAULT_SEEN_AFTER).await;
+    says_no(&cluster, "disk_speed", slow.name.as_str());
+    slow.mend("fsync.slow");
+    let mended = Instant::now();
+    loop {
+        let plan = cluster.ppdb(&["strategy", "plan", "full"]).json()["value"].clone();
+        if plan["may_start"] == true {
+            break;
+        }
+        assert!(mended.elapsed() < PROBE_SERVES_FOR / 2, "the disk is quick again: {plan}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    println!("a plan is made {:?} after the disk is quick again", mended.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

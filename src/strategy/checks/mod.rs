@@ -102,7 +102,11 @@ pub fn is_held_by_probe(
     terms: (Strategy, &[String]),
     now_ms: u64,
 ) -> bool {
-    let checks = commit_checks(state, seen, terms, now_ms);
+    is_no_by_probe(&commit_checks(state, seen, terms, now_ms))
+}
+
+/// Whether what was measured a while ago says no.
+pub fn is_no_by_probe(checks: &[Check]) -> bool {
     checks.iter().any(|check| is_no(check) && check.age_ms > 0)
 }
 
