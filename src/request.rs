@@ -6,7 +6,7 @@
 use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
-use crate::service::{Kind, Meter};
+use crate::service::{Kind, Meter, RequestClass, Totals};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
@@ -41,6 +41,17 @@ pub struct Served {
     pub write_bytes: AtomicU64,
     /// Requests for keys by name, measured. Pages of scans are not: one says nothing about the next.
     pub level: Meter,
+    /// Every request, by class and outcome.
+    pub totals: Totals,
+}
+
+/// A request under way.
+struct Asked {
+    class: RequestClass,
+    /// What it takes of the budget.
+    held_bytes: usize,
+    arrived: Instant,
+    deadline: Instant,
 }
 
 impl Served {
@@ -76,37 +87,47 @@ impl Plane {
     pub async fn answer(&self, who: &crate::pki::Principal, frame: Bytes) -> Result<Bytes> {
         let arrived = Instant::now();
         let request: Request = client::decode(&frame)?;
-        let id = request.id;
-        let body = self.carry_out(who, request, frame.len(), arrived).await;
-        Ok(codec::encode(&Reply { id, body }).into())
+        let (id, body) = (request.id, request.body);
+        let mut asked = Asked {
+            class: RequestClass::of(&body),
+            held_bytes: frame.len(),
+            arrived,
+            deadline: arrived + self.time_for(&body, request.deadline_ms),
+        };
+        let done = self.carry_out(who, body, &mut asked).await;
+        self.served.totals.note(asked.class, arrived, done.as_ref().err().map(|e| e.code));
+        Ok(codec::encode(&Reply { id, body: done }).into())
+    }
+
+    /// How long a request is worked on. Orders of operators have their own time.
+    fn time_for(&self, body: &RequestBody, deadline_ms: u32) -> Duration {
+        let asked = time_asked(deadline_ms);
+        match body {
+            RequestBody::Command(_) => asked,
+            _ => self.budget.time_for(asked),
+        }
     }
 
     async fn carry_out(
         &self,
         who: &crate::pki::Principal,
-        request: Request,
-        bytes: usize,
-        arrived: Instant,
+        body: RequestBody,
+        asked: &mut Asked,
     ) -> Result<ReplyBody> {
-        let asked = time_asked(request.deadline_ms);
-        // Orders of operators have their own time.
-        let deadline = match request.body {
-            RequestBody::Command(_) => arrived + asked,
-            _ => arrived + self.budget.time_for(asked),
-        };
-        match request.body {
+        let deadline = asked.deadline;
+        match body {
             RequestBody::Hello => Ok(ReplyBody::Hello(self.hello())),
             RequestBody::Map => Ok(ReplyBody::Map(self.view.state().map())),
             RequestBody::Command(command) => {
                 self.commands.run(who.clone(), command, deadline).await.map(ReplyBody::Command)
             }
-            RequestBody::Kv(kv) => self.kv(kv, bytes, arrived, deadline).await.map(ReplyBody::Kv),
+            RequestBody::Kv(kv) => self.kv(kv, asked).await.map(ReplyBody::Kv),
             RequestBody::Scan(scan) => {
                 let _permit = self.budget.admit(Class::Bulk, limits::SCAN_PAGE_BYTES_MAX)?;
                 self.scan(scan, deadline).await
             }
             RequestBody::OpenSession { shard } => {
-                let _permit = self.budget.admit(Class::Write, bytes)?;
+                let _permit = self.budget.admit(Class::Write, asked.held_bytes)?;
                 let copy = self.route(shard)?;
                 let opened = copy.shard.open_session(deadline).await;
                 opened.map(ReplyBody::Session).map_err(|e| self.public(shard, e))
@@ -114,26 +135,20 @@ impl Plane {
         }
     }
 
-    /// `held_bytes` is what the request takes of the budget.
-    async fn kv(
-        &self,
-        kv: Kv,
-        held_bytes: usize,
-        arrived: Instant,
-        deadline: Instant,
-    ) -> Result<KvReply> {
+    async fn kv(&self, kv: Kv, asked: &mut Asked) -> Result<KvReply> {
         let ops = client::decode_ops(&kv.ops)?;
         let writes = ops.iter().filter(|op| op.is_write()).count();
+        asked.class = RequestClass::of_ops(ops.len(), writes);
         let bytes = kv.ops.len();
-        let _permit = self.budget.admit_ops((ops.len(), writes), bytes, held_bytes)?;
+        let _permit = self.budget.admit_ops((ops.len(), writes), bytes, asked.held_bytes)?;
         let copy = self.route(kv.shard)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
-        let reads = ops.len() - writes;
+        let (reads, deadline) = (ops.len() - writes, asked.deadline);
         let (kind, done) = match writes {
             0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),
             _ => (Kind::Write, self.write(&copy, kv, deadline).await),
         };
-        self.served.level.note(kind, arrived, done.as_ref().err());
+        self.served.level.note(kind, asked.arrived, done.as_ref().err());
         done.inspect(|_| self.served.count(reads, writes, bytes))
     }
 

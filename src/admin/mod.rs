@@ -4,11 +4,14 @@
 //! node's copies; changes nothing by itself: forming a cluster is handed to the node, the strategy to the
 //! coordinator, a change of a shard's members to the shard.
 
+mod alarms;
 mod load;
+mod metrics;
 mod probe;
 mod report;
 mod status;
 
+pub use alarms::Board;
 pub use load::{Meter, SAMPLE_EVERY};
 
 use crate::admission::Budget;
@@ -82,6 +85,8 @@ pub struct Admin {
     pub budget: Budget,
     /// How busy this node was; `sample_load` feeds it.
     pub meter: Meter,
+    /// What an operator should see to; `watch_alarms` feeds it.
+    pub alarms: Board,
     /// The end of the validity of this node's certificate, in milliseconds since 1970.
     pub certificate_expires_ms: u64,
     /// Held while this node measures for the coordinator.
@@ -128,6 +133,8 @@ impl Admin {
             Command::Status => self.status().map(Answer::Status),
             Command::Info => Ok(Answer::Info(self.info())),
             Command::ReplicaLag => self.replica_lag().map(Answer::ReplicaLag),
+            Command::Alarms => Ok(Answer::Alarms(self.own_alarms())),
+            Command::Metrics => self.metrics().map(Answer::Metrics),
             Command::StrategyHistory => {
                 self.formed()?;
                 Ok(Answer::History(self.view.state().operations.clone()))

@@ -58,11 +58,12 @@ impl Admin {
             shards_leaderless,
             may_fail_without_loss,
             messages,
+            alarms: self.all_alarms(),
         })
     }
 
     /// Shards whose leader is not known here, or lives on a node that is not heard.
-    fn leaderless(&self) -> Vec<ShardId> {
+    pub(super) fn leaderless(&self) -> Vec<ShardId> {
         let state = self.view.state();
         let me = state.member(&self.name).map(|(id, _)| id);
         let up = |node: NodeId| Some(node) == me || self.heard.is_up(node);

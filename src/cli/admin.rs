@@ -9,8 +9,10 @@ use super::strategy::document;
 use super::value::{Answered, Doc};
 use super::{strategy, verify};
 use crate::client::Client;
+use crate::cluster::heard::clock_ms;
 use crate::types::units::show_bytes;
 use crate::types::{Code, Error, NodeName, Result, limits};
+use crate::wire::alarm::Alarm;
 use crate::wire::client::{Map, Role};
 use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, SafetyInfo, Status};
 use serde_json::{Value as Json, json};
@@ -161,6 +163,7 @@ pub fn status_doc(status: &Status) -> Doc {
         "metadata_leader": status.metadata_leader.as_ref().map(NodeName::as_str),
         "nodes": nodes.json, "shards_leaderless": leaderless,
         "may_fail_without_loss": status.may_fail_without_loss, "messages": status.messages,
+        "alarms": status.alarms.iter().map(alarm_json).collect::<Vec<_>>(),
     });
     let mut notes = vec![
         format!(
@@ -176,8 +179,25 @@ pub fn status_doc(status: &Status) -> Doc {
         notes.push(format!("without a leader: {}", names.join(" ")));
     }
     notes.extend(status.messages.iter().map(|message| format!("- {message}")));
+    notes.extend(status.alarms.iter().flat_map(alarm_lines));
     notes.push(String::new());
     Doc { json, notes, ..nodes }
+}
+
+fn alarm_json(alarm: &Alarm) -> Json {
+    let seen_by: Vec<&str> = alarm.seen_by.iter().map(NodeName::as_str).collect();
+    json!({
+        "name": alarm.name, "severity": alarm.severity, "subject": alarm.subject,
+        "message": alarm.message, "fix": alarm.fix, "since_ms": alarm.since_ms, "seen_by": seen_by,
+    })
+}
+
+/// What is wrong, since when, and what can be done about it.
+fn alarm_lines(alarm: &Alarm) -> [String; 2] {
+    let age_s = clock_ms().saturating_sub(alarm.since_ms) / 1_000;
+    let age = humantime::format_duration(Duration::from_secs(age_s));
+    let severity = alarm.severity.name().to_uppercase();
+    [format!("{severity} for {age}: {}", alarm.message), format!("  {}", alarm.fix)]
 }
 
 fn nodes_doc(status: &Status) -> Doc {

@@ -1,6 +1,6 @@
 //! Exit codes: one number for each kind of end, as `ppdb --help` lists them.
 
-use super::value::Done;
+use super::value::{Answered, Done};
 use crate::types::Code;
 
 /// Yes, or done.
@@ -27,6 +27,7 @@ pub const INTERRUPTED: u8 = 130;
 /// The exit code of an ended command.
 pub fn of(done: &Done) -> u8 {
     match done {
+        Ok(Answered { code: Some(code), .. }) => *code,
         Ok(answered) if answered.yes => YES,
         Ok(_) => NO,
         Err(failure) => of_code(failure.error.code),
@@ -74,7 +75,7 @@ pub fn of_code(code: Code) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::value::{Answered, Value};
+    use crate::cli::value::Value;
     use crate::types::{Class, Error};
 
     #[test]

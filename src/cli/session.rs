@@ -8,7 +8,7 @@ use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
 use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
-use super::{admin, cert, config, output, settings, strategy, verify, version};
+use super::{admin, cert, check, config, metrics, output, settings, strategy, verify, version};
 use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
 use crate::types::{Code, Error, NodeName, Op, Result, limits};
@@ -187,6 +187,14 @@ impl Session {
                 Ok(settings::set(&client, &setting, &value, &call).await?)
             }
             Verb::Config(verb) => Ok(config::run(&verb, &call.typed)?),
+            Verb::Check(args) => match self.client(&call).await {
+                Ok(client) => Ok(check::run(&client, args, &call).await),
+                Err(error) => Ok(check::failed(args, &error)),
+            },
+            Verb::Metrics(verb) => match metrics::offline(&verb) {
+                Some(answered) => Ok(answered),
+                None => Ok(metrics::run(&self.client(&call).await?, &verb, &call).await?),
+            },
             Verb::Node(verb) => Ok(self.node(&verb).await?),
             Verb::Version => Ok(Answered::doc(version::of_this_build(), None)),
             Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => {

@@ -353,6 +353,7 @@ impl State {
             shards_leaderless: vec![],
             may_fail_without_loss: 0,
             messages: vec![],
+            alarms: vec![],
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct Answered {
     pub age_ms: Option<u32>,
     /// False for a negative answer: the exit code is 1.
     pub yes: bool,
+    /// The exit code of a command that has its own: `check`.
+    pub code: Option<u8>,
 }
 
 /// A command that was not.
@@ -115,7 +117,14 @@ impl From<Error> for Failure {
 impl Answered {
     /// An answer that no shard and no node had part in.
     pub fn of(value: Value) -> Self {
-        Answered { value, tokens: Vec::new(), served_by: Vec::new(), age_ms: None, yes: true }
+        Answered {
+            value,
+            tokens: Vec::new(),
+            served_by: Vec::new(),
+            age_ms: None,
+            yes: true,
+            code: None,
+        }
     }
 
     /// A document answered by a node.

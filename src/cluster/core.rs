@@ -4,6 +4,7 @@
 //! Refusals are values, not errors: a command that does not fit leaves the state untouched.
 
 use super::journal::Event;
+use super::tally::Tally;
 use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
@@ -75,6 +76,9 @@ pub struct ClusterState {
     pub plans: Vec<Plan>,
     /// Next plan id; never goes back.
     pub next_plan: u64,
+    /// Counts of the operations that the journal has forgotten. Stored beside the rest, whose layout is fixed.
+    #[serde(skip)]
+    pub forgotten: Tally,
 }
 
 /// A member of the cluster.

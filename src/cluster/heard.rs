@@ -45,6 +45,12 @@ impl Heard {
         self.peers.lock().get(&node).map(|peer| peer.at)
     }
 
+    /// How far this machine's clock is ahead of the middle of all that count, its own among them, in milliseconds; none
+    /// if no other is heard.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        ahead_ms(clock_ms(), &self.clocks_ms())
+    }
+
     /// The clocks of the peers, carried forward to this moment.
     fn clocks_ms(&self) -> Vec<u64> {
         let now = Instant::now();
@@ -73,6 +79,13 @@ pub fn bounded_stamp_ms(own_ms: u64, heard_ms: &[u64]) -> u64 {
     own_ms.min(sorted[sorted.len() / 2].saturating_add(CLOCK_AHEAD_MS))
 }
 
+fn ahead_ms(own_ms: u64, heard_ms: &[u64]) -> Option<i64> {
+    let mut all: Vec<u64> = heard_ms.iter().copied().chain([own_ms]).collect();
+    all.sort_unstable();
+    let middle = all.get(all.len() / 2).filter(|_| !heard_ms.is_empty())?;
+    i64::try_from(i128::from(own_ms) - i128::from(*middle)).ok()
+}
+
 impl Clock for Heard {
     fn stamp_ms(&self) -> u64 {
         bounded_stamp_ms(clock_ms(), &self.clocks_ms())
@@ -89,6 +102,15 @@ mod tests {
         assert_eq!(bounded_stamp_ms(9_000, &[1_000, 1_001, 1_002]), 1_501);
         assert_eq!(bounded_stamp_ms(1_200, &[1_000, 1_001, 1_002]), 1_200);
         assert_eq!(bounded_stamp_ms(9_000, &[1_000, 90_000, 1_002]), 1_502);
+    }
+
+    #[test]
+    fn a_clock_is_off_by_the_middle_of_all() {
+        assert_eq!(ahead_ms(5_000, &[]), None);
+        assert_eq!(ahead_ms(5_700, &[5_000, 5_001, 4_999]), Some(699));
+        assert_eq!(ahead_ms(4_000, &[5_000, 5_001]), Some(-1_000));
+        // One that is wrong does not make the others so.
+        assert_eq!(ahead_ms(5_000, &[5_001, 90_000]), Some(-1));
     }
 
     #[test]

@@ -173,7 +173,8 @@ impl ClusterState {
         });
         self.next_operation += 1;
         if self.operations.len() > OPERATIONS_MAX {
-            self.operations.remove(0);
+            let forgotten = self.operations.remove(0);
+            self.forgotten.add(&forgotten);
         }
         Ok(())
     }

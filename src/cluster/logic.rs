@@ -11,11 +11,14 @@ use crate::storage::{Error, Space, View, Writer};
 use crate::types::LogPos;
 use crate::wire::codec;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Key of the state in `Space::Meta`.
 const STATE_KEY: &[u8] = b"cluster";
+/// Key of the counts of what the journal has forgotten, beside it.
+const TALLY_KEY: &[u8] = b"tally";
 
 /// Applies metadata entries.
 pub struct MetaLogic {
@@ -33,10 +36,8 @@ impl MetaLogic {
 
 impl Logic for MetaLogic {
     fn load(&mut self, view: &dyn View) -> Result<(), Error> {
-        self.state = match view.get(Space::Meta, STATE_KEY)? {
-            Some(bytes) => codec::decode(&bytes).map_err(|e| corrupt("cluster state", &e))?,
-            None => ClusterState::default(),
-        };
+        self.state = stored(view, STATE_KEY, "cluster state")?;
+        self.state.forgotten = stored(view, TALLY_KEY, "tally of operations")?;
         self.published.send_replace(Arc::new(self.state.clone()));
         Ok(())
     }
@@ -55,8 +56,12 @@ impl Logic for MetaLogic {
         if is_commit {
             faults::pass(Point::CommitApply)?;
         }
+        let forgotten = self.state.forgotten;
         let reply = self.state.apply(&command);
         writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into());
+        if self.state.forgotten != forgotten {
+            writer.put(Space::Meta, TALLY_KEY, codec::encode(&self.state.forgotten).into());
+        }
         self.published.send_replace(Arc::new(self.state.clone()));
         if is_commit {
             faults::pass(Point::CommitApplied)?;
@@ -65,6 +70,57 @@ impl Logic for MetaLogic {
     }
 }
 
+/// A stored record; one that was never written is empty.
+fn stored<T: Default + DeserializeOwned>(
+    view: &dyn View,
+    key: &[u8],
+    what: &str,
+) -> Result<T, Error> {
+    match view.get(Space::Meta, key)? {
+        Some(bytes) => codec::decode(&bytes).map_err(|e| corrupt(what, &e)),
+        None => Ok(T::default()),
+    }
+}
+
 fn corrupt(what: &str, error: &codec::Error) -> Error {
     Error::Corrupt { what: what.to_owned(), detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::core::tests::record;
+    use crate::cluster::journal::OPERATIONS_MAX;
+    use crate::storage::{Applied, Options, Store};
+    use crate::wire::client::Strategy;
+
+    #[test]
+    fn everything_that_is_known_is_there_again_after_a_restart() {
+        let store = Store::in_memory(Options::default());
+        let (mut logic, _) = MetaLogic::new();
+        let mut index = 0;
+        let mut apply = |logic: &mut MetaLogic, command: &MetaCommand| {
+            index += 1;
+            let pos = LogPos { index, ..LogPos::default() };
+            let mut writer = store.write();
+            logic.apply(pos, &codec::encode(command).into(), &mut writer).unwrap();
+            writer.commit(Applied { pos: Some(pos), ..Applied::default() });
+        };
+        apply(&mut logic, &MetaCommand::Form(record(3, 1, 3)));
+        for _ in 0..OPERATIONS_MAX + 2 {
+            let (to, by, terms) = (Strategy::Full, "test".to_owned(), Default::default());
+            apply(
+                &mut logic,
+                &MetaCommand::Begin { to, by, commit_asked: false, now_ms: 1, terms },
+            );
+            for event in [Event::Abort { reason: "no".to_owned() }, Event::Settled] {
+                let (operation, step) = logic.state.operation().map(|op| (op.id, op.step)).unwrap();
+                apply(&mut logic, &MetaCommand::Advance { operation, step, event, now_ms: 2 });
+            }
+        }
+        assert_eq!(logic.state.forgotten.to_full.aborted, 2);
+        let (mut again, _) = MetaLogic::new();
+        store.read(|view| again.load(view)).unwrap().unwrap();
+        assert_eq!(again.state, logic.state);
+    }
 }

@@ -1,7 +1,7 @@
 //! The metadata group: the only source of members, placement, strategy and epoch.
 //!
 //! `core`, `journal` and `guarded` decide (pure), `placement` places, `plans` keeps the plans of switches, `settings`
-//! are what an operator changes live, `logic` applies it as a replicated state machine, `agent` makes this node's
+//! and `thresholds` are what an operator changes live, `tally` counts operations, `logic` applies it as a replicated state machine, `agent` makes this node's
 //! copies what the placement says. Data never passes here.
 
 pub mod agent;
@@ -18,6 +18,8 @@ pub mod plans;
 pub mod registry;
 pub mod rejoin;
 pub mod settings;
+pub mod tally;
+mod thresholds;
 pub mod view;
 
 pub use agent::Agent;

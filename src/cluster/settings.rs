@@ -3,6 +3,7 @@
 //! The table of names, defaults and bounds. Values are stored as text in the metadata; this file reads them.
 
 use super::core::ClusterState;
+use super::thresholds;
 use crate::admission;
 use crate::types::{Code, Error, Result, limits, units};
 use crate::wire::client::ReadDefault;
@@ -17,11 +18,16 @@ pub struct LiveSetting {
     pub default: &'static str,
     /// What it does, with unit and bounds.
     pub doc: &'static str,
-    check: fn(&str) -> std::result::Result<(), String>,
+    pub(super) check: fn(&str) -> std::result::Result<(), String>,
 }
 
 /// All live settings, by name.
-pub const LIVE_SETTINGS: [LiveSetting; 9] = [
+pub fn live_settings() -> impl Iterator<Item = &'static LiveSetting> {
+    thresholds::THRESHOLDS.iter().chain(&LIVE_SETTINGS)
+}
+
+/// Those that are no threshold of an alarm.
+const LIVE_SETTINGS: [LiveSetting; 9] = [
     LiveSetting {
         name: "copy.bytes_per_s",
         default: "0",
@@ -94,11 +100,16 @@ pub fn copy_rate(bytes_per_s: u64) -> std::result::Result<(), String> {
     }
 }
 
-fn count(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn count(text: &str) -> std::result::Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is no number"))
 }
 
-fn between(number: u64, min: u64, max: u64, bounds: &str) -> std::result::Result<(), String> {
+pub(super) fn between(
+    number: u64,
+    min: u64,
+    max: u64,
+    bounds: &str,
+) -> std::result::Result<(), String> {
     match (min..=max).contains(&number) {
         true => Ok(()),
         false => Err(format!("{number} does not lie in {bounds}")),
@@ -114,7 +125,7 @@ fn load_threshold(text: &str) -> std::result::Result<u32, String> {
     }
 }
 
-fn within(text: &str, min: Duration, max: Duration) -> std::result::Result<(), String> {
+pub(super) fn within(text: &str, min: Duration, max: Duration) -> std::result::Result<(), String> {
     match units::duration(text)? {
         time if (min..=max).contains(&time) => Ok(()),
         _ => Err(format!("`{text}` does not lie between {min:?} and {max:?}")),
@@ -133,8 +144,8 @@ fn read_default(text: &str) -> std::result::Result<ReadDefault, String> {
 /// Refuses a name that does not exist and a value out of bounds.
 pub fn check(name: &str, value: &str) -> Result<()> {
     let bad = |message: String| Error::new(Code::BadConfig, message);
-    let Some(setting) = LIVE_SETTINGS.iter().find(|s| s.name == name) else {
-        let names: Vec<&str> = LIVE_SETTINGS.iter().map(|s| s.name).collect();
+    let Some(setting) = live_settings().find(|s| s.name == name) else {
+        let names: Vec<&str> = live_settings().map(|s| s.name).collect();
         let message = format!("there is no live setting `{name}`; there are: {}", names.join(", "));
         return Err(bad(message));
     };
@@ -143,8 +154,8 @@ pub fn check(name: &str, value: &str) -> Result<()> {
 
 impl ClusterState {
     /// The value of a live setting, set or not.
-    fn setting(&self, name: &str) -> &str {
-        let default = || LIVE_SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
+    pub(super) fn setting(&self, name: &str) -> &str {
+        let default = || live_settings().find(|s| s.name == name).map_or("", |s| s.default);
         self.settings.get(name).map_or_else(default, String::as_str)
     }
 
@@ -156,7 +167,7 @@ impl ClusterState {
             default: s.default.to_owned(),
             doc: s.doc.to_owned(),
         };
-        LIVE_SETTINGS.iter().map(view).collect()
+        live_settings().map(view).collect()
     }
 
     /// Rate of copies in bytes a second; 0 is unlimited.
@@ -203,7 +214,9 @@ mod tests {
 
     #[test]
     fn defaults_are_in_bounds_and_what_is_not_is_refused() {
-        for setting in &LIVE_SETTINGS {
+        let names: Vec<&str> = live_settings().map(|s| s.name).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        for setting in live_settings() {
             check(setting.name, setting.default).unwrap();
         }
         for (name, value) in [

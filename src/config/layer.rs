@@ -2,7 +2,7 @@
 //! settings with the origin of each come out.
 
 use super::setting::{SETTINGS, Setting};
-use super::{ServeSettings, file};
+use super::{Metrics, ServeSettings, file};
 use crate::telemetry::LogFormat;
 use crate::types::units;
 use crate::types::{Code, Error, NodeName, Result};
@@ -179,6 +179,7 @@ impl Resolved {
                 "json" => LogFormat::Json,
                 _ => LogFormat::Text,
             },
+            metrics: metrics(text("metrics.listen")?, text("metrics.tls")? == "on")?,
             wal_segment_bytes: units::bytes(text("wal.segment_bytes")?).map_err(bad)?,
             raft_heartbeat: units::duration(text("raft.heartbeat")?).map_err(bad)?,
             raft_election_min: units::duration(text("raft.election_min")?).map_err(bad)?,
@@ -193,6 +194,22 @@ impl Resolved {
             return Err(bad("raft.election_max has to be more than raft.election_min".into()));
         }
         Ok(settings)
+    }
+}
+
+/// Where metrics are scraped; without TLS nowhere but on this machine.
+fn metrics(listen: &str, tls: bool) -> Result<Option<Metrics>> {
+    if listen == "off" {
+        return Ok(None);
+    }
+    let listen: std::net::SocketAddr =
+        listen.parse().map_err(|_| bad("`metrics.listen` is no address".into()))?;
+    match tls || listen.ip().is_loopback() {
+        true => Ok(Some(Metrics { listen, tls })),
+        false => Err(bad(format!(
+            "metrics.tls is off and metrics.listen {listen} can be reached from elsewhere; turn TLS on or listen \
+             on a loopback address"
+        ))),
     }
 }
 

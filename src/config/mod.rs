@@ -18,6 +18,15 @@ use std::time::Duration;
 pub use layer::{Layer, Origin, Resolved, resolve};
 pub use setting::{SETTINGS, Setting};
 
+/// Where metrics are scraped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Address and TCP port.
+    pub listen: SocketAddr,
+    /// HTTPS with a certificate of the cluster; false only on a loopback address.
+    pub tls: bool,
+}
+
 /// Everything a node is started with, checked. `setting::SETTINGS` has the default of each field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeSettings {
@@ -41,6 +50,8 @@ pub struct ServeSettings {
     pub log_level: String,
     /// Text or JSON.
     pub log_format: LogFormat,
+    /// Where metrics are scraped; none is nowhere.
+    pub metrics: Option<Metrics>,
     /// Bytes of one segment of the write-ahead log, 1 MiB to 1 GiB.
     pub wal_segment_bytes: u64,
     /// Between heartbeats, 10 ms to 10 s.

@@ -108,6 +108,22 @@ pub const SETTINGS: &[Setting] = &[
         check: |text| one_of(text, &["text", "json"]),
     },
     Setting {
+        name: "metrics.listen",
+        flag: "metrics-listen",
+        default: Some("off"),
+        doc: "address and TCP port at which Prometheus scrapes /metrics, or `off`",
+        path: false,
+        check: |text| if text == "off" { Ok(()) } else { socket(text).map(drop) },
+    },
+    Setting {
+        name: "metrics.tls",
+        flag: "metrics-tls",
+        default: Some("on"),
+        doc: "`on`: HTTPS with a certificate of the cluster; `off`: plain HTTP, on a loopback address only",
+        path: false,
+        check: |text| one_of(text, &["on", "off"]),
+    },
+    Setting {
         name: "wal.segment_bytes",
         flag: "wal-segment-bytes",
         default: Some("64MiB"),

@@ -8,9 +8,10 @@ mod disk;
 mod formation;
 mod links;
 mod rejoin;
+mod scrape;
 mod server;
 
-use crate::admin::{Admin, Control, Meter};
+use crate::admin::{Admin, Board, Control, Meter};
 use crate::admission::Budget;
 use crate::cluster::{Agent, Heard, Registry, StateView};
 use crate::config::ServeSettings;
@@ -29,6 +30,7 @@ use crate::wire::peer::FormationRecord;
 use disk::Disk;
 use links::PeerLinks;
 use parking_lot::{Mutex, RwLock};
+use scrape::Scrape;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -116,6 +118,7 @@ async fn run(
     mut failed: mpsc::Receiver<Error>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
+    let metrics = scrape(&settings).await?;
     let node = Node::open(settings, requests, fatal).await?;
     let joined = node.disk.lock().formation().cloned();
     if let Some(record) = joined {
@@ -124,6 +127,10 @@ async fn run(
     tracing::info!(node = %node.name, addr = %node.endpoint.local_addr(), disk = %node.disk_id, "serving");
     tokio::spawn(node.clone().accept());
     node.requests.spawn(node.admin.clone().sample_load());
+    node.requests.spawn(node.admin.clone().watch_alarms());
+    if let Some(metrics) = metrics {
+        node.requests.spawn(metrics.run(node.admin.clone()));
+    }
     let ended = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "stopping");
@@ -137,6 +144,14 @@ async fn run(
         Err(error) => tracing::error!(%error, "stopping at once"),
     }
     ended
+}
+
+/// The endpoint of metrics, if there shall be one. Bound first: a node that cannot be watched as it shall be does not
+/// start.
+async fn scrape(settings: &ServeSettings) -> Result<Option<Scrape>> {
+    let Some(metrics) = settings.metrics else { return Ok(None) };
+    let identity = Identity::load(&settings.ca, &settings.cert, &settings.key)?;
+    Scrape::bind(metrics.listen, metrics.tls.then_some(&identity)).await.map(Some)
 }
 
 impl Node {
@@ -173,6 +188,7 @@ impl Node {
                 served: served.clone(),
                 budget: budget.clone(),
                 meter: Meter::default(),
+                alarms: Board::default(),
                 certificate_expires_ms,
                 probing: Default::default(),
                 former: Arc::new(formation::NodeFormer(me.clone())),

@@ -2,7 +2,7 @@
 //! of nodes and live settings. Pure.
 
 use crate::cli::args::Cli;
-use crate::cluster::settings::LIVE_SETTINGS;
+use crate::cluster::settings::live_settings;
 use clap::{Arg, ArgAction, Command};
 
 /// Words that only the shell knows.
@@ -78,7 +78,7 @@ fn positions(command: &Command, given: &[&str], nodes: &[String]) -> Vec<String>
     match (command.get_name(), next.map(|position| position.get_id().as_str()), given) {
         ("info" | "kill" | "start", ..) => return nodes.to_vec(),
         (_, Some("setting"), _) => {
-            return LIVE_SETTINGS.iter().map(|setting| setting.name.to_owned()).collect();
+            return live_settings().map(|setting| setting.name.to_owned()).collect();
         }
         (_, Some("value"), ["reads.default"]) => {
             return ["linearizable", "session", "local"].map(str::to_owned).to_vec();

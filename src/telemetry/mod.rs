@@ -1,6 +1,10 @@
-//! To be seen: structured logs on standard error.
+//! To be seen: structured logs on standard error, the table of metrics and their text, the rules for Prometheus.
 //!
 //! Nothing here decides anything.
+
+pub mod exposition;
+pub mod metrics;
+pub mod rules;
 
 use tracing_subscriber::EnvFilter;
 

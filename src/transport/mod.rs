@@ -29,3 +29,4 @@ pub use errors::Error;
 pub use options::Options;
 pub use receiver::FrameReceiver;
 pub use sender::FrameSender;
+pub use tls::https_accepting;

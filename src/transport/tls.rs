@@ -45,6 +45,13 @@ pub(super) fn accepting(identity: &Identity) -> Result<rustls::ServerConfig, Err
     Ok(config)
 }
 
+/// TLS of an HTTPS server for those who have a certificate of the cluster.
+pub fn https_accepting(identity: &Identity) -> Result<rustls::ServerConfig, Error> {
+    let mut config = accepting(identity)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// TLS of the connecting side. The other side must be a node of our cluster: `expected`, if given.
 pub(super) fn connecting(
     identity: &Identity,

@@ -3,6 +3,7 @@
 //! Data commands (`get`, `set`, ...) become `Kv` and `Scan` requests in the client library, because it
 //! routes them; the commands here are carried out by the node that is asked, and need no routing.
 
+use super::alarm::Alarm;
 use super::client::{Map, Role, Strategy};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
@@ -51,6 +52,10 @@ pub enum Command {
     Echo(Bytes),
     /// As `Strategy`, but refused unless the latest operation is the one that is meant.
     StrategyOf { operation: u64, order: StrategyOrder },
+    /// What the node asked sees that an operator should see to.
+    Alarms,
+    /// The metrics of the node asked.
+    Metrics,
 }
 
 /// Who shall form a cluster.
@@ -97,6 +102,10 @@ pub enum Answer {
     Echoed,
     /// To `Digest` without `at`: the entry is at this index, and its digest will be there later.
     DigestBegun { node: NodeName, index: u64 },
+    /// To `Alarms`.
+    Alarms(Vec<Alarm>),
+    /// To `Metrics`: as Prometheus reads them.
+    Metrics(String),
 }
 
 /// The whole cluster as one node sees it.
@@ -120,6 +129,8 @@ pub struct Status {
     pub may_fail_without_loss: u16,
     /// What a person should know, most important first.
     pub messages: Vec<String>,
+    /// What an operator should see to, as all nodes see it that were heard lately; the worst first.
+    pub alarms: Vec<Alarm>,
 }
 
 /// A member in `Status`.

@@ -34,6 +34,8 @@ mod plan;
 mod rejoin;
 /// Pages of a scan.
 mod scan;
+/// What monitors see: metrics, alarms, the check, the rules.
+mod seen;
 /// The committed fuzz seeds are what the code encodes.
 mod seeds;
 /// A whole shard sent to a replica, in bounded memory.

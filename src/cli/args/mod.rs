@@ -9,6 +9,7 @@ pub mod globals;
 pub mod local;
 pub mod run;
 pub mod strategy;
+pub mod watching;
 
 pub use admin::Admin;
 pub use data::Data;
@@ -18,6 +19,7 @@ pub use local::{
     ShellArgs,
 };
 pub use run::RunArgs;
+pub use watching::{CheckArgs, CheckFormat, MetricsVerb};
 
 use super::bench::BenchOptions;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -102,6 +104,12 @@ pub enum Verb {
         after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml\n  ppdb config set reads.default session"
     )]
     Config(ConfigVerb),
+    /// Says in one line whether all is well, with the exit codes of monitoring plugins.
+    #[command(after_help = watching::CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Metrics: their names, their values, rules for Prometheus.
+    #[command(subcommand, after_help = "Example:\n  ppdb metrics list")]
+    Metrics(MetricsVerb),
     /// Prints version and build; a debug build also lists its failpoints.
     #[command(after_help = "Example:\n  ppdb version -o json")]
     Version,
@@ -110,14 +118,22 @@ pub enum Verb {
 impl Cli {
     /// Parses a command line, program name first.
     pub fn from_argv(argv: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(argv)
+        Self::try_parse_from(argv).map(Self::settled)
+    }
+
+    /// `check --format json` is another way to say `-o json`.
+    fn settled(mut self) -> Self {
+        if let Verb::Check(CheckArgs { format: Some(CheckFormat::Json) }) = self.verb {
+            self.globals.output = Some(Format::Json);
+        }
+        self
     }
 
     /// Parses the words of a shell line. The parser is built anew each time, so nothing of an earlier
     /// line is left in it.
     pub fn from_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut matches = Self::line_command().try_get_matches_from(words)?;
-        Self::from_arg_matches_mut(&mut matches)
+        Self::from_arg_matches_mut(&mut matches).map(Self::settled)
     }
 
     /// The tree as the shell sees it.
@@ -187,7 +203,7 @@ mod tests {
         walk(&Cli::command(), &mut lines);
         assert!(lines.len() > 35);
         for line in lines {
-            let line = line.split(" < ").next().unwrap_or(&line);
+            let line = line.split(['<', '>']).next().unwrap_or(&line);
             let words = shlex::split(line).expect("balanced quotes");
             let argv = ["ppdb".to_owned()].into_iter().chain(words).map(OsString::from);
             if let Err(error) = Cli::from_argv(argv) {

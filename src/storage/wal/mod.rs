@@ -41,7 +41,7 @@ pub use recovery::{Summary, recover_bytes};
 #[doc(hidden)]
 pub use sim::{Cut, Fault, SimFs};
 
-use crate::types::GroupId;
+use crate::types::{GroupId, Histogram, histogram};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::path::Path;
@@ -172,6 +172,27 @@ pub struct Stats {
     pub no_space: bool,
 }
 
+/// What the writer measures of each batch, since the start.
+#[derive(Debug)]
+pub struct Measured {
+    /// How long its fdatasync took, in microseconds.
+    pub sync_us: Histogram,
+    /// Its bytes.
+    pub batch_bytes: Histogram,
+    /// Its records: entries of any number of groups, votes and marks.
+    pub batch_records: Histogram,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self {
+            sync_us: Histogram::new(histogram::LATENCY_BOUNDS_US),
+            batch_bytes: Histogram::new(histogram::BYTES_BOUNDS),
+            batch_records: Histogram::new(histogram::COUNT_BOUNDS),
+        }
+    }
+}
+
 /// A handle to the log; clones share it. When the last handle (this or a [`GroupLog`]) is dropped, what
 /// was submitted is written and the writer ends; dropping waits for that.
 #[derive(Clone)]
@@ -256,6 +277,11 @@ impl Wal {
             segments_ready: ready as u64,
             no_space,
         }
+    }
+
+    /// What was measured.
+    pub fn measured(&self) -> &Measured {
+        &self.handle.shared.measured
     }
 
     /// The group whose entries keep the oldest full segment from being deleted, if that is what keeps it.

@@ -12,7 +12,7 @@ use super::record::BATCH_BYTES;
 use super::recovery::{BLANK_CHECK_BYTES, Ending, Layout, Replay, layout};
 use super::segment::{self, BLOCK_BYTES, Block, Header};
 use super::writer::{Active, Shared, Writer, activate};
-use super::{Error, Limits};
+use super::{Error, Limits, Measured};
 use crate::types::GroupId;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -75,6 +75,7 @@ pub(super) fn open(
         segments: Mutex::new(segments),
         failed: watch::Sender::new(None),
         syncs: AtomicU64::new(0),
+        measured: Measured::default(),
         sealed: AtomicU64::new(0),
         pinning: Mutex::new(None),
         limits,

@@ -12,7 +12,7 @@ use super::queue::{Op, Queue, Taken};
 use super::record::{self, BATCH_BYTES, Place};
 use super::segment::{BLOCK_BYTES, Header};
 use super::state::At;
-use super::{Done, Error, Limits};
+use super::{Done, Error, Limits, Measured};
 use crate::faults::{self, Point};
 use crate::types::GroupId;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// What the handles, the writer and the keeper share.
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub segments: Mutex<BTreeMap<u64, Arc<dyn WalFile>>>,
     pub failed: watch::Sender<Option<Error>>,
     pub syncs: AtomicU64,
+    pub measured: Measured,
     pub sealed: AtomicU64,
     pub pinning: Mutex<Option<GroupId>>,
     pub limits: Limits,
@@ -199,13 +201,16 @@ impl Writer {
         if self.shared.limits.ack_before_fsync {
             run_callbacks(placed, &Ok(()))?;
         }
-        #[cfg(not(debug_assertions))]
-        let _ = placed;
         faults::pass(Point::WalWritten).map_err(struck)?;
+        let asked = Instant::now();
         active
             .file
             .sync()
             .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
+        let measured = &self.shared.measured;
+        measured.sync_us.observe(asked.elapsed().as_micros() as u64);
+        measured.batch_bytes.observe(self.buffer.len() as u64);
+        measured.batch_records.observe(placed.len() as u64);
         faults::pass(Point::WalSynced).map_err(struck)?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.active.offset += self.buffer.len() as u64;

@@ -15,7 +15,7 @@ mod strategy;
 pub use certs::Certs;
 pub use cluster::{Cluster, Shape, info};
 pub use node::{Node, Wrap};
-pub use program::{Ran, ppdb, ppdb_within, program, wait};
+pub use program::{Ran, command, ppdb, ppdb_within, program, wait};
 pub use shell::Shell;
 pub use strategy::show;
 

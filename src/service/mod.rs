@@ -4,7 +4,12 @@
 //! nothing and waits for nobody. `Meter::level` adds up what is there. Neither judges: `strategy::guard` does.
 //!
 //! The figures are estimates with known errors: a percentile is up to an eighth too high (the width of a bucket),
-//! and of the requests that end in the microseconds in which a second turns some may be lost.
+//! and of the requests that end in the microseconds in which a second turns some may be lost. `Totals` is what metrics
+//! are made of: exact counts since the start.
+
+mod totals;
+
+pub use totals::{ClassCounted, RequestClass, Totals};
 
 use crate::types::{Code, Error};
 use crate::wire::guard::ServiceLevel;
@@ -23,6 +28,16 @@ const SUB_BITS: u32 = PER_DOUBLING.trailing_zeros();
 /// Latencies of 2^27 us (134 s) and more share the last bucket; deadlines end long before.
 const EXPONENT_MAX: u32 = 26;
 const BUCKETS: usize = (EXPONENT_MAX - SUB_BITS + 2) as usize * PER_DOUBLING;
+
+/// Codes that count as errors of the service.
+pub const FAILURES: [Code; 6] = [
+    Code::Corrupt,
+    Code::DeadlineExceeded,
+    Code::Internal,
+    Code::NoSpace,
+    Code::Overloaded,
+    Code::Unknown,
+];
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +165,7 @@ impl Meter {
 /// Whether a refusal counts as an error of the service. Not counted at all is what the request itself is to blame
 /// for, and what a client takes to another node or asks again as a matter of course: routing, fences, freshness.
 fn is_failure(code: Code) -> bool {
-    use Code::{Corrupt, DeadlineExceeded, Internal, NoSpace, Overloaded, Unknown};
-    matches!(code, Corrupt | DeadlineExceeded | Internal | NoSpace | Overloaded | Unknown)
+    FAILURES.contains(&code)
 }
 
 /// Failures that come after waiting in vain.
