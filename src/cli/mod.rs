@@ -12,6 +12,7 @@ pub mod config;
 pub mod data;
 pub mod demo;
 pub mod exit;
+pub mod oplog;
 pub mod output;
 pub mod runbook;
 pub mod serve;

@@ -410,6 +410,7 @@ mod tests {
             ("config set reads.default local", true),
             ("config get", false),
             ("shard verify", false),
+            ("op list", false),
         ] {
             assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
         }

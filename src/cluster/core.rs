@@ -4,10 +4,12 @@
 //! Refusals are values, not errors: a command that does not fit leaves the state untouched.
 
 use super::journal::Event;
+use super::oplog::OperationLog;
 use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::operation::Operation;
+use crate::wire::oplog::Record;
 use crate::wire::peer::FormationRecord;
 use crate::wire::plan::Plan;
 use crate::wire::terms::Terms;
@@ -35,6 +37,8 @@ pub enum MetaCommand {
     Replace { copies: Vec<CopyId> },
     /// Keeps a plan, if its number is the next one.
     Plan(Box<Plan>),
+    /// Keeps a record of the operation log, or notes the outcome of the one with its key.
+    Record(Box<Record>),
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -75,6 +79,10 @@ pub struct ClusterState {
     pub plans: Vec<Plan>,
     /// Next plan id; never goes back.
     pub next_plan: u64,
+    /// What operators had the cluster do. Stored beside this record (`logic`), because this one is written again
+    /// with every entry.
+    #[serde(skip)]
+    pub oplog: OperationLog,
 }
 
 /// A member of the cluster.
@@ -144,6 +152,7 @@ impl ClusterState {
             MetaCommand::Joined { node } => self.joined(*node),
             MetaCommand::Replace { copies } => self.replace(copies),
             MetaCommand::Plan(plan) => self.keep_plan(plan),
+            MetaCommand::Record(record) => self.keep_record(record),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -326,6 +335,7 @@ impl ClusterState {
         }
         self.check_journal()?;
         self.check_plans()?;
+        self.oplog.check()?;
         match self.members.keys().last() {
             Some(last) if last.0 < self.next_node => Ok(()),
             _ => Err("node ids run ahead of their counter".into()),

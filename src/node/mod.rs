@@ -240,11 +240,12 @@ impl Node {
             clock: Arc::new(self.heard.clone()),
         });
         let meta = agent.open_metadata().await?;
-        let calls: Arc<dyn Calls> =
-            Arc::new(calls::NodeCalls { me: id, links, node: Arc::downgrade(self) });
+        let passing = Arc::new(calls::NodeCalls { me: id, links, node: Arc::downgrade(self) });
+        let calls: Arc<dyn Calls> = passing.clone();
         let coordinator = Coordinator::new(self.view.clone(), meta.clone(), calls.clone());
         tokio::spawn(coordinator.clone().run());
-        *self.control.write() = Some(Control { metadata: meta.clone(), coordinator, calls });
+        *self.control.write() =
+            Some(Control { metadata: meta.clone(), coordinator, calls, passing });
         *self.started.write() = Some(Started { host, agent: agent.clone() });
         let (fatal, stopping) = (self.fatal.clone(), self.stopping.clone());
         let driven = meta.clone();

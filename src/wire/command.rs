@@ -7,6 +7,7 @@ use super::client::{Map, Role, Strategy};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
+use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
 use bytes::Bytes;
@@ -51,6 +52,10 @@ pub enum Command {
     Echo(Bytes),
     /// As `Strategy`, but refused unless the latest operation is the one that is meant.
     StrategyOf { operation: u64, order: StrategyOrder },
+    /// The latest records of the operation log, newest first, at most so many.
+    OperationLog { limit: u32 },
+    /// Keep this record in the operation log; only nodes may ask, and only the coordinator can.
+    Record(Box<oplog::Record>),
 }
 
 /// Who shall form a cluster.
@@ -89,7 +94,7 @@ pub enum Answer {
     Settings(Vec<SettingView>),
     /// To `Report`.
     Report(NodeReport),
-    /// To `Shard`: it was carried out.
+    /// To `Shard` and `Record`: it was carried out.
     Ordered,
     /// To `Probe`.
     Probed(ProbeReport),
@@ -97,6 +102,8 @@ pub enum Answer {
     Echoed,
     /// To `Digest` without `at`: the entry is at this index, and its digest will be there later.
     DigestBegun { node: NodeName, index: u64 },
+    /// To `OperationLog`.
+    OperationLog(Vec<oplog::Record>),
 }
 
 /// The whole cluster as one node sees it.

@@ -9,6 +9,8 @@ pub mod command;
 pub mod frame;
 pub mod guard;
 pub mod operation;
+pub mod oplog;
 pub mod peer;
 pub mod plan;
 pub mod terms;
+pub mod typed;

@@ -26,6 +26,8 @@ mod durability;
 mod guard;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
+/// Who had the cluster do what.
+mod oplog;
 /// Four times the load that a cluster bears.
 mod overload;
 /// What a switch is planned, refused, bound and held by.

@@ -1,5 +1,6 @@
 //! Questions and orders to a node, as typed.
 
+use super::oplog::OpLog;
 use super::strategy::Strategy;
 use crate::types::{NodeName, ShardId, limits};
 use crate::wire::client::Role;
@@ -38,6 +39,9 @@ pub enum Admin {
     /// How data is placed, and the switch between the two ways.
     #[command(subcommand, after_help = super::strategy::EXAMPLES)]
     Strategy(Strategy),
+    /// What operators had the cluster do: who, from where, what, and what came of it.
+    #[command(subcommand, after_help = "Example:\n  ppdb op list")]
+    Op(OpLog),
 }
 
 /// Forms a cluster, lists its nodes.
