@@ -20,6 +20,7 @@ use crate::request::{Commands, Origin, Served};
 use crate::shard;
 use crate::storage::wal::Wal;
 use crate::strategy::{Calls, Coordinator};
+use crate::telemetry::Logs;
 use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result, ShardId};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command, CopyDigest, Formation};
@@ -105,6 +106,8 @@ pub struct Admin {
     pub certificate_expires_ms: u64,
     /// Held while this node measures for the coordinator.
     pub probing: tokio::sync::Mutex<()>,
+    /// What this process has said.
+    pub logs: Logs,
     /// Forms clusters.
     pub former: Arc<dyn Former>,
     /// Set when the node stops: no command starts any more.
@@ -160,6 +163,7 @@ impl Admin {
                 self.formed()?;
                 Ok(Answer::OperationLog(self.view.state().oplog.latest(limit as usize)))
             }
+            Command::Logs(question) => Ok(Answer::Logs(self.logs.page(&question))),
             Command::Settings => {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))

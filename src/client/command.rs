@@ -112,6 +112,7 @@ fn mutates(command: &Command) -> bool {
             | Command::Settings
             | Command::Report
             | Command::OperationLog { .. }
+            | Command::Logs(_)
     )
 }
 

@@ -4,6 +4,7 @@
 //! routes them; the commands here are carried out by the node that is asked, and need no routing.
 
 use super::client::{Map, Role, Strategy};
+use super::logs::{LogPage, LogQuestion};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
@@ -56,6 +57,8 @@ pub enum Command {
     OperationLog { limit: u32 },
     /// Keep this record in the operation log; only nodes may ask, and only the coordinator can.
     Record(Box<oplog::Record>),
+    /// Log lines of the node asked.
+    Logs(LogQuestion),
 }
 
 /// Who shall form a cluster.
@@ -104,6 +107,8 @@ pub enum Answer {
     DigestBegun { node: NodeName, index: u64 },
     /// To `OperationLog`.
     OperationLog(Vec<oplog::Record>),
+    /// To `Logs`.
+    Logs(LogPage),
 }
 
 /// The whole cluster as one node sees it.

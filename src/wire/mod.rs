@@ -8,6 +8,7 @@ pub mod codec;
 pub mod command;
 pub mod frame;
 pub mod guard;
+pub mod logs;
 pub mod operation;
 pub mod oplog;
 pub mod peer;

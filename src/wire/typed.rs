@@ -31,7 +31,8 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::Probe(_)
         | Command::Echo(_)
         | Command::OperationLog { .. }
-        | Command::Record(_) => None,
+        | Command::Record(_)
+        | Command::Logs(_) => None,
     }
 }
 

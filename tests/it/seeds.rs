@@ -10,6 +10,7 @@ use ppdb::storage::wal;
 use ppdb::types::*;
 use ppdb::wire::client::*;
 use ppdb::wire::command::*;
+use ppdb::wire::logs::*;
 use ppdb::wire::oplog::{Outcome, Record};
 use ppdb::wire::peer::*;
 use ppdb::wire::plan::{Bound, BoundMember, Plan};
@@ -140,6 +141,15 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("lag", RequestBody::Command(Command::ReplicaLag)),
         ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
         ("op-log", RequestBody::Command(Command::OperationLog { limit: 20 })),
+        (
+            "logs",
+            RequestBody::Command(Command::Logs(LogQuestion {
+                after: Some(LogPosition { started_ms: 1_795_000_000_000, sequence: 300 }),
+                level: LogLevel::Warn,
+                since_ms: Some(600_000),
+                limit: 100,
+            })),
+        ),
     ]
 }
 
@@ -178,8 +188,22 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("lag", Ok(ReplyBody::Command(Answer::ReplicaLag(vec![lag])))),
         ("digest", Ok(ReplyBody::Command(Answer::Digest(digest)))),
         ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
+        ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
         ("refused", Err(refused)),
     ]
+}
+
+fn log_page() -> LogPage {
+    let line = LogLine {
+        sequence: 301,
+        at_ms: 1_795_000_000_000,
+        level: LogLevel::Warn,
+        target: "ppdb::node".into(),
+        message: "member has not joined".into(),
+        fields: vec![("member".into(), "n2".into())],
+    };
+    let position = LogPosition { started_ms: 1_795_000_000_000, sequence: 301 };
+    LogPage { lines: vec![line], position, dropped: 7 }
 }
 
 /// A record of the operation log with its outcome.
