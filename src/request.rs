@@ -15,16 +15,26 @@ use crate::wire::client::{
 use crate::wire::codec;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Where requests come from: one stream of a connection.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The identity that was verified.
+    pub who: crate::pki::Principal,
+    /// The address at the other end.
+    pub from: SocketAddr,
+}
+
 /// Carries out commands that are not about keys; the control plane implements it.
 pub trait Commands: Send + Sync + 'static {
-    /// Carries out one command for an identity that was verified.
+    /// Carries out one command.
     fn run(
         &self,
-        who: crate::pki::Principal,
+        origin: Origin,
         command: crate::wire::command::Command,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<crate::wire::command::Answer>>;
@@ -84,7 +94,7 @@ pub struct Plane {
 impl Plane {
     /// Answers one frame of a client. A frame that cannot be decoded has no id to answer to: `Err` ends
     /// the stream.
-    pub async fn answer(&self, who: &crate::pki::Principal, frame: Bytes) -> Result<Bytes> {
+    pub async fn answer(&self, origin: &Origin, frame: Bytes) -> Result<Bytes> {
         let arrived = Instant::now();
         let request: Request = client::decode(&frame)?;
         let (id, body) = (request.id, request.body);
@@ -94,7 +104,7 @@ impl Plane {
             arrived,
             deadline: arrived + self.time_for(&body, request.deadline_ms),
         };
-        let done = self.carry_out(who, body, &mut asked).await;
+        let done = self.carry_out(origin, body, &mut asked).await;
         self.served.totals.note(asked.class, arrived, done.as_ref().err().map(|e| e.code));
         Ok(codec::encode(&Reply { id, body: done }).into())
     }
@@ -110,7 +120,7 @@ impl Plane {
 
     async fn carry_out(
         &self,
-        who: &crate::pki::Principal,
+        origin: &Origin,
         body: RequestBody,
         asked: &mut Asked,
     ) -> Result<ReplyBody> {
@@ -119,7 +129,7 @@ impl Plane {
             RequestBody::Hello => Ok(ReplyBody::Hello(self.hello())),
             RequestBody::Map => Ok(ReplyBody::Map(self.view.state().map())),
             RequestBody::Command(command) => {
-                self.commands.run(who.clone(), command, deadline).await.map(ReplyBody::Command)
+                self.commands.run(origin.clone(), command, deadline).await.map(ReplyBody::Command)
             }
             RequestBody::Kv(kv) => self.kv(kv, asked).await.map(ReplyBody::Kv),
             RequestBody::Scan(scan) => {

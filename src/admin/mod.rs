@@ -7,6 +7,7 @@
 mod alarms;
 mod load;
 mod metrics;
+mod oplog;
 mod probe;
 mod report;
 mod status;
@@ -18,18 +19,19 @@ use crate::admission::Budget;
 use crate::cluster::{Heard, Registry, StateView};
 use crate::pki::{Principal, Subject};
 use crate::raft::NoDigest;
-use crate::request::{Commands, Served};
+use crate::request::{Commands, Origin, Served};
 use crate::shard;
 use crate::storage::wal::Wal;
 use crate::strategy::{Calls, Coordinator};
-use crate::types::{Code, DiskId, Error, NodeName, Result, ShardId};
+use crate::telemetry::Logs;
+use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result, ShardId};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command, CopyDigest, Formation};
 use crate::wire::operation::ShardOrder;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Forms a cluster; the node implements it.
 pub trait Former: Send + Sync + 'static {
@@ -44,8 +46,24 @@ pub struct Asker {
     pub name: String,
     /// The connection is a node's: it may ask for what only nodes may.
     pub is_node: bool,
+    /// The address that it came from, `host:port`; empty for what a node asks by itself.
+    pub from: String,
     /// Another node passed it on, and it is not passed on again.
     pub passed_on: bool,
+    /// That node, where it is known.
+    pub through: Option<NodeName>,
+}
+
+/// The way to other nodes for what an operator asks.
+pub trait PassOn: Send + Sync + 'static {
+    /// Has a node carry out what the asker asks, as theirs.
+    fn pass_on(
+        &self,
+        node: NodeId,
+        asker: &Asker,
+        command: Command,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Answer>>;
 }
 
 /// What runs once the node belongs to a cluster.
@@ -57,6 +75,8 @@ pub struct Control {
     pub coordinator: Coordinator,
     /// The way to other nodes.
     pub calls: Arc<dyn Calls>,
+    /// The same for what is passed on.
+    pub passing: Arc<dyn PassOn>,
 }
 
 /// What the control plane works with.
@@ -91,6 +111,8 @@ pub struct Admin {
     pub certificate_expires_ms: u64,
     /// Held while this node measures for the coordinator.
     pub probing: tokio::sync::Mutex<()>,
+    /// What this process has said.
+    pub logs: Logs,
     /// Forms clusters.
     pub former: Arc<dyn Former>,
     /// Set when the node stops: no command starts any more.
@@ -100,14 +122,16 @@ pub struct Admin {
 impl Commands for Admin {
     fn run(
         &self,
-        who: Principal,
+        origin: Origin,
         command: Command,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Answer>> {
         let asker = Asker {
-            name: subject(&who),
-            is_node: matches!(who.subject, Subject::Node(_)),
+            name: subject(&origin.who),
+            is_node: origin.who.subject.is_node(),
+            from: origin.from.to_string(),
             passed_on: false,
+            through: None,
         };
         Box::pin(self.handle(asker, command, deadline))
     }
@@ -125,10 +149,13 @@ impl Admin {
             return Err(Error::new(Code::NotReady, format!("{} is stopping", self.name)));
         }
         match command {
-            Command::ClusterInit(formation) => {
+            Command::ClusterInit(ref formation) => {
                 tracing::info!(by = asker.name, cluster = %formation.cluster, "cluster init");
-                let (map, created) = self.former.form(formation, deadline).await?;
-                Ok(Answer::Formed { map, created })
+                let (record, began) = (self.record_of(&asker, &command), Instant::now());
+                let formed = self.former.form(formation.clone(), deadline).await;
+                let done = formed.map(|(map, created)| Answer::Formed { map, created });
+                self.record_ended(record, began, &done).await;
+                done
             }
             Command::Status => self.status().map(Answer::Status),
             Command::Info => Ok(Answer::Info(self.info())),
@@ -139,14 +166,27 @@ impl Admin {
                 self.formed()?;
                 Ok(Answer::History(self.view.state().operations.clone()))
             }
+            Command::OperationLog { limit } => {
+                self.formed()?;
+                Ok(Answer::OperationLog(self.view.state().oplog.latest(limit as usize)))
+            }
+            Command::Logs(question) => Ok(Answer::Logs(self.logs.page(&question))),
             Command::Settings => {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))
             }
-            Command::Report | Command::Shard(_) | Command::Probe(_) | Command::Echo(_)
+            Command::Report
+            | Command::Shard(_)
+            | Command::Probe(_)
+            | Command::Echo(_)
+            | Command::Record(_)
                 if !asker.is_node =>
             {
-                Err(Error::new(Code::Denied, "only nodes of the cluster may ask for this"))
+                let (record, began) = (self.record_of(&asker, &command), Instant::now());
+                let message = "only nodes of the cluster may ask for this";
+                let denied = Err(Error::new(Code::Denied, message));
+                self.record_ended(record, began, &denied).await;
+                denied
             }
             Command::Report => self.report().map(Answer::Report),
             Command::Probe(order) => {
@@ -154,6 +194,10 @@ impl Admin {
                 self.probe(order, &*calls, deadline).await.map(Answer::Probed)
             }
             Command::Echo(_) => Ok(Answer::Echoed),
+            Command::Record(record) => {
+                let coordinator = self.formed()?.coordinator;
+                coordinator.keep(*record).await.map(|()| Answer::Ordered)
+            }
             Command::Shard(order) => self.order(order, deadline).await.map(|()| Answer::Ordered),
             Command::Precheck { .. }
             | Command::Strategy(_)
@@ -178,37 +222,19 @@ impl Admin {
         command: Command,
         deadline: Instant,
     ) -> Result<Answer> {
-        let Control { metadata, coordinator, calls } = self.formed()?;
+        let Control { metadata, coordinator, passing, .. } = self.formed()?;
         let leader = metadata.state().leader.map(|(_, node)| node);
         if let Some(node) = leader
             && !metadata.state().is_leader
             && !asker.passed_on
         {
             let left = deadline.saturating_duration_since(Instant::now());
-            return calls.call(node, &asker.name, command, left).await;
+            return passing.pass_on(node, &asker, command, left).await;
         }
-        match command {
-            Command::Precheck { to } => {
-                coordinator.precheck(&asker.name, to).await.map(Answer::Precheck)
-            }
-            Command::Strategy(order) => {
-                tracing::info!(by = asker.name, ?order, "strategy");
-                let ordered = coordinator.order(&asker.name, None, order).await;
-                ordered.map(|op| Answer::Operation(Box::new(op)))
-            }
-            Command::StrategyOf { operation, order } => {
-                tracing::info!(by = asker.name, operation, ?order, "strategy");
-                let ordered = coordinator.order(&asker.name, Some(operation), order).await;
-                ordered.map(|op| Answer::Operation(Box::new(op)))
-            }
-            Command::StrategyShow => {
-                coordinator.show().map(|view| Answer::StrategyView(Box::new(view)))
-            }
-            Command::Set { name, value } => {
-                tracing::info!(by = asker.name, name, value, "setting");
-                coordinator.set(name, value).await.map(Answer::Settings)
-            }
-            _ => Err(Error::new(Code::Internal, "not a command of the coordinator")),
+        let act = coordinate_here(&coordinator, &asker, command.clone());
+        match self.record_of(&asker, &command) {
+            Some(record) => coordinator.recorded(record, act).await,
+            None => act.await,
         }
     }
 
@@ -280,6 +306,37 @@ impl Admin {
             keys: digest.keys,
             sha256: digest.sha256.iter().map(|b| format!("{b:02x}")).collect(),
         }))
+    }
+}
+
+/// Carries out what only the coordinator can, on it.
+async fn coordinate_here(
+    coordinator: &Coordinator,
+    asker: &Asker,
+    command: Command,
+) -> Result<Answer> {
+    match command {
+        Command::Precheck { to } => {
+            coordinator.precheck(&asker.name, to).await.map(Answer::Precheck)
+        }
+        Command::Strategy(order) => {
+            tracing::info!(by = asker.name, ?order, "strategy");
+            let ordered = coordinator.order(&asker.name, None, order).await;
+            ordered.map(|op| Answer::Operation(Box::new(op)))
+        }
+        Command::StrategyOf { operation, order } => {
+            tracing::info!(by = asker.name, operation, ?order, "strategy");
+            let ordered = coordinator.order(&asker.name, Some(operation), order).await;
+            ordered.map(|op| Answer::Operation(Box::new(op)))
+        }
+        Command::StrategyShow => {
+            coordinator.show().map(|view| Answer::StrategyView(Box::new(view)))
+        }
+        Command::Set { name, value } => {
+            tracing::info!(by = asker.name, name, value, "setting");
+            coordinator.set(name, value).await.map(Answer::Settings)
+        }
+        _ => Err(Error::new(Code::Internal, "not a command of the coordinator")),
     }
 }
 

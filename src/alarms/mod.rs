@@ -8,9 +8,11 @@
 //! those whose alarms come from Prometheus.
 
 mod judge;
+mod rules;
 mod watch;
 
 pub use judge::{Facts, conditions};
+pub use rules::rules;
 pub use watch::{Changes, Watch, merged};
 
 use crate::wire::alarm::Severity;

@@ -5,9 +5,9 @@ use super::caller::{Caller, other_answer};
 use super::session::Call;
 use super::settings;
 use super::value::{Answered, Doc, Value};
+use crate::alarms;
 use crate::cluster::ClusterState;
 use crate::telemetry::metrics::METRICS;
-use crate::telemetry::rules;
 use crate::types::Result;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::SettingView;
@@ -44,7 +44,7 @@ pub async fn run<C: Caller>(caller: &C, verb: &MetricsVerb, call: &Call) -> Resu
 fn rules_of(settings: &[SettingView]) -> Answered {
     let set = settings.iter().map(|setting| (setting.name.clone(), setting.value.clone()));
     let state = ClusterState { settings: set.collect(), ..ClusterState::default() };
-    Answered::of(Value::Text(rules::rules(&state.alarm_thresholds())))
+    Answered::of(Value::Text(alarms::rules(&state.alarm_thresholds())))
 }
 
 fn list() -> Doc {

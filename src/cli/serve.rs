@@ -12,9 +12,9 @@ pub fn run(args: &ServeArgs, globals: &Globals) -> Result<()> {
         die_with(parent)?;
     }
     let settings = config::resolved(args, globals)?.settings()?;
-    telemetry::init_logs(&settings.log_level, settings.log_format)
+    let logs = telemetry::init_logs(&settings.log_level, settings.log_format)
         .map_err(|message| Error::new(Code::BadConfig, message))?;
-    super::runtime(node::request_threads())?.block_on(node::serve(settings))
+    super::runtime(node::request_threads())?.block_on(node::serve(settings, logs))
 }
 
 /// Ties this process to the one that started it: a demo that is killed leaves no nodes behind.

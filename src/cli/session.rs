@@ -8,7 +8,9 @@ use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
 use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
-use super::{admin, cert, check, config, metrics, output, settings, strategy, verify, version};
+use super::{
+    admin, cert, check, config, logs, metrics, output, settings, strategy, verify, version,
+};
 use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
 use crate::types::{Code, Error, NodeName, Op, Result, limits};
@@ -231,6 +233,9 @@ impl Session {
                     format => Show::Lines(format),
                 }
             }
+            (_, Verb::Admin(Admin::Logs(args))) if args.follow => {
+                Show::Lines(output::format_or_default(globals.output))
+            }
             _ => Show::to_person(),
         }
     }
@@ -326,6 +331,9 @@ fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
         Verb::Admin(Admin::Shard(Shard::Verify { .. })) => {
             return typed.timeout.unwrap_or(verify::VERIFY_DEFAULT);
         }
+        Verb::Admin(Admin::Logs(args)) if args.follow => {
+            return typed.timeout.unwrap_or(logs::FOLLOW_DEFAULT);
+        }
         Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => INIT_TIMEOUT,
         _ => limits::DEADLINE_DEFAULT,
     };
@@ -418,6 +426,7 @@ mod tests {
             ("config set reads.default local", true),
             ("config get", false),
             ("shard verify", false),
+            ("op list", false),
         ] {
             assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
         }
@@ -440,6 +449,8 @@ mod tests {
         assert_eq!(of("strategy prepare full"), strategy::WAIT_DEFAULT);
         assert_eq!(of("strategy prepare full --timeout 2h"), s(7_200));
         assert_eq!(of("strategy watch"), strategy::WATCH_DEFAULT);
+        assert_eq!(of("logs"), s(2));
+        assert_eq!(of("logs --follow"), logs::FOLLOW_DEFAULT);
         assert_eq!(of("shard verify --timeout 3s"), s(3));
         assert_eq!(of("shard verify"), verify::VERIFY_DEFAULT);
     }

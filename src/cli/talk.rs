@@ -69,6 +69,22 @@ impl Talk {
         matches!(self.show, Show::Progress | Show::Bar)
     }
 
+    /// Whether every line of something that is followed has a place of its own.
+    pub fn prints_lines(&self) -> bool {
+        matches!(self.show, Show::Lines(Format::Table | Format::Plain | Format::Jsonl))
+    }
+
+    /// A line of something that is followed, as columns or as an object. False once nobody reads it.
+    pub fn line(&self, row: &[String], json: impl FnOnce() -> serde_json::Value) -> bool {
+        let text = match self.show {
+            Show::Lines(Format::Table) => row.join("  ") + "\n",
+            Show::Lines(Format::Plain) => row.join("\t") + "\n",
+            Show::Lines(Format::Jsonl) => format!("{}\n", json()),
+            _ => return true,
+        };
+        output::print(&output::Printed { out: text.into_bytes(), err: String::new() }).is_ok()
+    }
+
     /// An operation has moved on.
     pub fn changed(&self, change: &Change) {
         let mut last = self.last.lock();

@@ -111,6 +111,8 @@ fn mutates(command: &Command) -> bool {
             | Command::StrategyHistory
             | Command::Settings
             | Command::Report
+            | Command::OperationLog { .. }
+            | Command::Logs(_)
     )
 }
 
@@ -118,7 +120,9 @@ fn mutates(command: &Command) -> bool {
 /// from what the node knows, the others after it has asked around.
 fn patience(command: &Command) -> Duration {
     match command {
-        Command::Status | Command::Info | Command::ReplicaLag => Duration::from_millis(500),
+        Command::Status | Command::Info | Command::ReplicaLag | Command::OperationLog { .. } => {
+            Duration::from_millis(500)
+        }
         // The cluster is measured first.
         Command::Precheck { .. } => Duration::from_secs(8),
         _ => Duration::from_secs(3),
@@ -190,6 +194,7 @@ mod tests {
             Command::StrategyShow,
             Command::StrategyHistory,
             Command::Settings,
+            Command::OperationLog { limit: 9 },
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

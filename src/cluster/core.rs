@@ -5,10 +5,12 @@
 
 use super::journal::Event;
 use super::tally::Tally;
+use super::oplog::OperationLog;
 use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
 use crate::wire::operation::Operation;
+use crate::wire::oplog::Record;
 use crate::wire::peer::FormationRecord;
 use crate::wire::plan::Plan;
 use crate::wire::terms::Terms;
@@ -36,6 +38,8 @@ pub enum MetaCommand {
     Replace { copies: Vec<CopyId> },
     /// Keeps a plan, if its number is the next one.
     Plan(Box<Plan>),
+    /// Keeps a record of the operation log, or notes the outcome of the one with its key.
+    Record(Box<Record>),
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -79,6 +83,10 @@ pub struct ClusterState {
     /// Counts of the operations that the journal has forgotten. Stored beside the rest, whose layout is fixed.
     #[serde(skip)]
     pub forgotten: Tally,
+    /// What operators had the cluster do. Stored beside this record (`logic`), because this one is written again
+    /// with every entry.
+    #[serde(skip)]
+    pub oplog: OperationLog,
 }
 
 /// A member of the cluster.
@@ -148,6 +156,7 @@ impl ClusterState {
             MetaCommand::Joined { node } => self.joined(*node),
             MetaCommand::Replace { copies } => self.replace(copies),
             MetaCommand::Plan(plan) => self.keep_plan(plan),
+            MetaCommand::Record(record) => self.keep_record(record),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -330,6 +339,7 @@ impl ClusterState {
         }
         self.check_journal()?;
         self.check_plans()?;
+        self.oplog.check()?;
         match self.members.keys().last() {
             Some(last) if last.0 < self.next_node => Ok(()),
             _ => Err("node ids run ahead of their counter".into()),

@@ -1,15 +1,17 @@
 //! The metadata group as a replicated state machine: decodes entries, applies them to the state, stores
-//! the state as one record and publishes it.
+//! the state as one record, and those of the operation log beside it, and publishes it.
 //!
 //! What a command does is decided in `core`.
 
 use super::core::{ClusterState, MetaCommand};
 use super::journal::Event;
+use super::oplog::{OperationLog, RECORDS_MAX};
 use crate::faults::{self, Point};
 use crate::raft::{Effect, Logic};
 use crate::storage::{Error, Space, View, Writer};
 use crate::types::LogPos;
 use crate::wire::codec;
+use crate::wire::oplog::Record;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use tokio::sync::watch;
 const STATE_KEY: &[u8] = b"cluster";
 /// Key of the counts of what the journal has forgotten, beside it.
 const TALLY_KEY: &[u8] = b"tally";
+/// Before the place of a record of the operation log, in the same space.
+const OPLOG_PREFIX: &[u8] = b"oplog/";
 
 /// Applies metadata entries.
 pub struct MetaLogic {
@@ -38,6 +42,7 @@ impl Logic for MetaLogic {
     fn load(&mut self, view: &dyn View) -> Result<(), Error> {
         self.state = stored(view, STATE_KEY, "cluster state")?;
         self.state.forgotten = stored(view, TALLY_KEY, "tally of operations")?;
+        self.state.oplog = load_oplog(view)?;
         self.published.send_replace(Arc::new(self.state.clone()));
         Ok(())
     }
@@ -58,7 +63,10 @@ impl Logic for MetaLogic {
         }
         let forgotten = self.state.forgotten;
         let reply = self.state.apply(&command);
-        writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into());
+        match &command {
+            MetaCommand::Record(record) => self.store_record(record.key, writer),
+            _ => writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into()),
+        }
         if self.state.forgotten != forgotten {
             writer.put(Space::Meta, TALLY_KEY, codec::encode(&self.state.forgotten).into());
         }
@@ -80,6 +88,30 @@ fn stored<T: Default + DeserializeOwned>(
         Some(bytes) => codec::decode(&bytes).map_err(|e| corrupt(what, &e)),
         None => Ok(T::default()),
     }
+}
+
+impl MetaLogic {
+    /// A record has a place of its own, which the one that pushes it out of the log takes over.
+    fn store_record(&self, key: u64, writer: &mut Writer<'_>) {
+        if let Some(record) = self.state.oplog.get(key) {
+            let place = oplog_key(record.number % RECORDS_MAX as u64);
+            writer.put(Space::Meta, &place, codec::encode(record).into());
+        }
+    }
+}
+
+fn load_oplog(view: &dyn View) -> Result<OperationLog, Error> {
+    let mut records: Vec<Record> = Vec::new();
+    for place in 0..RECORDS_MAX as u64 {
+        if let Some(bytes) = view.get(Space::Meta, &oplog_key(place))? {
+            records.push(codec::decode(&bytes).map_err(|e| corrupt("operation log", &e))?);
+        }
+    }
+    Ok(OperationLog::of(records))
+}
+
+fn oplog_key(place: u64) -> Vec<u8> {
+    [OPLOG_PREFIX, &(place as u16).to_be_bytes()].concat()
 }
 
 fn corrupt(what: &str, error: &codec::Error) -> Error {

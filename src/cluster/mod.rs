@@ -1,8 +1,9 @@
 //! The metadata group: the only source of members, placement, strategy and epoch.
 //!
-//! `core`, `journal` and `guarded` decide (pure), `placement` places, `plans` keeps the plans of switches, `settings`
-//! and `thresholds` are what an operator changes live, `tally` counts operations, `logic` applies it as a replicated state machine, `agent` makes this node's
-//! copies what the placement says. Data never passes here.
+//! `core`, `journal` and `guarded` decide (pure), `placement` places, `plans` keeps the plans of switches, `oplog` what
+//! operators did, `settings` and `thresholds` are what an operator changes live, `tally` counts operations, `logic`
+//! applies it as a replicated state machine, `agent` makes this node's copies what the placement says. Data never
+//! passes here.
 
 pub mod agent;
 pub mod core;
@@ -13,6 +14,7 @@ pub mod journal;
 pub mod logic;
 pub mod members;
 mod opening;
+pub mod oplog;
 pub mod placement;
 pub mod plans;
 pub mod registry;

@@ -5,6 +5,7 @@
 use super::core::ClusterState;
 use super::thresholds;
 use crate::admission;
+use crate::telemetry;
 use crate::types::{Code, Error, Result, limits, units};
 use crate::wire::client::ReadDefault;
 use crate::wire::operation::SettingView;
@@ -27,12 +28,19 @@ pub fn live_settings() -> impl Iterator<Item = &'static LiveSetting> {
 }
 
 /// Those that are no threshold of an alarm.
-const LIVE_SETTINGS: [LiveSetting; 9] = [
+const LIVE_SETTINGS: [LiveSetting; 10] = [
     LiveSetting {
         name: "copy.bytes_per_s",
         default: "0",
         doc: "rate at which a node sends copies of shards, such as 64MiB; 0 is unlimited, else 64KiB or more",
         check: |text| copy_rate(units::bytes(text)?),
+    },
+    LiveSetting {
+        name: "log.level",
+        default: "",
+        doc: "filter of log lines on every node, such as info or warn,ppdb::raft=debug, 256 bytes at most; empty \
+              leaves each node its own setting log.level",
+        check: |text| if text.is_empty() { Ok(()) } else { telemetry::check_filter(text) },
     },
     LiveSetting {
         name: "reads.default",
@@ -175,6 +183,11 @@ impl ClusterState {
         units::bytes(self.setting("copy.bytes_per_s")).unwrap_or_default()
     }
 
+    /// The filter of log lines; empty leaves each node its own.
+    pub fn log_level(&self) -> &str {
+        self.setting("log.level")
+    }
+
     /// What a node takes on.
     pub fn safety(&self) -> admission::Limits {
         let usual = admission::Limits::default();
@@ -226,6 +239,8 @@ mod tests {
             ("switch.cool_down", "-1s"),
             ("switch.revert_window", "0s"),
             ("copy.bytes_per_s", "1kB"),
+            ("log.level", "loud"),
+            ("log.level", "info,ppdb=loud"),
             ("safety.load_threshold", "0.05"),
             ("safety.load_threshold", "80"),
             ("safety.load_threshold", "NaN"),
@@ -270,7 +285,9 @@ mod tests {
         state.settings.insert("switch.cool_down".into(), "0s".into());
         state.settings.insert("reads.default".into(), "local".into());
         state.settings.insert("copy.bytes_per_s".into(), "8MiB".into());
+        state.settings.insert("log.level".into(), "debug".into());
         assert_eq!(state.cool_down(), Duration::ZERO);
+        assert_eq!(state.log_level(), "debug");
         assert_eq!(state.read_default(), ReadDefault::Local);
         assert_eq!(state.copy_bytes_per_s(), 8 << 20);
         assert_eq!(state.revert_window(), Duration::from_secs(24 * 3600));

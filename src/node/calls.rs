@@ -4,7 +4,7 @@
 
 use super::Node;
 use super::links::PeerLinks;
-use crate::admin::Asker;
+use crate::admin::{Asker, PassOn};
 use crate::strategy::Calls;
 use crate::types::{Code, Error, NodeId, Result};
 use crate::wire::command::{Answer, Command};
@@ -30,16 +30,57 @@ impl Calls for NodeCalls {
     ) -> BoxFuture<'static, Result<Answer>> {
         let by = by.to_owned();
         if node == self.me {
-            let here = self.node.upgrade();
-            return Box::pin(async move {
-                let here = here.ok_or_else(stopping)?;
-                here.carry_out(by, command, timeout).await
-            });
+            let (from, through) = (String::new(), None);
+            return self.here(
+                Asker { name: by, is_node: true, from, passed_on: true, through },
+                command,
+                timeout,
+            );
         }
+        let call = NodeCall::Command { by, command, deadline_ms: whole_ms(timeout) };
+        self.there(node, call, timeout)
+    }
+}
+
+impl PassOn for NodeCalls {
+    fn pass_on(
+        &self,
+        node: NodeId,
+        asker: &Asker,
+        command: Command,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Answer>> {
+        if node == self.me {
+            return self.here(Asker { passed_on: true, ..asker.clone() }, command, timeout);
+        }
+        let (by, from) = (asker.name.clone(), asker.from.clone());
+        let call = NodeCall::PassedOn { by, from, command, deadline_ms: whole_ms(timeout) };
+        self.there(node, call, timeout)
+    }
+}
+
+impl NodeCalls {
+    fn here(
+        &self,
+        asker: Asker,
+        command: Command,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Answer>> {
+        let here = self.node.upgrade();
+        Box::pin(async move {
+            let here = here.ok_or_else(stopping)?;
+            here.carry_out(asker, command, timeout).await
+        })
+    }
+
+    fn there(
+        &self,
+        node: NodeId,
+        call: NodeCall,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Answer>> {
         let links = self.links.clone();
         Box::pin(async move {
-            let deadline_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-            let call = NodeCall::Command { by, command, deadline_ms };
             match links.call(node, call, timeout).await? {
                 NodeAnswer::Answer(answer) => Ok(answer),
                 NodeAnswer::Refused(error) => Err(error),
@@ -51,19 +92,22 @@ impl Calls for NodeCalls {
     }
 }
 
+fn whole_ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
 fn stopping() -> Error {
     Error::new(Code::NotReady, "this node is stopping")
 }
 
 impl Node {
-    /// Carries out a command that a node asked for.
+    /// Carries out a command that a node asked for, or passed on.
     pub(super) async fn carry_out(
         self: Arc<Self>,
-        by: String,
+        asker: Asker,
         command: Command,
         timeout: Duration,
     ) -> Result<Answer> {
-        let asker = Asker { name: by, is_node: true, passed_on: true };
         let deadline = Instant::now() + timeout.min(crate::types::limits::DEADLINE_MAX);
         self.admin.handle(asker, command, deadline).await
     }

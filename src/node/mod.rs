@@ -23,6 +23,7 @@ use crate::storage::{
     wal::{self, Wal},
 };
 use crate::strategy::{Calls, Coordinator};
+use crate::telemetry::Logs;
 use crate::transport::Endpoint;
 use crate::types::{Code, DiskId, Error, NodeId, NodeName, Result, limits};
 use crate::wire::client::Role;
@@ -95,7 +96,8 @@ struct Started {
 }
 
 /// Runs a node until SIGTERM or SIGINT, or until it must stop: then the error says why.
-pub async fn serve(settings: ServeSettings) -> Result<()> {
+/// `logs` is what this process says.
+pub async fn serve(settings: ServeSettings, logs: Logs) -> Result<()> {
     let requests = Handle::current();
     let consensus = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(consensus_threads())
@@ -105,7 +107,7 @@ pub async fn serve(settings: ServeSettings) -> Result<()> {
         .map_err(|e| Error::new(Code::Internal, format!("consensus runtime: {e}")))?;
     let (fatal, failed) = mpsc::channel(8);
     let handle = consensus.handle().clone();
-    let ran = handle.spawn(run(settings, requests, fatal, failed)).await;
+    let ran = handle.spawn(run(settings, logs, requests, fatal, failed)).await;
     // The runtime is not dropped here: dropping it blocks, which an async thread must not do.
     consensus.shutdown_background();
     ran.unwrap_or_else(|e| Err(Error::new(Code::Internal, format!("the node panicked: {e}"))))
@@ -113,13 +115,14 @@ pub async fn serve(settings: ServeSettings) -> Result<()> {
 
 async fn run(
     settings: ServeSettings,
+    logs: Logs,
     requests: Handle,
     fatal: mpsc::Sender<Error>,
     mut failed: mpsc::Receiver<Error>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
     let metrics = scrape(&settings).await?;
-    let node = Node::open(settings, requests, fatal).await?;
+    let node = Node::open(settings, logs, requests, fatal).await?;
     let joined = node.disk.lock().formation().cloned();
     if let Some(record) = joined {
         node.start_cluster(record).await?;
@@ -157,6 +160,7 @@ async fn scrape(settings: &ServeSettings) -> Result<Option<Scrape>> {
 impl Node {
     async fn open(
         settings: ServeSettings,
+        logs: Logs,
         requests: Handle,
         fatal: mpsc::Sender<Error>,
     ) -> Result<Arc<Self>> {
@@ -191,6 +195,7 @@ impl Node {
                 alarms: Board::default(),
                 certificate_expires_ms,
                 probing: Default::default(),
+                logs: logs.clone(),
                 former: Arc::new(formation::NodeFormer(me.clone())),
                 stopping: stopping.clone(),
             });
@@ -256,11 +261,12 @@ impl Node {
             clock: Arc::new(self.heard.clone()),
         });
         let meta = agent.open_metadata().await?;
-        let calls: Arc<dyn Calls> =
-            Arc::new(calls::NodeCalls { me: id, links, node: Arc::downgrade(self) });
+        let passing = Arc::new(calls::NodeCalls { me: id, links, node: Arc::downgrade(self) });
+        let calls: Arc<dyn Calls> = passing.clone();
         let coordinator = Coordinator::new(self.view.clone(), meta.clone(), calls.clone());
         tokio::spawn(coordinator.clone().run());
-        *self.control.write() = Some(Control { metadata: meta.clone(), coordinator, calls });
+        *self.control.write() =
+            Some(Control { metadata: meta.clone(), coordinator, calls, passing });
         *self.started.write() = Some(Started { host, agent: agent.clone() });
         let (fatal, stopping) = (self.fatal.clone(), self.stopping.clone());
         let driven = meta.clone();
@@ -277,15 +283,16 @@ impl Node {
         Ok(())
     }
 
-    /// Sees for ever to what the node takes on: what an operator has set, how full the log's queue and the overlays
+    /// Sees for ever to what the node takes on and says: what an operator has set, how full the log's queue and the overlays
     /// are, and whether copies have to make way, because clients are being served or something runs out.
     async fn keep_watch(self: Arc<Self>, host: Host) {
         let (budget, served) = (&self.plane.budget, &self.plane.served);
         let mut ticks = tokio::time::interval(DEMAND_LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut before = 0;
+        let (mut before, mut filter) = (0, String::new());
         loop {
             ticks.tick().await;
+            self.set_log_filter(&mut filter);
             let wanted = self.view.state().safety();
             if wanted != budget.limits() {
                 tracing::info!(?wanted, "the safety net is set");
@@ -296,6 +303,19 @@ impl Node {
             let is_serving = now.saturating_sub(before) >= DEMAND_MIN;
             host.make_way(budget.sheds_copies() || is_serving);
             before = now;
+        }
+    }
+
+    /// Lets the logs say what an operator has set; `filter` is what was set last.
+    fn set_log_filter(&self, filter: &mut String) {
+        let state = self.view.state();
+        if state.log_level() == filter {
+            return;
+        }
+        *filter = state.log_level().to_owned();
+        match self.admin.logs.set_filter(filter) {
+            Ok(()) => tracing::info!(filter, "the log filter is set"),
+            Err(error) => tracing::warn!(error, "the log filter is not set"),
         }
     }
 

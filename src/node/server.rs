@@ -4,10 +4,13 @@
 //! that slow reads cannot start an election. Nothing is decided here.
 
 use super::Node;
+use crate::admin::Asker;
 use crate::pki::{Principal, Subject};
+use crate::request::Origin;
 use crate::transport::{Connection, FrameReceiver, FrameSender, StreamClass};
-use crate::types::{Code, Error, GroupId, NodeId, limits};
+use crate::types::{Code, Error, GroupId, NodeId, NodeName, limits};
 use crate::wire::codec;
+use crate::wire::command::Command;
 use crate::wire::peer::{self, NodeAnswer, NodeCall, PeerBody};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -39,7 +42,8 @@ impl Node {
             let who = connection.principal().clone();
             match class {
                 StreamClass::Client => {
-                    self.requests.spawn(node.serve_client(who, sender, receiver));
+                    let origin = Origin { who, from: connection.remote_addr() };
+                    self.requests.spawn(node.serve_client(origin, sender, receiver));
                 }
                 StreamClass::Node | StreamClass::Background => {
                     tokio::spawn(node.serve_node_calls(who, sender, receiver));
@@ -60,24 +64,24 @@ impl Node {
 
     async fn serve_client(
         self: Arc<Self>,
-        who: Principal,
+        origin: Origin,
         sender: FrameSender,
         mut receiver: FrameReceiver,
     ) {
         let room = Arc::new(Semaphore::new(STREAM_REQUESTS_MAX));
-        let who = Arc::new(who);
-        while let Some(frame) = next_frame(&mut receiver, &who).await {
-            let (node, asker) = (self.clone(), who.clone());
+        let origin = Arc::new(origin);
+        while let Some(frame) = next_frame(&mut receiver, &origin.who).await {
+            let (node, asker) = (self.clone(), origin.clone());
             let mut answering = Box::pin(async move { node.plane.answer(&asker, frame).await });
             // What need not wait, most reads, is answered here: a task for each would cost more than the read.
             if let Some(answer) = (&mut answering).now_or_never() {
-                reply(&who, &sender, answer).await;
+                reply(&origin.who, &sender, answer).await;
                 continue;
             }
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let (who, sender) = (who.clone(), sender.clone());
+            let (origin, sender) = (origin.clone(), sender.clone());
             tokio::spawn(async move {
-                reply(&who, &sender, answering.await).await;
+                reply(&origin.who, &sender, answering.await).await;
                 drop(permit);
             });
         }
@@ -133,25 +137,42 @@ impl Node {
         match call {
             NodeCall::Describe => NodeAnswer::Description(self.describe()),
             NodeCall::Command { by, command, deadline_ms } => {
-                if self.peer_id(who).is_none() {
-                    let message = "only members of the cluster may ask for this";
-                    return NodeAnswer::Refused(Error::new(Code::Denied, message));
-                }
-                // The disk of this process may have been replaced, and whoever asks may mean its successor.
-                if self.agent().is_none_or(|agent| !self.view.counts(agent.node)) {
-                    let message = "no metadata quorum has confirmed this node yet";
-                    return NodeAnswer::Refused(Error::new(Code::NotReady, message));
-                }
-                let timeout = std::time::Duration::from_millis(deadline_ms.into());
-                match self.clone().carry_out(by, command, timeout).await {
-                    Ok(answer) => NodeAnswer::Answer(answer),
-                    Err(error) => NodeAnswer::Refused(error),
-                }
+                let (from, through) = (String::new(), None);
+                let asker = Asker { name: by, is_node: true, from, passed_on: true, through };
+                self.answer_command(who, asker, command, deadline_ms).await
+            }
+            NodeCall::PassedOn { by, from, command, deadline_ms } => {
+                let through = NodeName::new(who.subject.name()).ok();
+                let asker = Asker { name: by, is_node: false, from, passed_on: true, through };
+                self.answer_command(who, asker, command, deadline_ms).await
             }
             NodeCall::Join(record) => match self.join(record).await {
                 Ok(()) => NodeAnswer::Joined,
                 Err(error) => NodeAnswer::Refused(error),
             },
+        }
+    }
+
+    async fn answer_command(
+        self: &Arc<Self>,
+        who: &Principal,
+        asker: Asker,
+        command: Command,
+        deadline_ms: u32,
+    ) -> NodeAnswer {
+        if self.peer_id(who).is_none() {
+            let message = "only members of the cluster may ask for this";
+            return NodeAnswer::Refused(Error::new(Code::Denied, message));
+        }
+        // The disk of this process may have been replaced, and whoever asks may mean its successor.
+        if self.agent().is_none_or(|agent| !self.view.counts(agent.node)) {
+            let message = "no metadata quorum has confirmed this node yet";
+            return NodeAnswer::Refused(Error::new(Code::NotReady, message));
+        }
+        let timeout = std::time::Duration::from_millis(deadline_ms.into());
+        match self.clone().carry_out(asker, command, timeout).await {
+            Ok(answer) => NodeAnswer::Answer(answer),
+            Err(error) => NodeAnswer::Refused(error),
         }
     }
 

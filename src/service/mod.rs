@@ -29,16 +29,6 @@ const SUB_BITS: u32 = PER_DOUBLING.trailing_zeros();
 const EXPONENT_MAX: u32 = 26;
 const BUCKETS: usize = (EXPONENT_MAX - SUB_BITS + 2) as usize * PER_DOUBLING;
 
-/// Codes that count as errors of the service.
-pub const FAILURES: [Code; 6] = [
-    Code::Corrupt,
-    Code::DeadlineExceeded,
-    Code::Internal,
-    Code::NoSpace,
-    Code::Overloaded,
-    Code::Unknown,
-];
-
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -165,7 +155,7 @@ impl Meter {
 /// Whether a refusal counts as an error of the service. Not counted at all is what the request itself is to blame
 /// for, and what a client takes to another node or asks again as a matter of course: routing, fences, freshness.
 fn is_failure(code: Code) -> bool {
-    FAILURES.contains(&code)
+    Code::SERVICE_FAILURES.contains(&code)
 }
 
 /// Failures that come after waiting in vain.

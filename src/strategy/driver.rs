@@ -9,6 +9,7 @@ use super::core::{Action, Decision, Probed, Seen, decide};
 use super::guard::{self, Watch};
 use super::pace::{Demand, Pace};
 use super::probing::Made;
+use super::recorder::Recording;
 use crate::cluster::heard::clock_ms;
 use crate::cluster::settings::copy_rate;
 use crate::cluster::{ClusterState, Event, MetaCommand, MetaReply, StateView};
@@ -73,6 +74,8 @@ pub(super) struct Inner {
     pub(super) memory: Mutex<Memory>,
     /// Held while the cluster is probed: a second probe would measure the first one.
     pub(super) probing: tokio::sync::Mutex<()>,
+    /// Operations of operators that are under way here.
+    pub(super) recording: Recording,
     wake: Notify,
 }
 
@@ -99,14 +102,19 @@ impl Coordinator {
     /// A coordinator over the metadata group of this node.
     pub fn new(view: StateView, metadata: Group, calls: Arc<dyn Calls>) -> Self {
         let (memory, probing, wake) = (Mutex::default(), Default::default(), Notify::new());
-        Self { inner: Arc::new(Inner { view, metadata, calls, memory, probing, wake }) }
+        let recording = Recording::default();
+        let inner = Inner { view, metadata, calls, memory, probing, recording, wake };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Runs for ever.
     pub async fn run(self) {
         loop {
             let busy = match self.leads().await {
-                true => self.round().await,
+                true => {
+                    self.settle_orphans().await;
+                    self.round().await
+                }
                 false => {
                     *self.inner.memory.lock() = Memory::default();
                     false
@@ -127,6 +135,12 @@ impl Coordinator {
 
     pub(super) fn state(&self) -> Arc<ClusterState> {
         self.inner.view.state()
+    }
+
+    /// The node that leads the metadata group, if it is another one.
+    pub(super) fn elsewhere(&self) -> Option<NodeId> {
+        let state = self.inner.metadata.state();
+        state.leader.map(|(_, node)| node).filter(|_| !state.is_leader)
     }
 
     /// Refuses unless this node leads; the hint names who does.

@@ -3,7 +3,7 @@
 //! `core`, `checks` and `guard` decide, `forecast` tells the cost, `plan` binds both to the world they were made for
 //! (pure); `driver` asks the nodes, journals and sends orders while this node leads the metadata group, `planner`
 //! makes plans with what `probing` measures, `pace` measures its copying, `compare` is the digest gate, `around` has
-//! the failpoints of the journal. What a transition does to the state is in `cluster::journal`; how a shard changes
+//! the failpoints of the journal, `recorder` keeps the operation log. What a transition does to the state is in `cluster::journal`; how a shard changes
 //! its voters is in `shard`.
 
 mod around;
@@ -17,6 +17,7 @@ pub mod pace;
 pub mod plan;
 pub mod planner;
 pub mod probing;
+pub mod recorder;
 
 #[cfg(test)]
 mod model_test;

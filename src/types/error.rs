@@ -117,6 +117,19 @@ codes! {
     PlanOutdated => Fix,
 }
 
+impl Code {
+    /// What counts as an error of the service: in vain until the deadline, refused for lack of room, or stored data in
+    /// doubt. Not what the request itself is to blame for, nor what is taken to another node as a matter of course.
+    pub const SERVICE_FAILURES: [Code; 6] = [
+        Code::Corrupt,
+        Code::DeadlineExceeded,
+        Code::Internal,
+        Code::NoSpace,
+        Code::Overloaded,
+        Code::Unknown,
+    ];
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -5,9 +5,11 @@
 
 use super::alarm::Alarm;
 use super::client::{Map, Role, Strategy};
+use super::logs::{LogPage, LogQuestion};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
+use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
 use bytes::Bytes;
@@ -56,6 +58,12 @@ pub enum Command {
     Alarms,
     /// The metrics of the node asked.
     Metrics,
+    /// The latest records of the operation log, newest first, at most so many.
+    OperationLog { limit: u32 },
+    /// Keep this record in the operation log; only nodes may ask, and only the coordinator can.
+    Record(Box<oplog::Record>),
+    /// Log lines of the node asked.
+    Logs(LogQuestion),
 }
 
 /// Who shall form a cluster.
@@ -94,7 +102,7 @@ pub enum Answer {
     Settings(Vec<SettingView>),
     /// To `Report`.
     Report(NodeReport),
-    /// To `Shard`: it was carried out.
+    /// To `Shard` and `Record`: it was carried out.
     Ordered,
     /// To `Probe`.
     Probed(ProbeReport),
@@ -106,6 +114,10 @@ pub enum Answer {
     Alarms(Vec<Alarm>),
     /// To `Metrics`: as Prometheus reads them.
     Metrics(String),
+    /// To `OperationLog`.
+    OperationLog(Vec<oplog::Record>),
+    /// To `Logs`.
+    Logs(LogPage),
 }
 
 /// The whole cluster as one node sees it.

@@ -86,6 +86,9 @@ pub enum NodeCall {
     Join(FormationRecord),
     /// Carry out this command; `by` asked the calling node for it.
     Command { by: String, command: super::command::Command, deadline_ms: u32 },
+    /// Carry out this command, which `by` gave to the calling node from that address, `host:port`. It is theirs,
+    /// with no right of the calling node.
+    PassedOn { by: String, from: String, command: super::command::Command, deadline_ms: u32 },
 }
 
 /// Replies to `NodeCall`.

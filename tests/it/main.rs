@@ -26,6 +26,10 @@ mod durability;
 mod guard;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
+/// What nodes say, and how much.
+mod logs;
+/// Who had the cluster do what.
+mod oplog;
 /// Four times the load that a cluster bears.
 mod overload;
 /// What a switch is planned, refused, bound and held by.

@@ -10,6 +10,8 @@ use ppdb::storage::wal;
 use ppdb::types::*;
 use ppdb::wire::client::*;
 use ppdb::wire::command::*;
+use ppdb::wire::logs::*;
+use ppdb::wire::oplog::{Outcome, Record};
 use ppdb::wire::peer::*;
 use ppdb::wire::plan::{Bound, BoundMember, Plan};
 use ppdb::wire::terms::{NodePredicted, PlanId, Predicted, Terms};
@@ -138,6 +140,16 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("info", RequestBody::Command(Command::Info)),
         ("lag", RequestBody::Command(Command::ReplicaLag)),
         ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
+        ("op-log", RequestBody::Command(Command::OperationLog { limit: 20 })),
+        (
+            "logs",
+            RequestBody::Command(Command::Logs(LogQuestion {
+                after: Some(LogPosition { started_ms: 1_795_000_000_000, sequence: 300 }),
+                level: LogLevel::Warn,
+                since_ms: Some(600_000),
+                limit: 100,
+            })),
+        ),
     ]
 }
 
@@ -175,8 +187,44 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("formed", Ok(ReplyBody::Command(Answer::Formed { map: map(), created: true }))),
         ("lag", Ok(ReplyBody::Command(Answer::ReplicaLag(vec![lag])))),
         ("digest", Ok(ReplyBody::Command(Answer::Digest(digest)))),
+        ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
+        ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
         ("refused", Err(refused)),
     ]
+}
+
+fn log_page() -> LogPage {
+    let line = LogLine {
+        sequence: 301,
+        at_ms: 1_795_000_000_000,
+        level: LogLevel::Warn,
+        target: "ppdb::node".into(),
+        message: "member has not joined".into(),
+        fields: vec![("member".into(), "n2".into())],
+    };
+    let position = LogPosition { started_ms: 1_795_000_000_000, sequence: 301 };
+    LogPage { lines: vec![line], position, dropped: 7 }
+}
+
+/// A record of the operation log with its outcome.
+fn operation() -> Record {
+    Record {
+        number: 0,
+        key: 0x3fa9 << 48,
+        by: "user ann".into(),
+        from: "10.0.0.9:5000".into(),
+        through: Some(name("n2")),
+        node: name("n1"),
+        command: "strategy commit".into(),
+        plan: Some(PlanId(1)),
+        operation: Some(7),
+        began_ms: 1_795_000_000_000,
+        took_ms: Some(4),
+        outcome: Some(Outcome::Failed {
+            code: Code::OperationConflict,
+            message: "there is no operation".into(),
+        }),
+    }
 }
 
 fn record() -> FormationRecord {
@@ -239,6 +287,12 @@ fn peer_seeds() -> Vec<Seed> {
     };
     let refused =
         NodeAnswer::Refused(Error::new(Code::AlreadyFormed, "n2 belongs to a cluster already"));
+    let passed_on = NodeCall::PassedOn {
+        by: "user ann".into(),
+        from: "10.0.0.9:5000".into(),
+        command: Command::Set { name: "reads.default".into(), value: "local".into() },
+        deadline_ms: 5_000,
+    };
     let target = "peer_frame";
     vec![
         seed(target, "frame", &peer_frame()),
@@ -247,6 +301,7 @@ fn peer_seeds() -> Vec<Seed> {
         seed(target, "snapshot", &header),
         seed(target, "call-describe", &NodeCall::Describe),
         seed(target, "call-join", &NodeCall::Join(record())),
+        seed(target, "call-passed-on", &passed_on),
         seed(target, "answer-description", &NodeAnswer::Description(description)),
         seed(target, "answer-joined", &NodeAnswer::Joined),
         seed(target, "answer-refused", &refused),
@@ -428,6 +483,12 @@ fn metadata_seeds() -> Vec<Seed> {
             },
         },
     ];
+    let recorded = vec![
+        MetaCommand::Record(Box::new(operation())),
+        MetaCommand::Form(record()),
+        MetaCommand::Record(Box::new(Record { outcome: None, took_ms: None, ..operation() })),
+        MetaCommand::Record(Box::new(operation())),
+    ];
     // The second way in which the target reads its input: one member, and an address for it.
     let choices = vec![0, 1, 1, 1, 0, 1, 1, 7, 3, 1, 1, 8];
     // One member, which loses its disk twice and whose copy is replaced.
@@ -436,6 +497,7 @@ fn metadata_seeds() -> Vec<Seed> {
         seed("metadata_apply", "log", &log),
         seed("metadata_apply", "log-lost-disk", &lost),
         seed("metadata_apply", "log-plan", &planned),
+        seed("metadata_apply", "log-record", &recorded),
         ("metadata_apply", "choices".into(), choices),
         ("metadata_apply", "choices-lost-disk".into(), lose),
     ]

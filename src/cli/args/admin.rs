@@ -1,5 +1,7 @@
 //! Questions and orders to a node, as typed.
 
+use super::logs::LogsArgs;
+use super::oplog::OpLog;
 use super::strategy::Strategy;
 use crate::types::{NodeName, ShardId, limits};
 use crate::wire::client::Role;
@@ -38,6 +40,12 @@ pub enum Admin {
     /// How data is placed, and the switch between the two ways.
     #[command(subcommand, after_help = super::strategy::EXAMPLES)]
     Strategy(Strategy),
+    /// What operators had the cluster do: who, from where, what, and what came of it.
+    #[command(subcommand, after_help = "Example:\n  ppdb op list")]
+    Op(OpLog),
+    /// The last log lines of all nodes, or of the one of --node, in one place.
+    #[command(after_help = super::logs::EXAMPLES)]
+    Logs(LogsArgs),
 }
 
 /// Forms a cluster, lists its nodes.

@@ -7,6 +7,8 @@ pub mod admin;
 pub mod data;
 pub mod globals;
 pub mod local;
+pub mod logs;
+pub mod oplog;
 pub mod run;
 pub mod strategy;
 pub mod watching;

@@ -277,7 +277,7 @@ fn row(op: &Operation) -> Vec<String> {
 }
 
 /// A time for people; none for years that no clock of ours has.
-fn time(ms: u64) -> Option<String> {
+pub fn time(ms: u64) -> Option<String> {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
     let at = at.filter(|_| ms < 253_402_300_800_000)?;
     Some(humantime::format_rfc3339_seconds(at).to_string())

@@ -2,8 +2,7 @@
 //!
 //! Text out of a table; nothing is asked here.
 
-use crate::alarms::{Held, Kind, RULES, Rule, Thresholds};
-use crate::service;
+use super::{Held, Kind, RULES, Rule, Thresholds};
 use crate::types::Code;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,7 +22,7 @@ pub fn rules(limits: &Thresholds) -> String {
 
 fn entry(rule: &Rule, limits: &Thresholds) -> String {
     let (limit, held) = limit(rule.kind, limits);
-    let failures: Vec<&str> = service::FAILURES.iter().map(|code: &Code| code.name()).collect();
+    let failures: Vec<&str> = Code::SERVICE_FAILURES.iter().map(|code| code.name()).collect();
     let expr = rule.expr.replace("{limit}", &limit).replace("{failures}", &failures.join("|"));
     let held = match rule.held {
         Held::Threshold => held,
@@ -78,15 +77,13 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::ClusterState;
+    use crate::alarms::judge::tests::limits;
     use crate::telemetry::metrics::METRICS;
 
     #[test]
     fn every_alarm_is_a_rule_over_metrics_that_exist_with_the_threshold_that_is_set() {
-        let mut state = ClusterState::default();
-        state.settings.insert("alarm.disk".into(), "70".into());
-        state.settings.insert("alarm.node_down".into(), "4s".into());
-        let text = rules(&state.alarm_thresholds());
+        let node_down = Duration::from_secs(4);
+        let text = rules(&Thresholds { disk_percent: 70, node_down, ..limits() });
         assert_eq!(text.matches("- alert: Ppdb").count(), RULES.len(), "{text}");
         assert!(text.contains(">= 0.7'") && text.contains("alert: PpdbNodeDown"));
         assert!(text.contains("'ppdb_node_up == 0'\n        for: 4s"), "{text}");
