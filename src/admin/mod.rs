@@ -12,7 +12,7 @@ mod status;
 pub use load::{Meter, SAMPLE_EVERY};
 
 use crate::admission::Budget;
-use crate::cluster::{Heard, Registry, StateView};
+use crate::cluster::{Heard, PeerBreakers, Registry, StateView};
 use crate::pki::{Principal, Subject};
 use crate::raft::NoDigest;
 use crate::request::{Commands, Served};
@@ -70,6 +70,8 @@ pub struct Admin {
     pub registry: Registry,
     /// Which peers are heard.
     pub heard: Heard,
+    /// What became of calls to them.
+    pub breakers: PeerBreakers,
     /// Set once the metadata group is open.
     pub control: Arc<parking_lot::RwLock<Option<Control>>>,
     /// The data folder, whose disk is measured.
@@ -135,6 +137,15 @@ impl Admin {
             Command::Settings => {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))
+            }
+            Command::Breakers => {
+                self.formed()?;
+                Ok(Answer::Breakers(self.breakers.all(Instant::now())))
+            }
+            Command::Breaker(order) => {
+                self.formed()?;
+                let forced = self.breakers.force(&asker.name, &order, Instant::now());
+                forced.map(Answer::Breakers)
             }
             Command::Report | Command::Shard(_) | Command::Probe(_) | Command::Echo(_)
                 if !asker.is_node =>

@@ -7,7 +7,7 @@ use super::caller::{Caller, other_answer};
 use super::session::{self, Call};
 use super::strategy::document;
 use super::value::{Answered, Doc};
-use super::{strategy, verify};
+use super::{breakers, strategy, verify};
 use crate::client::Client;
 use crate::types::units::show_bytes;
 use crate::types::{Code, Error, NodeName, Result, limits};
@@ -44,6 +44,7 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
             Ok(verify::answered(&verify::verify(client, shard, call.deadline).await?))
         }
         Admin::Strategy(verb) => strategy::run(client, verb, call).await,
+        Admin::Breaker(verb) => breakers::run(client, verb, call).await,
         Admin::Replica(Replica::Lag) => lag(client, node, call).await,
         Admin::Cluster(Cluster::Init { .. }) | Admin::Connect { .. } => Err(other_answer()),
     }

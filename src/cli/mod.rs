@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod args;
 pub mod bench;
+pub mod breakers;
 pub mod caller;
 pub mod cert;
 pub mod config;

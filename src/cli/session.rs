@@ -3,6 +3,7 @@
 //! The command line runs one command in a session, the shell many. A session does not parse or print.
 
 use super::args::admin::{Admin, Cluster, Shard};
+use super::args::load::Breaker;
 use super::args::strategy::Strategy;
 use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
 use super::data::{self, Plan, Stand};
@@ -333,6 +334,7 @@ fn changes(verb: &Verb) -> bool {
         },
         Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => true,
         Verb::Admin(Admin::Strategy(verb)) => verb.orders(),
+        Verb::Admin(Admin::Breaker(Breaker::Open(_) | Breaker::Close(_))) => true,
         Verb::Config(ConfigVerb::Set { .. }) => true,
         _ => false,
     }
@@ -410,6 +412,9 @@ mod tests {
             ("config set reads.default local", true),
             ("config get", false),
             ("shard verify", false),
+            ("breaker open n2 --for 1m", true),
+            ("breaker close n2 --for 1m", true),
+            ("breaker list", false),
         ] {
             assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
         }

@@ -111,6 +111,7 @@ fn mutates(command: &Command) -> bool {
             | Command::StrategyHistory
             | Command::Settings
             | Command::Report
+            | Command::Breakers
     )
 }
 
@@ -190,6 +191,7 @@ mod tests {
             Command::StrategyShow,
             Command::StrategyHistory,
             Command::Settings,
+            Command::Breakers,
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

@@ -12,7 +12,7 @@ mod server;
 
 use crate::admin::{Admin, Control, Meter};
 use crate::admission::Budget;
-use crate::cluster::{Agent, Heard, Registry, StateView};
+use crate::cluster::{Agent, Heard, PeerBreakers, Registry, StateView};
 use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
 use crate::raft::{self, Host};
@@ -70,6 +70,7 @@ pub(crate) struct Node {
     view: StateView,
     registry: Registry,
     heard: Heard,
+    breakers: PeerBreakers,
     plane: Plane,
     /// The runtime that drives the network and consensus.
     consensus: Handle,
@@ -154,6 +155,7 @@ impl Node {
         let endpoint = Endpoint::server(settings.listen, &identity)
             .map_err(|e| Error::new(Code::BadConfig, e.to_string()))?;
         let (view, registry, heard) = (StateView::default(), Registry::default(), Heard::default());
+        let breakers = PeerBreakers::new(settings.name.clone(), view.clone(), heard.clone());
         let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Served::default());
@@ -167,6 +169,7 @@ impl Node {
                 view: view.clone(),
                 registry: registry.clone(),
                 heard: heard.clone(),
+                breakers: breakers.clone(),
                 control: control.clone(),
                 data_dir: disk.dir().to_owned(),
                 wal: wal.clone(),
@@ -197,6 +200,7 @@ impl Node {
                 view,
                 registry,
                 heard,
+                breakers,
                 plane,
                 consensus: Handle::current(),
                 requests,
@@ -225,7 +229,8 @@ impl Node {
             Error::new(Code::Corrupt, format!("the data folder's formation lacks {}", self.name))
         })?;
         self.view.set_formation(record.clone());
-        let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
+        let (endpoint, view) = (self.endpoint.clone(), self.view.clone());
+        let links = PeerLinks::new(endpoint, view, self.breakers.clone(), Handle::current());
         tokio::spawn(links.clone().beacon(id));
         let host = Host::new(self.wal.clone(), Arc::new(links.clone()), self.raft_options.clone());
         tokio::spawn(self.clone().keep_watch(host.clone()));

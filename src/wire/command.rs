@@ -3,6 +3,7 @@
 //! Data commands (`get`, `set`, ...) become `Kv` and `Scan` requests in the client library, because it
 //! routes them; the commands here are carried out by the node that is asked, and need no routing.
 
+use super::breaker::{BreakerOrder, PeerBreaker};
 use super::client::{Map, Role, Strategy};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
@@ -51,6 +52,10 @@ pub enum Command {
     Echo(Bytes),
     /// As `Strategy`, but refused unless the latest operation is the one that is meant.
     StrategyOf { operation: u64, order: StrategyOrder },
+    /// The breakers of the node asked, one for each peer and class.
+    Breakers,
+    /// Forces some of them for a time.
+    Breaker(BreakerOrder),
 }
 
 /// Who shall form a cluster.
@@ -97,6 +102,8 @@ pub enum Answer {
     Echoed,
     /// To `Digest` without `at`: the entry is at this index, and its digest will be there later.
     DigestBegun { node: NodeName, index: u64 },
+    /// To `Breakers` all of them, to `Breaker` those that it was about.
+    Breakers(Vec<PeerBreaker>),
 }
 
 /// The whole cluster as one node sees it.

@@ -3,6 +3,7 @@
 //! Nothing here touches a socket or a clock. Whatever arrives is checked for length before
 //! anything is allocated, and a frame with trailing bytes is refused.
 
+pub mod breaker;
 pub mod client;
 pub mod codec;
 pub mod command;

@@ -28,6 +28,8 @@ mod guard;
 mod linearizability;
 /// Four times the load that a cluster bears.
 mod overload;
+/// Nodes that are cut off, as the breakers of the others see them.
+mod peer_breakers;
 /// What a switch is planned, refused, bound and held by.
 mod plan;
 /// A node that lost its disk comes back under fresh ids.

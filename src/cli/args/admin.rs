@@ -1,5 +1,6 @@
 //! Questions and orders to a node, as typed.
 
+use super::load::Breaker;
 use super::strategy::Strategy;
 use crate::types::{NodeName, ShardId, limits};
 use crate::wire::client::Role;
@@ -38,6 +39,9 @@ pub enum Admin {
     /// How data is placed, and the switch between the two ways.
     #[command(subcommand, after_help = super::strategy::EXAMPLES)]
     Strategy(Strategy),
+    /// Breakers between nodes: whether a node is asked by the others.
+    #[command(subcommand, after_help = super::load::BREAKER_EXAMPLES)]
+    Breaker(Breaker),
 }
 
 /// Forms a cluster, lists its nodes.
