@@ -18,6 +18,7 @@ pub mod shard;
 pub mod admission;
 pub mod cluster;
 pub mod service;
+pub mod hot;
 pub mod request;
 pub mod strategy;
 pub mod admin;

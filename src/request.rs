@@ -6,6 +6,7 @@
 use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
+use crate::hot::Hot;
 use crate::service::{Kind, Meter};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
@@ -41,6 +42,8 @@ pub struct Served {
     pub write_bytes: AtomicU64,
     /// Requests for keys by name, measured. Pages of scans are not: one says nothing about the next.
     pub level: Meter,
+    /// Which keys were asked for.
+    pub hot: Hot,
 }
 
 impl Served {
@@ -128,6 +131,7 @@ impl Plane {
         let _permit = self.budget.admit_ops((ops.len(), writes), bytes, held_bytes)?;
         let copy = self.route(kv.shard)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
+        self.served.hot.note(kv.shard, &ops);
         let reads = ops.len() - writes;
         let (kind, done) = match writes {
             0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),

@@ -7,9 +7,11 @@
 mod load;
 mod probe;
 mod report;
+mod stats;
 mod status;
 
 pub use load::{Meter, SAMPLE_EVERY};
+pub use stats::Rates;
 
 use crate::admission::Budget;
 use crate::cluster::{Heard, PeerBreakers, Registry, StateView};
@@ -84,6 +86,8 @@ pub struct Admin {
     pub budget: Budget,
     /// How busy this node was; `sample_load` feeds it.
     pub meter: Meter,
+    /// What it did in the last seconds; the same feeds it.
+    pub rates: Rates,
     /// The end of the validity of this node's certificate, in milliseconds since 1970.
     pub certificate_expires_ms: u64,
     /// Held while this node measures for the coordinator.
@@ -138,6 +142,8 @@ impl Admin {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))
             }
+            Command::Stats => Ok(Answer::Stats(Box::new(self.stats()))),
+            Command::HotKeys { limit } => Ok(Answer::HotKeys(self.hot_keys(limit))),
             Command::Breakers => {
                 self.formed()?;
                 Ok(Answer::Breakers(self.breakers.all(Instant::now())))

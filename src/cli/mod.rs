@@ -13,11 +13,13 @@ pub mod config;
 pub mod data;
 pub mod demo;
 pub mod exit;
+pub mod hot;
 pub mod output;
 pub mod runbook;
 pub mod serve;
 pub mod session;
 pub mod settings;
+pub mod stats;
 pub mod strategy;
 pub mod talk;
 #[cfg(test)]

@@ -112,6 +112,8 @@ fn mutates(command: &Command) -> bool {
             | Command::Settings
             | Command::Report
             | Command::Breakers
+            | Command::Stats
+            | Command::HotKeys { .. }
     )
 }
 
@@ -192,6 +194,8 @@ mod tests {
             Command::StrategyHistory,
             Command::Settings,
             Command::Breakers,
+            Command::Stats,
+            Command::HotKeys { limit: 10 },
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

@@ -207,6 +207,7 @@ impl Asked {
                 | Command::Status
                 | Command::Info
                 | Command::ReplicaLag
+                | Command::Stats
                 | Command::StrategyShow
                 | Command::StrategyHistory
                 | Command::Settings => Asked::Question,

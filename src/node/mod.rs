@@ -10,7 +10,7 @@ mod links;
 mod rejoin;
 mod server;
 
-use crate::admin::{Admin, Control, Meter};
+use crate::admin::{Admin, Control, Meter, Rates};
 use crate::admission::Budget;
 use crate::cluster::{Agent, Heard, PeerBreakers, Registry, StateView};
 use crate::config::ServeSettings;
@@ -176,6 +176,7 @@ impl Node {
                 served: served.clone(),
                 budget: budget.clone(),
                 meter: Meter::default(),
+                rates: Rates::default(),
                 certificate_expires_ms,
                 probing: Default::default(),
                 former: Arc::new(formation::NodeFormer(me.clone())),

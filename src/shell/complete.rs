@@ -104,6 +104,7 @@ mod tests {
     #[test]
     fn words_of_the_tree_are_completed() {
         assert_eq!(completed("clu"), ["cluster"]);
+        assert_eq!(completed("keys "), ["help", "hot"]);
         assert_eq!(completed("cluster "), ["help", "init", "nodes"]);
         assert_eq!(completed("strategy s"), ["show", "switch"]);
         assert_eq!(completed("se"), ["serve", "set"]);
@@ -137,6 +138,6 @@ mod tests {
         assert_eq!(completed("node kill "), ["n1", "n2"]);
         assert_eq!(completed("breaker open "), ["n1", "n2"]);
         // The value of a flag is no command.
-        assert_eq!(completed("--user cluster sta"), ["status"]);
+        assert_eq!(completed("--user cluster statu"), ["status"]);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::breaker::{BreakerOrder, PeerBreaker};
 use super::client::{Map, Role, Strategy};
+use super::load::{HotKeys, NodeStats};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
@@ -56,6 +57,10 @@ pub enum Command {
     Breakers,
     /// Forces some of them for a time.
     Breaker(BreakerOrder),
+    /// How the node asked does at this moment.
+    Stats,
+    /// The keys that the node asked is asked for most, so many at most.
+    HotKeys { limit: u32 },
 }
 
 /// Who shall form a cluster.
@@ -104,6 +109,10 @@ pub enum Answer {
     DigestBegun { node: NodeName, index: u64 },
     /// To `Breakers` all of them, to `Breaker` those that it was about.
     Breakers(Vec<PeerBreaker>),
+    /// To `Stats`.
+    Stats(Box<NodeStats>),
+    /// To `HotKeys`.
+    HotKeys(HotKeys),
 }
 
 /// The whole cluster as one node sees it.

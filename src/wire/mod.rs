@@ -9,6 +9,7 @@ pub mod codec;
 pub mod command;
 pub mod frame;
 pub mod guard;
+pub mod load;
 pub mod operation;
 pub mod peer;
 pub mod plan;

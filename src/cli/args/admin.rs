@@ -1,6 +1,6 @@
 //! Questions and orders to a node, as typed.
 
-use super::load::Breaker;
+use super::load::{Breaker, Keys, Stats};
 use super::strategy::Strategy;
 use crate::types::{NodeName, ShardId, limits};
 use crate::wire::client::Role;
@@ -42,6 +42,14 @@ pub enum Admin {
     /// Breakers between nodes: whether a node is asked by the others.
     #[command(subcommand, after_help = super::load::BREAKER_EXAMPLES)]
     Breaker(Breaker),
+    /// How each node does at this moment, and all of them together: rates, latencies, load, refusals.
+    #[command(
+        after_help = "Example:\n  ppdb stats\n  ppdb stats --watch --every 1s\n  ppdb stats --watch -o jsonl"
+    )]
+    Stats(Stats),
+    /// What keys are asked for.
+    #[command(subcommand, after_help = "Example:\n  ppdb keys hot --limit 3")]
+    Keys(Keys),
 }
 
 /// Forms a cluster, lists its nodes.

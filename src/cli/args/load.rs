@@ -2,6 +2,7 @@
 
 use crate::types::{NodeName, units};
 use crate::wire::breaker::{FORCE_MAX, FORCE_MIN, PeerClass};
+use crate::wire::load::HOT_KEYS_MAX;
 use clap::{Args, Subcommand};
 use std::time::Duration;
 
@@ -53,17 +54,57 @@ fn force_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Bounds of the time between two looks.
+const EVERY_MIN: Duration = Duration::from_millis(200);
+const EVERY_MAX: Duration = Duration::from_secs(3_600);
+
+/// How nodes do at this moment.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Stats {
+    /// Shows it again and again, until Ctrl-C.
+    #[arg(long)]
+    pub watch: bool,
+    /// How often, 200ms to 1h.
+    #[arg(long, requires = "watch", default_value = "2s", value_parser = every, value_name = "TIME")]
+    pub every: Duration,
+}
+
+fn every(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        time if (EVERY_MIN..=EVERY_MAX).contains(&time) => Ok(time),
+        _ => Err("a look every 200ms to 1h".into()),
+    }
+}
+
+/// What keys are asked for.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Keys {
+    /// The keys that were asked for most in the last ten to thirty seconds, with estimated rates: each node samples one
+    /// in 64 operations. Begins anew when a node is restarted.
+    #[command(
+        after_help = "Example:\n  ppdb keys hot\n  ppdb keys hot --limit 3 --node n1 -o json"
+    )]
+    Hot {
+        /// How many, 1 to 128.
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=HOT_KEYS_MAX as i64))]
+        limit: u16,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Cli;
 
     #[test]
-    fn a_breaker_is_forced_for_a_time_and_never_for_good() {
+    fn times_and_counts_have_bounds_and_a_breaker_is_never_forced_for_good() {
         let parse = |line: &str| {
             Cli::from_words(shlex::split(line).unwrap().into_iter().map(Into::into)).is_ok()
         };
         assert!(parse("breaker open n2 --for 1s"));
         assert!(parse("breaker close n2 --class copy --for 24h"));
+        assert!(parse("stats") && parse("stats --watch --every 200ms"));
+        assert!(parse("keys hot --limit 128"));
         for bad in [
             "breaker open n2",
             "breaker open n2 --for 999ms",
@@ -71,6 +112,10 @@ mod tests {
             "breaker open n2 --for 10",
             "breaker open n2 --class votes --for 1m",
             "breaker open --for 1m",
+            "stats --watch --every 100ms",
+            "stats --every 2s",
+            "keys hot --limit 0",
+            "keys hot --limit 129",
         ] {
             assert!(!parse(bad), "{bad}");
         }
