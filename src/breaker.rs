@@ -5,31 +5,58 @@
 //!
 //! Calls of the last ten seconds are counted. With twenty or more it opens if half of them failed or four fifths were
 //! slow, for five seconds; then ten calls may try (half-open): if all do well it is closed, else it opens for twice as
-//! long, a minute at most. What a peer refuses for a reason (a planned pause, not found, a condition that did not hold,
-//! overload) is no call at all here: it says nothing about whether the next one would be answered.
+//! long, a minute at most. These are the numbers of a client; `Options` has them, and nodes have others. What a peer
+//! refuses for a reason (a planned pause, not found, a condition that did not hold, overload) is no call at all here: it
+//! says nothing about whether the next one would be answered.
+//!
+//! An operator may force it open or closed for a time. It ends by itself, and then the breaker is what it was.
 //!
 //! After resilience4j, with a window for the pace of a key-value store.
 
+use crate::wire::breaker::{BreakerSeen, BreakerState};
 use std::time::{Duration, Instant};
 
 /// Seconds that are looked back.
 const WINDOW_S: u64 = 10;
 const BUCKETS: usize = WINDOW_S as usize;
-/// Fewer calls say nothing.
-const CALLS_MIN: u64 = 20;
 /// Shares of the calls, in percent, from which on it opens.
 const ERROR_PERCENT: u64 = 50;
 const SLOW_PERCENT: u64 = 80;
-/// A call is slow if it takes this long, and this many times what calls usually take.
-const SLOW_MIN: Duration = Duration::from_millis(100);
+/// A call is slow if it takes `Options::slow_min`, and this many times what calls usually take.
 const SLOW_TIMES: u32 = 5;
 /// Weight of one call in what calls usually take.
 const USUAL_WEIGHT: f64 = 0.02;
-/// How long it is open: at first, and at most.
-const OPEN_MIN: Duration = Duration::from_secs(5);
-const OPEN_MAX: Duration = Duration::from_secs(60);
-/// Calls that try a half-open one.
-const PROBES: u32 = 10;
+
+/// When it opens and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Fewer calls in ten seconds say nothing.
+    pub calls_min: u64,
+    /// It also opens if so many calls failed in a row; `u32::MAX` if that says nothing.
+    pub failed_row: u32,
+    /// A quicker call is never slow.
+    pub slow_min: Duration,
+    /// How long it is open at first; twice as long each time a call tries it in vain.
+    pub open_min: Duration,
+    /// How long it is open at most.
+    pub open_max: Duration,
+    /// Calls that try a half-open one; all have to do well.
+    pub probes: u32,
+}
+
+impl Default for Options {
+    /// What suits a client, which makes many calls and can ask another node.
+    fn default() -> Self {
+        Self {
+            calls_min: 20,
+            failed_row: u32::MAX,
+            slow_min: Duration::from_millis(100),
+            open_min: Duration::from_secs(5),
+            open_max: Duration::from_secs(60),
+            probes: 10,
+        }
+    }
+}
 
 /// Whether calls are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +75,8 @@ pub enum State {
 pub enum Outcome {
     /// It was answered after that time.
     Answered(Duration),
+    /// It was answered after work that takes its time: how long it took says nothing.
+    Worked,
     /// No answer, no connection, or a fault of the peer.
     Failed,
 }
@@ -69,8 +98,40 @@ pub struct Seen {
     pub last_failure: Option<Duration>,
     /// How often it was opened.
     pub opened_total: u64,
-    /// Why it was opened last.
+    /// Why it was opened last, or who forced it, for as long as that lasts.
     pub reason: Option<String>,
+    /// How long it stays forced; none if it is not.
+    pub forced_for: Option<Duration>,
+}
+
+impl Seen {
+    /// The same as it travels and is shown, by a clock in milliseconds since 1970.
+    pub fn at(&self, clock_ms: u64) -> BreakerSeen {
+        let ms = |time: Duration| time.as_millis() as u64;
+        BreakerSeen {
+            state: match self.state {
+                State::Closed => BreakerState::Closed,
+                State::Open => BreakerState::Open,
+                State::HalfOpen => BreakerState::HalfOpen,
+            },
+            is_open: self.is_open,
+            calls: self.calls,
+            error_count: self.error_count,
+            slow_request_count: self.slow_request_count,
+            last_failure_time: self.last_failure.map(|ago| clock_ms.saturating_sub(ms(ago))),
+            opened_total: self.opened_total,
+            reason: self.reason.clone(),
+            forced_until: self.forced_for.map(|left| clock_ms.saturating_add(ms(left))),
+        }
+    }
+}
+
+/// A state by order of an operator.
+#[derive(Clone, Debug)]
+struct Forced {
+    is_open: bool,
+    until: Instant,
+    reason: String,
 }
 
 /// A call that was begun; `Breaker::end` takes it back.
@@ -94,28 +155,56 @@ struct Bucket {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Breaker {
+    options: Options,
     first: Option<Instant>,
     buckets: [Bucket; BUCKETS],
     /// What calls usually take, in seconds.
     usual_s: Option<f64>,
+    opened_at: Option<Instant>,
     open_until: Option<Instant>,
     /// How often it was opened since it was closed.
     times: u32,
+    /// Calls that failed since one did well.
+    failed_row: u32,
     /// Calls that may still try, and those that have done well.
     probes_left: u32,
     probes_good: u32,
     last_failure: Option<Instant>,
     opened_total: u64,
     reason: Option<String>,
+    forced: Option<Forced>,
 }
 
 impl Breaker {
+    /// A closed one that has seen no call.
+    pub fn new(options: Options) -> Self {
+        Self { options, ..Self::default() }
+    }
+
     /// Whether calls are made now.
     pub fn state(&self, now: Instant) -> State {
-        match self.open_until {
-            None => State::Closed,
-            Some(until) if now < until => State::Open,
-            Some(_) => State::HalfOpen,
+        match (self.forced(now), self.open_until) {
+            (Some(Forced { is_open: true, .. }), _) => State::Open,
+            (Some(_), _) | (None, None) => State::Closed,
+            (None, Some(until)) if now < until => State::Open,
+            (None, Some(_)) => State::HalfOpen,
+        }
+    }
+
+    /// Open or closed for so long, whatever becomes of calls; `reason` says by whose order. Takes the place of an
+    /// order before.
+    pub fn force(&mut self, now: Instant, is_open: bool, time: Duration, reason: String) {
+        self.forced = Some(Forced { is_open, until: now + time, reason });
+    }
+
+    fn forced(&self, now: Instant) -> Option<&Forced> {
+        self.forced.as_ref().filter(|forced| now < forced.until)
+    }
+
+    /// The peer has said something at that moment. If that was after it was opened, calls may try it from then on.
+    pub fn heard(&mut self, at: Instant) {
+        if self.opened_at.is_some_and(|opened| at > opened) {
+            self.open_until = self.open_until.map(|until| until.min(at));
         }
     }
 
@@ -153,13 +242,15 @@ impl Breaker {
         let is_slow = matches!(outcome, Outcome::Answered(took) if self.is_slow(took));
         if is_closed {
             self.count(now, outcome, is_slow);
-            self.judge(now);
+            if self.forced(now).is_none() {
+                self.judge(now);
+            }
         } else if is_slow || outcome == Outcome::Failed {
             let what = if is_slow { "was slow" } else { "failed" };
             self.open(now, format!("a call that tried it {what}"));
         } else {
             self.probes_good += 1;
-            if self.probes_good >= PROBES {
+            if self.probes_good >= self.options.probes {
                 self.close();
             }
         }
@@ -177,14 +268,19 @@ impl Breaker {
             slow_request_count: slow,
             last_failure: self.last_failure.map(|at| now.saturating_duration_since(at)),
             opened_total: self.opened_total,
-            reason: self.reason.clone(),
+            reason: match self.forced(now) {
+                Some(forced) => Some(forced.reason.clone()),
+                None => self.reason.clone(),
+            },
+            forced_for: self.forced(now).map(|f| f.until.saturating_duration_since(now)),
         }
     }
 
     /// The first call is what is usual until others have shown otherwise: a peer that is far away is not slow.
     fn is_slow(&self, took: Duration) -> bool {
         let usual = self.usual_s.map(Duration::from_secs_f64);
-        usual.is_some_and(|usual| took >= SLOW_MIN.max(usual.saturating_mul(SLOW_TIMES)))
+        let slow_min = self.options.slow_min;
+        usual.is_some_and(|usual| took >= slow_min.max(usual.saturating_mul(SLOW_TIMES)))
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -201,6 +297,10 @@ impl Breaker {
         bucket.calls += 1;
         bucket.slow += u64::from(is_slow);
         bucket.errors += u64::from(outcome == Outcome::Failed);
+        self.failed_row = match outcome {
+            Outcome::Failed => self.failed_row.saturating_add(1),
+            Outcome::Answered(_) | Outcome::Worked => 0,
+        };
         // What is slow is not what is usual, or nothing would be slow for long.
         if let (Outcome::Answered(took), false) = (outcome, is_slow) {
             let took_s = took.as_secs_f64();
@@ -222,10 +322,11 @@ impl Breaker {
 
     fn judge(&mut self, now: Instant) {
         let Bucket { calls, errors, slow, .. } = self.sum(now);
-        if calls < CALLS_MIN {
-            return;
-        }
-        if errors * 100 >= calls * ERROR_PERCENT {
+        if self.failed_row >= self.options.failed_row {
+            self.open(now, format!("the last {} calls failed", self.failed_row));
+        } else if calls < self.options.calls_min {
+            // Too few to say anything.
+        } else if errors * 100 >= calls * ERROR_PERCENT {
             self.open(now, format!("{errors} of {calls} calls failed"));
         } else if slow * 100 >= calls * SLOW_PERCENT {
             self.open(now, format!("{slow} of {calls} calls were slow"));
@@ -233,16 +334,18 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Instant, reason: String) {
-        let open = OPEN_MIN.saturating_mul(1 << self.times.min(8)).min(OPEN_MAX);
+        let Options { open_min, open_max, probes, .. } = self.options;
+        let open = open_min.saturating_mul(1 << self.times.min(8)).min(open_max);
         self.times = self.times.saturating_add(1);
-        self.open_until = Some(now + open);
-        (self.probes_left, self.probes_good) = (PROBES, 0);
+        (self.opened_at, self.open_until) = (Some(now), Some(now + open));
+        (self.probes_left, self.probes_good) = (probes, 0);
+        self.failed_row = 0;
         self.opened_total += 1;
         self.reason = Some(reason);
     }
 
     fn close(&mut self) {
-        (self.open_until, self.times) = (None, 0);
+        (self.opened_at, self.open_until, self.times) = (None, None, 0);
         // What was before it opened is over.
         self.buckets = Default::default();
     }
@@ -254,6 +357,10 @@ mod tests {
 
     const QUICK: Outcome = Outcome::Answered(Duration::from_millis(2));
     const SLOW: Outcome = Outcome::Answered(Duration::from_millis(150));
+    const CALLS_MIN: u64 = 20;
+    const OPEN_MIN: Duration = Duration::from_secs(5);
+    const OPEN_MAX: Duration = Duration::from_secs(60);
+    const PROBES: u32 = 10;
 
     struct Test {
         breaker: Breaker,
@@ -404,5 +511,105 @@ mod tests {
         test.calls(CALLS_MIN as u32, Outcome::Failed);
         test.pass(OPEN_MIN);
         assert_eq!(test.state(), State::HalfOpen);
+    }
+
+    #[test]
+    fn calls_that_fail_in_a_row_open_it_where_that_is_asked_for() {
+        let options = Options { failed_row: 3, ..Options::default() };
+        let mut test = Test { breaker: Breaker::new(options), ..Test::new() };
+        test.calls(200, QUICK);
+        for _ in 0..5 {
+            test.calls(2, Outcome::Failed);
+            test.call(Outcome::Worked);
+        }
+        assert_eq!(test.state(), State::Closed);
+        test.calls(3, Outcome::Failed);
+        assert_eq!(test.state(), State::Open);
+        let seen = test.breaker.seen(test.now);
+        assert_eq!(seen.reason.as_deref(), Some("the last 3 calls failed"));
+        // The count begins anew with each call that tries it.
+        test.pass(OPEN_MIN);
+        test.calls(PROBES, QUICK);
+        test.calls(2, Outcome::Failed);
+        assert_eq!(test.state(), State::Closed);
+        let mut client = Test::new();
+        client.calls(200, QUICK);
+        client.calls(100, Outcome::Failed);
+        assert_eq!(client.state(), State::Closed);
+    }
+
+    #[test]
+    fn work_that_takes_its_time_is_a_call_and_never_slow() {
+        let mut test = Test::new();
+        test.calls(CALLS_MIN as u32, Outcome::Worked);
+        test.calls(CALLS_MIN as u32 - 1, Outcome::Failed);
+        assert_eq!(test.state(), State::Closed, "19 of 39");
+        let seen = test.breaker.seen(test.now);
+        assert_eq!((seen.calls, seen.slow_request_count), (39, 0));
+        // And it says nothing about what is usual.
+        let mut test = Test::new();
+        test.call(Outcome::Worked);
+        test.call(QUICK);
+        test.calls(CALLS_MIN as u32 * 4, SLOW);
+        assert_eq!(test.state(), State::Open);
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_after_it_was_opened_may_be_tried_at_once() {
+        let mut test = Test::new();
+        let before = test.now;
+        test.pass(Duration::from_millis(1));
+        test.calls(CALLS_MIN as u32, Outcome::Failed);
+        let opened = test.now;
+        test.pass(Duration::from_secs(1));
+        for early in [before, opened] {
+            test.breaker.heard(early);
+            assert_eq!(test.state(), State::Open, "it was heard before");
+        }
+        test.breaker.heard(test.now);
+        assert_eq!(test.state(), State::HalfOpen);
+        // In vain: it has to be heard again.
+        test.call(Outcome::Failed);
+        test.breaker.heard(test.now);
+        assert_eq!(test.state(), State::Open);
+        test.pass(Duration::from_secs(1));
+        test.breaker.heard(test.now);
+        test.calls(PROBES, QUICK);
+        assert_eq!(test.state(), State::Closed);
+        test.breaker.heard(test.now + OPEN_MAX);
+        assert_eq!(test.state(), State::Closed);
+    }
+
+    #[test]
+    fn what_is_forced_ends_by_itself_and_leaves_what_was() {
+        let minute = Duration::from_secs(60);
+        let mut test = Test::new();
+        test.breaker.force(test.now, true, minute, "by order of ann".into());
+        assert!(!test.breaker.admits(test.now));
+        test.breaker.heard(test.now + Duration::from_secs(1));
+        let seen = test.breaker.seen(test.now + Duration::from_secs(20));
+        assert_eq!((seen.is_open, seen.opened_total), (true, 0));
+        assert_eq!(seen.forced_for, Some(Duration::from_secs(40)));
+        assert_eq!(seen.reason.as_deref(), Some("by order of ann"));
+        let shown = seen.at(1_000_000);
+        assert_eq!((shown.state, shown.forced_until), (BreakerState::Open, Some(1_040_000)));
+        test.pass(minute);
+        assert_eq!((test.state(), test.breaker.seen(test.now).forced_for), (State::Closed, None));
+
+        // Closed by order: calls are made and counted, and open nothing.
+        test.breaker.force(test.now, false, minute, "by order of ann".into());
+        test.calls(CALLS_MIN as u32 * 2, Outcome::Failed);
+        assert_eq!((test.state(), test.breaker.seen(test.now).opened_total), (State::Closed, 0));
+        test.pass(minute);
+        assert_eq!(test.state(), State::Closed);
+
+        // One that was open is half-open afterwards.
+        let mut test = Test::opened();
+        test.breaker.force(test.now, false, minute, "by order of ann".into());
+        assert!(test.breaker.admits(test.now));
+        test.call(QUICK);
+        test.pass(minute);
+        assert_eq!(test.state(), State::HalfOpen);
+        assert_eq!(test.breaker.seen(test.now).at(9_000).last_failure_time, Some(0));
     }
 }

@@ -20,6 +20,7 @@ pub mod telemetry;
 pub mod alarms;
 pub mod cluster;
 pub mod service;
+pub mod hot;
 pub mod request;
 pub mod strategy;
 pub mod admin;

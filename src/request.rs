@@ -6,6 +6,7 @@
 use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
+use crate::hot::Hot;
 use crate::service::{Kind, Meter, RequestClass, Totals};
 use crate::shard;
 use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
@@ -53,6 +54,8 @@ pub struct Served {
     pub level: Meter,
     /// Every request, by class and outcome.
     pub totals: Totals,
+    /// Which keys were asked for.
+    pub hot: Hot,
 }
 
 /// A request under way.
@@ -153,6 +156,7 @@ impl Plane {
         let _permit = self.budget.admit_ops((ops.len(), writes), bytes, asked.held_bytes)?;
         let copy = self.route(kv.shard)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
+        self.served.hot.note(kv.shard, &ops);
         let (reads, deadline) = (ops.len() - writes, asked.deadline);
         let (kind, done) = match writes {
             0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),

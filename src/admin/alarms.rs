@@ -110,7 +110,7 @@ impl Admin {
             map_percent: (largest.unwrap_or_default() * 100 / storage::TABLE_BYTES_MAX) as u32,
             fsync_p99: self.fsync_p99(),
             requests: (level.requests(), level.errors),
-            breakers_open: Vec::new(),
+            breakers_open: self.breakers_open(state),
             moving: moving(state, control),
             certificate: Some(Duration::from_millis(
                 self.certificate_expires_ms.saturating_sub(clock_ms()),
@@ -124,6 +124,15 @@ impl Admin {
         let others = state.members.iter().filter(|(_, member)| member.name != self.name);
         let lasted = |id| self.heard.last(id).unwrap_or(self.started).elapsed();
         others.map(|(id, member)| (member.name.clone(), lasted(*id))).collect()
+    }
+
+    /// Peers that are heard and not called, with the class of calls. One that is not heard is down, and that is said.
+    fn breakers_open(&self, state: &ClusterState) -> Vec<(NodeName, String)> {
+        let is_heard =
+            |name: &NodeName| state.member(name).is_some_and(|(id, _)| self.heard.is_up(id));
+        let all = self.breakers.all(Instant::now()).into_iter();
+        let open = all.filter(|breaker| breaker.seen.is_open && is_heard(&breaker.peer));
+        open.map(|breaker| (breaker.peer, breaker.class.name().to_owned())).collect()
     }
 
     /// Copies that are not near their leader, of the shards that are led here.

@@ -33,6 +33,7 @@ impl Admin {
             self.journal(&mut out);
             self.operation(&mut out);
             self.copies(&mut out);
+            self.peers(&mut out);
         }
         out.text()
     }
@@ -171,6 +172,17 @@ impl Admin {
             if let Some(eta_s) = progress.eta_s {
                 out.value(&m::SWITCH_ETA, &[], eta_s as f64);
             }
+        }
+    }
+
+    /// What became of the calls to the other nodes.
+    fn peers(&self, out: &mut Exposition) {
+        for breaker in self.breakers.all(Instant::now()) {
+            let (labels, seen) = ([breaker.peer.as_str(), breaker.class.name()], &breaker.seen);
+            out.value(&m::BREAKER_OPEN, &labels, f64::from(u8::from(seen.is_open)));
+            out.value(&m::BREAKER_OPENED, &labels, seen.opened_total as f64);
+            out.value(&m::BREAKER_ERRORS, &labels, seen.error_count as f64);
+            out.value(&m::BREAKER_SLOW, &labels, seen.slow_request_count as f64);
         }
     }
 

@@ -10,13 +10,15 @@ mod metrics;
 mod oplog;
 mod probe;
 mod report;
+mod stats;
 mod status;
 
 pub use alarms::Board;
 pub use load::{Meter, SAMPLE_EVERY};
+pub use stats::Rates;
 
 use crate::admission::Budget;
-use crate::cluster::{Heard, Registry, StateView};
+use crate::cluster::{Heard, PeerBreakers, Registry, StateView};
 use crate::pki::{Principal, Subject};
 use crate::raft::NoDigest;
 use crate::request::{Commands, Origin, Served};
@@ -93,6 +95,8 @@ pub struct Admin {
     pub registry: Registry,
     /// Which peers are heard.
     pub heard: Heard,
+    /// What became of calls to them.
+    pub breakers: PeerBreakers,
     /// Set once the metadata group is open.
     pub control: Arc<parking_lot::RwLock<Option<Control>>>,
     /// The data folder, whose disk is measured.
@@ -107,6 +111,8 @@ pub struct Admin {
     pub meter: Meter,
     /// What an operator should see to; `watch_alarms` feeds it.
     pub alarms: Board,
+    /// What it did in the last seconds; the same feeds it.
+    pub rates: Rates,
     /// The end of the validity of this node's certificate, in milliseconds since 1970.
     pub certificate_expires_ms: u64,
     /// Held while this node measures for the coordinator.
@@ -174,6 +180,21 @@ impl Admin {
             Command::Settings => {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))
+            }
+            Command::Stats => Ok(Answer::Stats(Box::new(self.stats()))),
+            Command::HotKeys { limit } => Ok(Answer::HotKeys(self.hot_keys(limit))),
+            Command::Breakers => {
+                self.formed()?;
+                Ok(Answer::Breakers(self.breakers.all(Instant::now())))
+            }
+            Command::Breaker(order) => {
+                self.formed()?;
+                let command = Command::Breaker(order.clone());
+                let (record, began) = (self.record_of(&asker, &command), Instant::now());
+                let forced = self.breakers.force(&asker.name, &order, began);
+                let done = forced.map(Answer::Breakers);
+                self.record_ended(record, began, &done).await;
+                done
             }
             Command::Report
             | Command::Shard(_)

@@ -40,17 +40,18 @@ impl Admin {
     }
 
     /// How busy this node is.
-    fn load(&self) -> LoadReport {
+    pub(super) fn load(&self) -> LoadReport {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         self.meter.report(Instant::now(), processors, self.budget.load_percent())
     }
 
-    /// Feeds the meter for ever.
+    /// Feeds the meters for ever.
     pub async fn sample_load(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.rates.note(Instant::now(), self.counts());
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
             let (reads, writes) = (&self.served.reads, &self.served.writes);
             self.meter.note(Sample {

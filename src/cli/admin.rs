@@ -3,11 +3,12 @@
 
 use super::args::Globals;
 use super::args::admin::{Admin, Cluster, Member, Replica, Shard};
+use super::args::load::Keys;
 use super::caller::{Caller, other_answer};
 use super::session::{self, Call};
 use super::strategy::document;
 use super::value::{Answered, Doc};
-use super::{logs, oplog, strategy, verify};
+use super::{breakers, hot, logs, oplog, stats, strategy, verify};
 use crate::client::Client;
 use crate::cluster::heard::clock_ms;
 use crate::types::units::show_bytes;
@@ -48,6 +49,9 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
         Admin::Strategy(verb) => strategy::run(client, verb, call).await,
         Admin::Op(question) => oplog::run(client, question, call).await,
         Admin::Logs(args) => logs::run(client, args, call).await,
+        Admin::Stats(args) => stats::run(client, &args, call).await,
+        Admin::Keys(Keys::Hot { limit }) => hot::run(client, limit.into(), call).await,
+        Admin::Breaker(verb) => breakers::run(client, verb, call).await,
         Admin::Replica(Replica::Lag) => lag(client, node, call).await,
         Admin::Cluster(Cluster::Init { .. }) | Admin::Connect { .. } => Err(other_answer()),
     }

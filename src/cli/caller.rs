@@ -3,7 +3,7 @@
 //! The real thing is the client; tests put a twin in its place (`testing`), so that orders, waiting and
 //! scripts are tried without a node.
 
-use crate::client::{CallOptions, Client, OpAnswer};
+use crate::client::{CallOptions, Client, NodeBreaker, OpAnswer};
 use crate::types::{Code, Error, NodeName, Op, Result};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command};
@@ -30,6 +30,11 @@ pub trait Caller: Send + Sync + 'static {
 
     /// The map as it is now.
     fn map(&self) -> impl Future<Output = Result<Arc<Map>>> + Send;
+
+    /// What became of its own calls to nodes, where that is counted.
+    fn breakers(&self) -> Vec<NodeBreaker> {
+        Vec::new()
+    }
 }
 
 impl Caller for Client {
@@ -52,6 +57,10 @@ impl Caller for Client {
 
     fn map(&self) -> impl Future<Output = Result<Arc<Map>>> + Send {
         self.refresh()
+    }
+
+    fn breakers(&self) -> Vec<NodeBreaker> {
+        Client::breakers(self)
     }
 }
 

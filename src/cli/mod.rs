@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod args;
 pub mod bench;
+pub mod breakers;
 pub mod caller;
 pub mod cert;
 pub mod check;
@@ -14,6 +15,7 @@ pub mod data;
 pub mod demo;
 pub mod everywhere;
 pub mod exit;
+pub mod hot;
 pub mod logs;
 pub mod metrics;
 pub mod oplog;
@@ -22,6 +24,7 @@ pub mod runbook;
 pub mod serve;
 pub mod session;
 pub mod settings;
+pub mod stats;
 pub mod strategy;
 pub mod talk;
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! The command line runs one command in a session, the shell many. A session does not parse or print.
 
 use super::args::admin::{Admin, Cluster, Shard};
+use super::args::load::{Breaker, Stats};
 use super::args::strategy::Strategy;
 use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
 use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
-    admin, cert, check, config, logs, metrics, output, settings, strategy, verify, version,
+    admin, cert, check, config, logs, metrics, output, settings, stats, strategy, verify, version,
 };
 use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
@@ -58,6 +59,8 @@ pub struct Session {
     cluster: Option<String>,
     last_node: Option<NodeName>,
     talk: Talk,
+    /// The command under way may change something.
+    changes: bool,
     crew: Option<Arc<Mutex<dyn Crew>>>,
 }
 
@@ -96,7 +99,8 @@ impl Session {
     /// A session with these defaults; connects when the first command needs it.
     pub fn new(base: Globals, door: Door) -> Self {
         let talk = Talk::default();
-        Self { base, door, client: None, cluster: None, last_node: None, talk, crew: None }
+        let (client, cluster, last_node) = (None, None, None);
+        Self { base, door, client, cluster, last_node, talk, changes: false, crew: None }
     }
 
     /// The same, with processes for `node kill` and `node start`.
@@ -118,7 +122,11 @@ impl Session {
     /// The command under way was left early: what goes on without us, and what can be done about it.
     pub fn left_early(&self) -> String {
         let usual = "a command that changes something may or may not have done so";
-        format!("interrupted; {}", self.talk.left_running().unwrap_or_else(|| usual.to_owned()))
+        match self.talk.left_running() {
+            Some(left) => format!("interrupted; {left}"),
+            None if self.changes => format!("interrupted; {usual}"),
+            None => "interrupted".to_owned(),
+        }
     }
 
     /// The cluster in our certificate, once it was read.
@@ -146,6 +154,7 @@ impl Session {
         let globals = self.base.overlaid_by(&cli.globals);
         let timeout = timeout(&cli.verb, &cli.globals, &globals);
         let changes = changes(&cli.verb);
+        self.changes = changes;
         let moves = matches!(cli.verb, Verb::Admin(Admin::Strategy(_))) && self.door == Door::Shell;
         self.talk = Talk::new(self.show(&cli.verb, &globals));
         let deadline = Instant::now() + timeout;
@@ -226,6 +235,9 @@ impl Session {
     fn show(&self, verb: &Verb, globals: &Globals) -> Show {
         match (self.door, verb) {
             (Door::Driven, _) => Show::Nothing,
+            (_, Verb::Admin(Admin::Stats(Stats { watch: true, .. }))) => {
+                Show::Pages(output::format_or_default(globals.output))
+            }
             (_, Verb::Admin(Admin::Strategy(Strategy::Watch))) => {
                 match output::format_or_default(globals.output) {
                     Format::Json => Show::to_person(),
@@ -334,6 +346,9 @@ fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
         Verb::Admin(Admin::Logs(args)) if args.follow => {
             return typed.timeout.unwrap_or(logs::FOLLOW_DEFAULT);
         }
+        Verb::Admin(Admin::Stats(Stats { watch: true, .. })) => {
+            return typed.timeout.unwrap_or(stats::WATCH_DEFAULT);
+        }
         Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => INIT_TIMEOUT,
         _ => limits::DEADLINE_DEFAULT,
     };
@@ -349,6 +364,7 @@ fn changes(verb: &Verb) -> bool {
         },
         Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => true,
         Verb::Admin(Admin::Strategy(verb)) => verb.orders(),
+        Verb::Admin(Admin::Breaker(Breaker::Open(_) | Breaker::Close(_))) => true,
         Verb::Config(ConfigVerb::Set { .. }) => true,
         _ => false,
     }
@@ -427,6 +443,11 @@ mod tests {
             ("config get", false),
             ("shard verify", false),
             ("op list", false),
+            ("breaker open n2 --for 1m", true),
+            ("breaker close n2 --for 1m", true),
+            ("breaker list", false),
+            ("stats --watch", false),
+            ("keys hot", false),
         ] {
             assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
         }
@@ -453,6 +474,8 @@ mod tests {
         assert_eq!(of("logs --follow"), logs::FOLLOW_DEFAULT);
         assert_eq!(of("shard verify --timeout 3s"), s(3));
         assert_eq!(of("shard verify"), verify::VERIFY_DEFAULT);
+        assert_eq!(of("stats"), s(2));
+        assert_eq!(of("stats --watch"), stats::WATCH_DEFAULT);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::output;
 use super::strategy::bar::{self, Look};
 use super::strategy::document;
 use super::strategy::follow::Change;
+use super::value::Done;
 use crate::wire::operation::Phase;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -15,6 +16,9 @@ use std::time::Instant;
 
 /// Width of a terminal that does not tell.
 const COLUMNS_USUAL: usize = 80;
+
+/// Empties a terminal.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// Where changes of an operation are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,9 @@ pub enum Show {
     Lines(Format),
     /// The line that is written over, on standard output: `strategy watch` at a terminal.
     Bar,
+    /// One answer after the other on standard output, in this format: `stats --watch`. At a terminal each takes the
+    /// place of the one before.
+    Pages(Format),
 }
 
 impl Show {
@@ -85,13 +92,29 @@ impl Talk {
         output::print(&output::Printed { out: text.into_bytes(), err: String::new() }).is_ok()
     }
 
+    /// Whether answers can be shown one after the other.
+    pub fn shows_pages(&self) -> bool {
+        matches!(self.show, Show::Pages(_))
+    }
+
+    /// One of several answers.
+    pub fn page(&self, done: &Done) {
+        let Show::Pages(format) = self.show else { return };
+        let mut printed = output::render(done, format, self.started.elapsed().as_secs_f64() * 1e3);
+        if format == Format::Table && std::io::stdout().is_terminal() {
+            printed.out = [CLEAR, &printed.out].concat();
+        }
+        // A reader that went away does not end the waiting.
+        let _ = output::print(&printed);
+    }
+
     /// An operation has moved on.
     pub fn changed(&self, change: &Change) {
         let mut last = self.last.lock();
         last.running = Some(change.clone());
         let elapsed_s = self.started.elapsed().as_secs_f64();
         match self.show {
-            Show::Nothing => {}
+            Show::Nothing | Show::Pages(_) => {}
             Show::Lines(format) => {
                 let text = line(change, format, elapsed_s);
                 let out = output::Printed { out: text.into_bytes(), err: String::new() };

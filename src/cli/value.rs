@@ -164,14 +164,15 @@ pub fn envelope(done: &Done, ms: f64) -> Json {
 /// Puts a value under `name`, or its base64 under `name_b64`.
 fn insert(object: &mut Map<String, Json>, name: &str, value: &Value) {
     match value {
-        Value::Bytes(bytes) => insert_bytes(object, name, bytes),
+        Value::Bytes(bytes) => named_bytes(object, name, bytes),
         other => {
             object.insert(name.into(), plain(other));
         }
     }
 }
 
-fn insert_bytes(object: &mut Map<String, Json>, name: &str, bytes: &Bytes) {
+/// Puts bytes under `name`, or their base64 under `name_b64`.
+pub fn named_bytes(object: &mut Map<String, Json>, name: &str, bytes: &Bytes) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.into(), json!(text)),
         Err(_) => object.insert(format!("{name}_b64"), json!(BASE64.encode(bytes))),
@@ -200,9 +201,9 @@ fn plain(value: &Value) -> Json {
 
 fn entry((key, value): &(Bytes, Option<Bytes>)) -> Json {
     let mut object = Map::new();
-    insert_bytes(&mut object, "key", key);
+    named_bytes(&mut object, "key", key);
     if let Some(value) = value {
-        insert_bytes(&mut object, "value", value);
+        named_bytes(&mut object, "value", value);
     }
     Json::Object(object)
 }

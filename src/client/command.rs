@@ -113,6 +113,11 @@ fn mutates(command: &Command) -> bool {
             | Command::Report
             | Command::OperationLog { .. }
             | Command::Logs(_)
+            | Command::Breakers
+            | Command::Stats
+            | Command::HotKeys { .. }
+            | Command::Alarms
+            | Command::Metrics
     )
 }
 
@@ -195,6 +200,11 @@ mod tests {
             Command::StrategyHistory,
             Command::Settings,
             Command::OperationLog { limit: 9 },
+            Command::Breakers,
+            Command::Stats,
+            Command::HotKeys { limit: 10 },
+            Command::Alarms,
+            Command::Metrics,
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

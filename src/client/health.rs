@@ -29,6 +29,14 @@ pub enum CallClass {
 impl CallClass {
     /// Both.
     pub const ALL: [CallClass; 2] = [CallClass::Read, CallClass::Write];
+
+    /// The name in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CallClass::Read => "read",
+            CallClass::Write => "write",
+        }
+    }
 }
 
 /// Measured by requests, read by the choice of a node.

@@ -4,8 +4,8 @@
 //! Refusals are values, not errors: a command that does not fit leaves the state untouched.
 
 use super::journal::Event;
-use super::tally::Tally;
 use super::oplog::OperationLog;
+use super::tally::Tally;
 use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};

@@ -2,10 +2,11 @@
 //!
 //! `core`, `journal` and `guarded` decide (pure), `placement` places, `plans` keeps the plans of switches, `oplog` what
 //! operators did, `settings` and `thresholds` are what an operator changes live, `tally` counts operations, `logic`
-//! applies it as a replicated state machine, `agent` makes this node's copies what the placement says. Data never
-//! passes here.
+//! applies it as a replicated state machine, `agent` makes this node's copies what the placement says. `heard` is what
+//! peers said of themselves, `breakers` what became of the calls to them. Data never passes here.
 
 pub mod agent;
+pub mod breakers;
 pub mod core;
 mod dropping;
 mod guarded;
@@ -25,6 +26,7 @@ mod thresholds;
 pub mod view;
 
 pub use agent::Agent;
+pub use breakers::PeerBreakers;
 pub use core::{ClusterState, CopyPlacement, Member, MetaCommand, MetaReply, ShardPlacement};
 pub use heard::Heard;
 pub use journal::Event;

@@ -4,6 +4,7 @@
 //! Messages may be dropped (a full queue, a peer that is down) and are then lost: consensus repeats them.
 
 use crate::cluster::StateView;
+use crate::cluster::breakers::{Asked, PeerBreakers};
 use crate::cluster::heard::clock_ms;
 use crate::raft::Links;
 use crate::transport::{Connection, Endpoint, FrameReceiver, FrameSender, StreamClass};
@@ -16,7 +17,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -41,6 +42,7 @@ pub struct PeerLinks {
 struct Inner {
     endpoint: Endpoint,
     view: StateView,
+    breakers: PeerBreakers,
     runtime: Handle,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
 }
@@ -54,8 +56,14 @@ struct Peer {
 
 impl PeerLinks {
     /// Links that run their tasks on `runtime`.
-    pub fn new(endpoint: Endpoint, view: StateView, runtime: Handle) -> Self {
-        Self { inner: Arc::new(Inner { endpoint, view, runtime, peers: Mutex::default() }) }
+    pub fn new(
+        endpoint: Endpoint,
+        view: StateView,
+        breakers: PeerBreakers,
+        runtime: Handle,
+    ) -> Self {
+        let peers = Mutex::default();
+        Self { inner: Arc::new(Inner { endpoint, view, breakers, runtime, peers }) }
     }
 
     /// Tells every other member, again and again, that `me` is there. It names the id, because the
@@ -78,7 +86,7 @@ impl PeerLinks {
         }
     }
 
-    /// One call, on a stream of its own of the connection that is there.
+    /// One call, on a stream of its own of the connection that is there; refused at once while the breaker is open.
     pub async fn call(
         &self,
         node: NodeId,
@@ -90,13 +98,12 @@ impl PeerLinks {
         let unreachable = |why: String| Error::new(Code::Unreachable, format!("{}: {why}", name()));
         let peer = self.peer(node);
         let class = class_of(&call);
-        // Once it is sent it may have been carried out.
-        let sent = std::sync::atomic::AtomicBool::new(false);
+        let begun = self.inner.breakers.begin(node, Asked::of(&call), timeout, Instant::now())?;
         let talk = async {
             let connection = self.connect(node, &peer.connection).await.map_err(unreachable)?;
             let stream = connection.open(class).await;
             let (sender, mut receiver) = stream.map_err(|e| unreachable(e.to_string()))?;
-            sent.store(true, std::sync::atomic::Ordering::Relaxed);
+            begun.sent();
             let lost = |why: String| Error::new(Code::Unknown, format!("{}: {why}", name()));
             let asked = sender.send(codec::encode(&call).into()).await;
             asked.map_err(|e| lost(e.to_string()))?;
@@ -105,8 +112,11 @@ impl PeerLinks {
             codec::decode(&answer).map_err(|e| Error::new(Code::BadVersion, e.to_string()))
         };
         match tokio::time::timeout(timeout, talk).await {
-            Ok(result) => result,
-            Err(_) if sent.load(std::sync::atomic::Ordering::Relaxed) => {
+            Ok(result) => {
+                begun.ended(&result);
+                result
+            }
+            Err(_) if begun.is_sent() => {
                 Err(Error::new(Code::Unknown, format!("{} did not answer in time", name())))
             }
             Err(_) => Err(unreachable("not reached in time".into())),
@@ -277,8 +287,15 @@ impl Links for PeerLinks {
     ) -> BoxFuture<'static, std::result::Result<(FrameSender, FrameReceiver), String>> {
         let (links, peer) = (self.clone(), self.peer(to));
         async move {
-            let connection = links.connect(to, &peer.connection).await?;
-            connection.open(StreamClass::Snapshot).await.map_err(|e| e.to_string())
+            let begun = links.inner.breakers.begin(to, Asked::Copy, Duration::MAX, Instant::now());
+            let begun = begun.map_err(|error| error.message)?;
+            let opened = async {
+                let connection = links.connect(to, &peer.connection).await?;
+                connection.open(StreamClass::Snapshot).await.map_err(|e| e.to_string())
+            };
+            let opened = opened.await;
+            begun.opened(opened.is_ok());
+            opened
         }
         .boxed()
     }

@@ -11,9 +11,9 @@ mod rejoin;
 mod scrape;
 mod server;
 
-use crate::admin::{Admin, Board, Control, Meter};
+use crate::admin::{Admin, Board, Control, Meter, Rates};
 use crate::admission::Budget;
-use crate::cluster::{Agent, Heard, Registry, StateView};
+use crate::cluster::{Agent, Heard, PeerBreakers, Registry, StateView};
 use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
 use crate::raft::{self, Host};
@@ -73,6 +73,7 @@ pub(crate) struct Node {
     view: StateView,
     registry: Registry,
     heard: Heard,
+    breakers: PeerBreakers,
     plane: Plane,
     /// The runtime that drives the network and consensus.
     consensus: Handle,
@@ -173,6 +174,7 @@ impl Node {
         let endpoint = Endpoint::server(settings.listen, &identity)
             .map_err(|e| Error::new(Code::BadConfig, e.to_string()))?;
         let (view, registry, heard) = (StateView::default(), Registry::default(), Heard::default());
+        let breakers = PeerBreakers::new(settings.name.clone(), view.clone(), heard.clone());
         let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Served::default());
@@ -186,6 +188,7 @@ impl Node {
                 view: view.clone(),
                 registry: registry.clone(),
                 heard: heard.clone(),
+                breakers: breakers.clone(),
                 control: control.clone(),
                 data_dir: disk.dir().to_owned(),
                 wal: wal.clone(),
@@ -193,6 +196,7 @@ impl Node {
                 budget: budget.clone(),
                 meter: Meter::default(),
                 alarms: Board::default(),
+                rates: Rates::default(),
                 certificate_expires_ms,
                 probing: Default::default(),
                 logs: logs.clone(),
@@ -218,6 +222,7 @@ impl Node {
                 view,
                 registry,
                 heard,
+                breakers,
                 plane,
                 consensus: Handle::current(),
                 requests,
@@ -246,7 +251,8 @@ impl Node {
             Error::new(Code::Corrupt, format!("the data folder's formation lacks {}", self.name))
         })?;
         self.view.set_formation(record.clone());
-        let links = PeerLinks::new(self.endpoint.clone(), self.view.clone(), Handle::current());
+        let (endpoint, view) = (self.endpoint.clone(), self.view.clone());
+        let links = PeerLinks::new(endpoint, view, self.breakers.clone(), Handle::current());
         tokio::spawn(links.clone().beacon(id));
         let host = Host::new(self.wal.clone(), Arc::new(links.clone()), self.raft_options.clone());
         tokio::spawn(self.clone().keep_watch(host.clone()));

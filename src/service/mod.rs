@@ -70,6 +70,7 @@ impl Slot {
 pub struct Meter {
     started: Instant,
     slots: Box<[Slot]>,
+    errors: AtomicU64,
 }
 
 impl Default for Meter {
@@ -81,7 +82,8 @@ impl Default for Meter {
 impl Meter {
     /// Nothing was served yet.
     pub fn starting(now: Instant) -> Self {
-        Self { started: now, slots: (0..SLOTS).map(|_| Slot::new()).collect() }
+        let slots = (0..SLOTS).map(|_| Slot::new()).collect();
+        Self { started: now, slots, errors: AtomicU64::new(0) }
     }
 
     /// A request that arrived then has just been answered.
@@ -98,12 +100,20 @@ impl Meter {
         if kind == Kind::Write && error.is_none_or(waited) {
             slot.gap_us.fetch_max(took_us, Ordering::Relaxed);
         }
+        if error.is_some() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
         let counter = match (error, kind) {
             (Some(_), _) => &slot.errors,
             (None, Kind::Read) => &slot.reads[bucket(took_us)],
             (None, Kind::Write) => &slot.writes[bucket(took_us)],
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that failed since the start, as `ServiceLevel::errors` counts them.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -312,6 +322,7 @@ mod tests {
         world.at(MS, Kind::Read, 600 * MS, Some(Code::DeadlineExceeded));
         let level = world.level(MS);
         assert_eq!((level.errors, level.write_gap_ms, level.writes, level.reads), (3, 400, 0, 0));
+        assert_eq!(world.meter.errors(), 3);
     }
 
     #[test]

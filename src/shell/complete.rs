@@ -76,7 +76,7 @@ fn values(arg: &Arg, nodes: &[String]) -> Vec<String> {
 fn positions(command: &Command, given: &[&str], nodes: &[String]) -> Vec<String> {
     let next = command.get_positionals().nth(given.len());
     match (command.get_name(), next.map(|position| position.get_id().as_str()), given) {
-        ("info" | "kill" | "start", ..) => return nodes.to_vec(),
+        ("info" | "kill" | "start", ..) | (_, Some("peer"), _) => return nodes.to_vec(),
         (_, Some("setting"), _) => {
             return live_settings().map(|setting| setting.name.to_owned()).collect();
         }
@@ -104,6 +104,7 @@ mod tests {
     #[test]
     fn words_of_the_tree_are_completed() {
         assert_eq!(completed("clu"), ["cluster"]);
+        assert_eq!(completed("keys "), ["help", "hot"]);
         assert_eq!(completed("cluster "), ["help", "init", "nodes"]);
         assert_eq!(completed("strategy s"), ["show", "switch"]);
         assert_eq!(completed("se"), ["serve", "set"]);
@@ -135,7 +136,8 @@ mod tests {
         assert_eq!(completed("-o json get k --max"), ["--max-staleness"]);
         assert_eq!(completed("info n"), ["n1", "n2"]);
         assert_eq!(completed("node kill "), ["n1", "n2"]);
+        assert_eq!(completed("breaker open "), ["n1", "n2"]);
         // The value of a flag is no command.
-        assert_eq!(completed("--user cluster sta"), ["status"]);
+        assert_eq!(completed("--user cluster statu"), ["status"]);
     }
 }

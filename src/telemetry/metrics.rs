@@ -57,6 +57,14 @@ metrics! {
         "Bytes of keys and values that one request may have (safety.max_batch_bytes).";
     BATCH_OPS_MAX: Gauge "ppdb_batch_ops_max" []
         "Operations that one request may have (safety.max_batch_size).";
+    BREAKER_ERRORS: Gauge "ppdb_breaker_errors" ["peer", "class"]
+        "Calls of this node to a peer that failed in the last ten seconds, by class.";
+    BREAKER_OPEN: Gauge "ppdb_breaker_open" ["peer", "class"]
+        "1 while this node does not call a peer, by class of calls.";
+    BREAKER_OPENED: Counter "ppdb_breaker_opened_total" ["peer", "class"]
+        "How often that has begun by itself.";
+    BREAKER_SLOW: Gauge "ppdb_breaker_slow_requests" ["peer", "class"]
+        "Calls of this node to a peer that were slow in the last ten seconds, by class.";
     BUILD_INFO: Gauge "ppdb_build_info" ["version", "profile"]
         "Always 1; the version that runs.";
     CERTIFICATE_EXPIRY: Gauge "ppdb_certificate_expiry_timestamp_seconds" []

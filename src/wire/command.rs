@@ -4,7 +4,9 @@
 //! routes them; the commands here are carried out by the node that is asked, and need no routing.
 
 use super::alarm::Alarm;
+use super::breaker::{BreakerOrder, PeerBreaker};
 use super::client::{Map, Role, Strategy};
+use super::load::{HotKeys, NodeStats};
 use super::logs::{LogPage, LogQuestion};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
@@ -64,6 +66,14 @@ pub enum Command {
     Record(Box<oplog::Record>),
     /// Log lines of the node asked.
     Logs(LogQuestion),
+    /// The breakers of the node asked, one for each peer and class.
+    Breakers,
+    /// Forces some of them for a time.
+    Breaker(BreakerOrder),
+    /// How the node asked does at this moment.
+    Stats,
+    /// The keys that the node asked is asked for most, so many at most.
+    HotKeys { limit: u32 },
 }
 
 /// Who shall form a cluster.
@@ -118,6 +128,12 @@ pub enum Answer {
     OperationLog(Vec<oplog::Record>),
     /// To `Logs`.
     Logs(LogPage),
+    /// To `Breakers` all of them, to `Breaker` those that it was about.
+    Breakers(Vec<PeerBreaker>),
+    /// To `Stats`.
+    Stats(Box<NodeStats>),
+    /// To `HotKeys`.
+    HotKeys(HotKeys),
 }
 
 /// The whole cluster as one node sees it.

@@ -4,11 +4,13 @@
 //! anything is allocated, and a frame with trailing bytes is refused.
 
 pub mod alarm;
+pub mod breaker;
 pub mod client;
 pub mod codec;
 pub mod command;
 pub mod frame;
 pub mod guard;
+pub mod load;
 pub mod logs;
 pub mod operation;
 pub mod oplog;

@@ -2,6 +2,7 @@
 //!
 //! Only those that change something have one. A command that is added has to say here which kind it is.
 
+use super::breaker::BreakerOrder;
 use super::client::{Role, Strategy};
 use super::command::{Command, Formation};
 use super::operation::StrategyOrder;
@@ -17,6 +18,7 @@ pub fn typed(command: &Command) -> Option<String> {
         Command::Strategy(order) => Some(strategy(order, None)),
         Command::StrategyOf { operation, order } => Some(strategy(order, Some(*operation))),
         Command::Set { name, value } => Some(format!("config set {} {}", word(name), word(value))),
+        Command::Breaker(order) => Some(breaker(order)),
         // Nobody types it: only a node may give it, and only the attempt of somebody else is recorded.
         Command::Shard(order) => Some(format!("an order of nodes to {}", order.shard)),
         Command::Status
@@ -32,7 +34,12 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::Echo(_)
         | Command::OperationLog { .. }
         | Command::Record(_)
-        | Command::Logs(_) => None,
+        | Command::Logs(_)
+        | Command::Alarms
+        | Command::Metrics
+        | Command::Breakers
+        | Command::Stats
+        | Command::HotKeys { .. } => None,
     }
 }
 
@@ -46,6 +53,13 @@ fn init(formation: &Formation) -> String {
         text.push_str(&format!(" --member {}", word(&format!("{name}={role}@{addr}"))));
     }
     text
+}
+
+fn breaker(order: &BreakerOrder) -> String {
+    let word = if order.open { "open" } else { "close" };
+    let class = order.class.map(|class| format!(" --class {}", class.name())).unwrap_or_default();
+    let time = humantime::format_duration(Duration::from_millis(order.for_ms)).to_string();
+    format!("breaker {word} {}{class} --for {}", order.peer, time.replace(' ', ""))
 }
 
 fn strategy(order: &StrategyOrder, meant: Option<u64>) -> String {
@@ -136,6 +150,9 @@ mod tests {
         };
         assert_eq!(throttle(Some(8 << 20)), "strategy throttle 8MiB");
         assert_eq!(throttle(None), "strategy throttle default");
+        let peer = NodeName::new("n2").unwrap();
+        let order = BreakerOrder { peer, class: None, open: true, for_ms: 90_000 };
+        assert_eq!(text(Command::Breaker(order)), "breaker open n2 --for 1m30s");
     }
 
     #[test]

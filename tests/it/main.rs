@@ -32,6 +32,10 @@ mod logs;
 mod oplog;
 /// Four times the load that a cluster bears.
 mod overload;
+/// Nodes that are cut off, as the breakers of the others see them.
+mod peer_breakers;
+/// Rates of nodes and hot keys, under a skewed load.
+mod rates;
 /// What a switch is planned, refused, bound and held by.
 mod plan;
 /// A node that lost its disk comes back under fresh ids.

@@ -1,5 +1,6 @@
 //! Questions and orders to a node, as typed.
 
+use super::load::{Breaker, Keys, Stats};
 use super::logs::LogsArgs;
 use super::oplog::OpLog;
 use super::strategy::Strategy;
@@ -46,6 +47,17 @@ pub enum Admin {
     /// The last log lines of all nodes, or of the one of --node, in one place.
     #[command(after_help = super::logs::EXAMPLES)]
     Logs(LogsArgs),
+    /// Breakers between nodes: whether a node is asked by the others.
+    #[command(subcommand, after_help = super::load::BREAKER_EXAMPLES)]
+    Breaker(Breaker),
+    /// How each node does at this moment, and all of them together: rates, latencies, load, refusals.
+    #[command(
+        after_help = "Example:\n  ppdb stats\n  ppdb stats --watch --every 1s\n  ppdb stats --watch -o jsonl"
+    )]
+    Stats(Stats),
+    /// What keys are asked for.
+    #[command(subcommand, after_help = "Example:\n  ppdb keys hot --limit 3")]
+    Keys(Keys),
 }
 
 /// Forms a cluster, lists its nodes.

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod data;
 pub mod globals;
+pub mod load;
 pub mod local;
 pub mod logs;
 pub mod oplog;
