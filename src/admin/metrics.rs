@@ -6,7 +6,6 @@ use super::Admin;
 use crate::admission::Class;
 use crate::cluster::LocalCopy;
 use crate::cluster::heard::clock_ms;
-use crate::cluster::tally::Direction;
 use crate::raft::State;
 use crate::storage;
 use crate::telemetry::exposition::{Exposition, US_PER_S};
@@ -15,6 +14,7 @@ use crate::types::{Code, Result, ShardId};
 use crate::wire::client::Strategy;
 use crate::wire::command::Status;
 use crate::wire::operation::Operation;
+use crate::wire::tally::Direction;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

@@ -59,6 +59,7 @@ impl Admin {
             may_fail_without_loss,
             messages,
             alarms: self.all_alarms(),
+            switches: state.tally(),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::types::{Code, Error, NodeName, Result, limits};
 use crate::wire::alarm::Alarm;
 use crate::wire::client::{Map, Role};
 use crate::wire::command::{Answer, Command, CopyLag, Formation, Info, SafetyInfo, Status};
+use crate::wire::tally::{Direction, Tally};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -170,6 +171,7 @@ pub fn status_doc(status: &Status) -> Doc {
         "nodes": nodes.json, "shards_leaderless": leaderless,
         "may_fail_without_loss": status.may_fail_without_loss, "messages": status.messages,
         "alarms": status.alarms.iter().map(alarm_json).collect::<Vec<_>>(),
+        "switches": switches_json(&status.switches),
     });
     let mut notes = vec![
         format!(
@@ -188,6 +190,17 @@ pub fn status_doc(status: &Status) -> Doc {
     notes.extend(status.alarms.iter().flat_map(alarm_lines));
     notes.push(String::new());
     Doc { json, notes, ..nodes }
+}
+
+/// Since the cluster was formed; times in milliseconds, the last one since 1970.
+fn switches_json(tally: &Tally) -> Json {
+    let direction = |d: &Direction| json!({ "settled": d.settled, "aborted": d.aborted, "reverted": d.reverted });
+    json!({
+        "strategy_switches": tally.strategy_switches(),
+        "failed_operations": tally.failed_operations,
+        "avg_switch_time": tally.avg_switch_time_ms(), "last_switch_time": tally.last_settled_ms,
+        "to_full": direction(&tally.to_full), "to_sharded": direction(&tally.to_sharded),
+    })
 }
 
 fn alarm_json(alarm: &Alarm) -> Json {

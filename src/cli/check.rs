@@ -198,6 +198,7 @@ mod tests {
             may_fail_without_loss: 1,
             messages: vec![],
             alarms: alarms.iter().map(alarm).collect(),
+            switches: Default::default(),
         }
     }
 

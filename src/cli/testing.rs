@@ -354,6 +354,7 @@ impl State {
             may_fail_without_loss: 0,
             messages: vec![],
             alarms: vec![],
+            switches: Default::default(),
         }
     }
 }

@@ -201,7 +201,8 @@ impl Asked {
         match call {
             NodeCall::Describe => Asked::Question,
             NodeCall::Join(_) => Asked::Work,
-            NodeCall::Command { command, .. } | NodeCall::PassedOn { command, .. } => match command {
+            NodeCall::Command { command, .. } | NodeCall::PassedOn { command, .. } => match command
+            {
                 Command::Echo(bytes) if bytes.is_empty() => Asked::Question,
                 Command::Report
                 | Command::Status

@@ -5,7 +5,6 @@
 
 use super::journal::Event;
 use super::oplog::OperationLog;
-use super::tally::Tally;
 use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
@@ -13,6 +12,7 @@ use crate::wire::operation::Operation;
 use crate::wire::oplog::Record;
 use crate::wire::peer::FormationRecord;
 use crate::wire::plan::Plan;
+use crate::wire::tally::Tally;
 use crate::wire::terms::Terms;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

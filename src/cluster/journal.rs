@@ -5,6 +5,7 @@
 //! coordinator's work, and conditional on the operation's turn.
 
 use super::core::{ClusterState, CopyPlacement};
+use super::tally;
 use crate::faults::has_bug;
 use crate::types::{Code, CopyId, Error, NodeId, ShardId, limits};
 use crate::wire::client::{Role, Strategy};
@@ -174,7 +175,7 @@ impl ClusterState {
         self.next_operation += 1;
         if self.operations.len() > OPERATIONS_MAX {
             let forgotten = self.operations.remove(0);
-            self.forgotten.add(&forgotten);
+            tally::add(&mut self.forgotten, &forgotten);
         }
         Ok(())
     }

@@ -7,66 +7,25 @@
 use super::core::ClusterState;
 use crate::wire::client::Strategy;
 use crate::wire::operation::{Operation, Phase};
-use serde::{Deserialize, Serialize};
+use crate::wire::tally::Tally;
 
-/// Changes in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Direction {
-    /// The new strategy held everywhere. One that was reverted later is among them, too: counts never go back.
-    pub settled: u64,
-    /// Given up before the commit point.
-    pub aborted: u64,
-    /// Taken back after it.
-    pub reverted: u64,
-}
-
-/// What became of operations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
-    /// From sharded to full replication.
-    pub to_full: Direction,
-    /// From full replication to sharded.
-    pub to_sharded: Direction,
-    /// Ended aborted, by whomever, or taken back by the guard.
-    pub failed_operations: u64,
-    /// Milliseconds that the settled ones took in all, from the start until the new strategy held everywhere, without
-    /// the time they were held prepared.
-    pub took_ms: u64,
-    /// When the latest of them settled, in milliseconds since 1970, and how long it took.
-    pub last_settled_ms: Option<u64>,
-    /// The same one's duration in milliseconds.
-    pub last_took_ms: Option<u64>,
-}
-
-impl Tally {
-    /// Adds an operation, as it stands.
-    pub fn add(&mut self, op: &Operation) {
-        let direction = match op.to {
-            Strategy::Full => &mut self.to_full,
-            Strategy::Sharded => &mut self.to_sharded,
-        };
-        if let (Some(took_ms), Some(at_ms)) = (op.times.took_ms(), op.times.soaking_ms) {
-            direction.settled += 1;
-            self.took_ms += took_ms;
-            (self.last_settled_ms, self.last_took_ms) = (Some(at_ms), Some(took_ms));
-        }
-        match op.phase {
-            Phase::Aborted => direction.aborted += 1,
-            Phase::Reverted => direction.reverted += 1,
-            _ => {}
-        }
-        self.failed_operations += u64::from(has_failed(op));
+/// Adds an operation, as it stands.
+pub(super) fn add(tally: &mut Tally, op: &Operation) {
+    let direction = match op.to {
+        Strategy::Full => &mut tally.to_full,
+        Strategy::Sharded => &mut tally.to_sharded,
+    };
+    if let (Some(took_ms), Some(at_ms)) = (op.times.took_ms(), op.times.soaking_ms) {
+        direction.settled += 1;
+        tally.took_ms += took_ms;
+        (tally.last_settled_ms, tally.last_took_ms) = (Some(at_ms), Some(took_ms));
     }
-
-    /// Settled changes in both directions.
-    pub fn strategy_switches(&self) -> u64 {
-        self.to_full.settled + self.to_sharded.settled
+    match op.phase {
+        Phase::Aborted => direction.aborted += 1,
+        Phase::Reverted => direction.reverted += 1,
+        _ => {}
     }
-
-    /// Mean duration of a settled change in milliseconds; none before the first.
-    pub fn avg_switch_time_ms(&self) -> Option<u64> {
-        self.took_ms.checked_div(self.strategy_switches())
-    }
+    tally.failed_operations += u64::from(has_failed(op));
 }
 
 /// Whether it ended without the new strategy, and not because an operator took it back.
@@ -85,7 +44,7 @@ impl ClusterState {
     /// Of all operations since the cluster was formed.
     pub fn tally(&self) -> Tally {
         let mut tally = self.forgotten;
-        self.operations.iter().for_each(|op| tally.add(op));
+        self.operations.iter().for_each(|op| add(&mut tally, op));
         tally
     }
 }

@@ -13,6 +13,7 @@ use super::operation::{
 };
 use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
+use super::tally::Tally;
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,8 @@ pub struct Status {
     pub messages: Vec<String>,
     /// What an operator should see to, as all nodes see it that were heard lately; the worst first.
     pub alarms: Vec<Alarm>,
+    /// What became of changes of strategy since the cluster was formed.
+    pub switches: Tally,
 }
 
 /// A member in `Status`.

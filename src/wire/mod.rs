@@ -16,5 +16,6 @@ pub mod operation;
 pub mod oplog;
 pub mod peer;
 pub mod plan;
+pub mod tally;
 pub mod terms;
 pub mod typed;

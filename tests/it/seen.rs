@@ -259,6 +259,14 @@ async fn the_figures_of_the_journal_agree_with_the_history_through_restarts() {
         let last_s = |field: &str| last[field].as_u64().map(|ms| ms as f64 / 1e3);
         let at = sample(&text, "ppdb_last_switch_timestamp_seconds");
         assert_eq!(at, last_s("soaking_ms"), "{last}");
+        // The same four, under the names that they always had.
+        let four = value(cluster, &["status", "--node", node])["switches"].clone();
+        assert_eq!(
+            (&four["strategy_switches"], &four["failed_operations"]),
+            (&2.into(), &1.into())
+        );
+        assert_eq!(four["last_switch_time"], last["soaking_ms"], "{four}");
+        assert_eq!(four["avg_switch_time"], settled.iter().sum::<u64>() / 2, "{four}");
         (of("settled"), avg_s, at)
     };
     let before = agrees(&cluster, "n1");
