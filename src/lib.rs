@@ -19,6 +19,7 @@ pub mod admission;
 pub mod telemetry;
 pub mod cluster;
 pub mod service;
+pub mod slowlog;
 pub mod request;
 pub mod strategy;
 pub mod admin;

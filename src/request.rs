@@ -1,18 +1,21 @@
 //! The spine of the data plane: one request from its frame to its reply.
 //!
 //! 1 decode, 2 deadline, 3 admission, 4 route (shard -> copy here, fence, incarnation), 5 write through the
-//! batcher or read at its level, 6 measure, 7 reply with token. Each step may refuse; none goes back.
+//! batcher or read at its level, 6 measure (what was slow goes to the slow log), 7 reply with token. Each step may refuse; none goes back.
 
 use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
+use crate::pki::Principal;
 use crate::service::{Kind, Meter};
-use crate::shard;
+use crate::shard::{self, Spent};
+use crate::slowlog::{Asked, KeyHead, SlowLog};
 use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
     self, Hello, Kv, KvReply, Reply, ReplyBody, Request, RequestBody, Scan, Strategy,
 };
 use crate::wire::codec;
+use crate::wire::slowlog::SlowKind;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::net::SocketAddr;
@@ -24,7 +27,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The identity that was verified.
-    pub who: crate::pki::Principal,
+    pub who: Principal,
     /// The address at the other end.
     pub from: SocketAddr,
 }
@@ -78,6 +81,8 @@ pub struct Plane {
     pub commands: Arc<dyn Commands>,
     /// What was served.
     pub served: Arc<Served>,
+    /// What took long.
+    pub slow: Arc<SlowLog>,
 }
 
 impl Plane {
@@ -110,10 +115,13 @@ impl Plane {
             RequestBody::Command(command) => {
                 self.commands.run(origin.clone(), command, deadline).await.map(ReplyBody::Command)
             }
-            RequestBody::Kv(kv) => self.kv(kv, bytes, arrived, deadline).await.map(ReplyBody::Kv),
+            RequestBody::Kv(kv) => {
+                let replied = self.kv(&origin.who, kv, bytes, arrived, deadline).await;
+                replied.map(ReplyBody::Kv)
+            }
             RequestBody::Scan(scan) => {
                 let _permit = self.budget.admit(Class::Bulk, limits::SCAN_PAGE_BYTES_MAX)?;
-                self.scan(scan, deadline).await
+                self.scan(&origin.who, scan, arrived, deadline).await
             }
             RequestBody::OpenSession { shard } => {
                 let _permit = self.budget.admit(Class::Write, bytes)?;
@@ -127,6 +135,7 @@ impl Plane {
     /// `held_bytes` is what the request takes of the budget.
     async fn kv(
         &self,
+        who: &Principal,
         kv: Kv,
         held_bytes: usize,
         arrived: Instant,
@@ -138,20 +147,29 @@ impl Plane {
         let _permit = self.budget.admit_ops((ops.len(), writes), bytes, held_bytes)?;
         let copy = self.route(kv.shard)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
-        let reads = ops.len() - writes;
-        let (kind, done) = match writes {
-            0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),
-            _ => (Kind::Write, self.write(&copy, kv, deadline).await),
+        let (operations, reads) = (ops.len(), ops.len() - writes);
+        let key = KeyHead::of(ops.first().map_or(&[][..], |op| op.key()));
+        let of = |kind| Asked { kind, operations, key, shard: kv.shard, arrived };
+        let (kind, asked) = match writes {
+            0 => (Kind::Read, of(SlowKind::Read)),
+            _ => (Kind::Write, of(SlowKind::Write)),
         };
-        self.served.level.note(kind, arrived, done.as_ref().err());
-        done.inspect(|_| self.served.count(reads, writes, bytes))
+        let done = match kind {
+            Kind::Read => self.read(&copy, kv.shard, ops, kv.level, deadline).await,
+            Kind::Write => self.write(&copy, kv, deadline).await,
+        };
+        let took = self.served.level.note(kind, arrived, done.as_ref().err());
+        self.slow.note(&asked, who, took, spent(&done));
+        let (reply, _) = done?;
+        self.served.count(reads, writes, bytes);
+        Ok(reply)
     }
 
-    async fn write(&self, copy: &LocalCopy, kv: Kv, deadline: Instant) -> Result<KvReply> {
+    async fn write(&self, copy: &LocalCopy, kv: Kv, deadline: Instant) -> Result<(KvReply, Spent)> {
         let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
-        let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+        let (results, token, timing) = written.map_err(|e| self.public(kv.shard, e))?;
         faults::at(Point::ReplyBefore);
-        Ok(KvReply { results, token, age_ms: None })
+        Ok((KvReply { results, token, age_ms: None }, Spent::Write(timing)))
     }
 
     async fn read(
@@ -161,17 +179,29 @@ impl Plane {
         ops: Vec<Op>,
         level: ReadLevel,
         deadline: Instant,
-    ) -> Result<KvReply> {
+    ) -> Result<(KvReply, Spent)> {
         self.check_level(copy, shard, level)?;
-        copy.shard.read(ops, level, deadline).await.map_err(|e| self.public(shard, e))
+        let read = copy.shard.read(ops, level, deadline).await;
+        let (reply, waited) = read.map_err(|e| self.public(shard, e))?;
+        Ok((reply, Spent::Read(waited)))
     }
 
-    async fn scan(&self, scan: Scan, deadline: Instant) -> Result<ReplyBody> {
-        let shard = scan.shard;
+    async fn scan(
+        &self,
+        who: &Principal,
+        scan: Scan,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<ReplyBody> {
+        let (kind, shard, key) = (SlowKind::Scan, scan.shard, KeyHead::of(&scan.prefix));
         let copy = self.route(shard)?;
         self.check_level(&copy, shard, scan.level)?;
-        let page = copy.shard.scan(scan, deadline).await;
-        let page = page.map_err(|e| self.public(shard, e))?;
+        let page = copy.shard.scan(scan, deadline).await.map_err(|e| self.public(shard, e));
+        let done = page.map(|(page, waited)| (page, Spent::Read(waited)));
+        let operations = done.as_ref().map_or(0, |(page, _)| page.entries.len());
+        let asked = Asked { kind, operations, key, shard, arrived };
+        self.slow.note(&asked, who, arrived.elapsed(), spent(&done));
+        let (page, _) = done?;
         self.served.count(page.entries.len(), 0, 0);
         Ok(ReplyBody::Scan(page))
     }
@@ -276,6 +306,11 @@ impl Plane {
             formed: self.view.state().is_formed(),
         }
     }
+}
+
+/// Where the time of a request went, or why it failed.
+fn spent<T>(done: &Result<(T, Spent)>) -> std::result::Result<Spent, Code> {
+    done.as_ref().map(|(_, spent)| *spent).map_err(|error| error.code)
 }
 
 /// How long a request may take by what it says.

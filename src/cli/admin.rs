@@ -7,7 +7,7 @@ use super::caller::{Caller, other_answer};
 use super::session::{self, Call};
 use super::strategy::document;
 use super::value::{Answered, Doc};
-use super::{logs, oplog, strategy, verify};
+use super::{logs, oplog, slowlog, strategy, verify};
 use crate::client::Client;
 use crate::types::units::show_bytes;
 use crate::types::{Code, Error, NodeName, Result, limits};
@@ -46,6 +46,7 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
         Admin::Strategy(verb) => strategy::run(client, verb, call).await,
         Admin::Op(question) => oplog::run(client, question, call).await,
         Admin::Logs(args) => logs::run(client, args, call).await,
+        Admin::SlowLog { limit } => slowlog::run(client, limit, call).await,
         Admin::Replica(Replica::Lag) => lag(client, node, call).await,
         Admin::Cluster(Cluster::Init { .. }) | Admin::Connect { .. } => Err(other_answer()),
     }

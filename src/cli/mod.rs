@@ -20,6 +20,7 @@ pub mod runbook;
 pub mod serve;
 pub mod session;
 pub mod settings;
+pub mod slowlog;
 pub mod strategy;
 pub mod talk;
 #[cfg(test)]

@@ -113,6 +113,7 @@ fn mutates(command: &Command) -> bool {
             | Command::Report
             | Command::OperationLog { .. }
             | Command::Logs(_)
+            | Command::SlowLog { .. }
     )
 }
 

@@ -10,6 +10,7 @@ use super::operation::{
 };
 use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
+use super::slowlog::SlowRequest;
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ pub enum Command {
     Record(Box<oplog::Record>),
     /// Log lines of the node asked.
     Logs(LogQuestion),
+    /// The last slow requests of the node asked, newest first, at most so many.
+    SlowLog { limit: u32 },
 }
 
 /// Who shall form a cluster.
@@ -109,6 +112,8 @@ pub enum Answer {
     OperationLog(Vec<oplog::Record>),
     /// To `Logs`.
     Logs(LogPage),
+    /// To `SlowLog`.
+    SlowLog(Vec<SlowRequest>),
 }
 
 /// The whole cluster as one node sees it.

@@ -13,5 +13,6 @@ pub mod operation;
 pub mod oplog;
 pub mod peer;
 pub mod plan;
+pub mod slowlog;
 pub mod terms;
 pub mod typed;

@@ -32,7 +32,8 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::Echo(_)
         | Command::OperationLog { .. }
         | Command::Record(_)
-        | Command::Logs(_) => None,
+        | Command::Logs(_)
+        | Command::SlowLog { .. } => None,
     }
 }
 
