@@ -21,6 +21,7 @@ pub mod alarms;
 pub mod cluster;
 pub mod service;
 pub mod hot;
+pub mod slowlog;
 pub mod request;
 pub mod strategy;
 pub mod admin;

@@ -1,19 +1,22 @@
 //! The spine of the data plane: one request from its frame to its reply.
 //!
 //! 1 decode, 2 deadline, 3 admission, 4 route (shard -> copy here, fence, incarnation), 5 write through the
-//! batcher or read at its level, 6 measure, 7 reply with token. Each step may refuse; none goes back.
+//! batcher or read at its level, 6 measure (what was slow goes to the slow log), 7 reply with token. Each step may refuse; none goes back.
 
 use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
 use crate::hot::Hot;
+use crate::pki::Principal;
 use crate::service::{Kind, Meter, RequestClass, Totals};
-use crate::shard;
+use crate::shard::{self, Spent};
+use crate::slowlog::{Asked, KeyHead, SlowLog};
 use crate::types::{Code, Error, NodeId, NodeName, Op, ReadLevel, Result, ShardId, limits};
 use crate::wire::client::{
     self, Hello, Kv, KvReply, Reply, ReplyBody, Request, RequestBody, Scan, Strategy,
 };
 use crate::wire::codec;
+use crate::wire::slowlog::SlowKind;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::net::SocketAddr;
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The identity that was verified.
-    pub who: crate::pki::Principal,
+    pub who: Principal,
     /// The address at the other end.
     pub from: SocketAddr,
 }
@@ -59,7 +62,7 @@ pub struct Served {
 }
 
 /// A request under way.
-struct Asked {
+struct UnderWay {
     class: RequestClass,
     /// What it takes of the budget.
     held_bytes: usize,
@@ -92,6 +95,8 @@ pub struct Plane {
     pub commands: Arc<dyn Commands>,
     /// What was served.
     pub served: Arc<Served>,
+    /// What took long.
+    pub slow: Arc<SlowLog>,
 }
 
 impl Plane {
@@ -101,14 +106,14 @@ impl Plane {
         let arrived = Instant::now();
         let request: Request = client::decode(&frame)?;
         let (id, body) = (request.id, request.body);
-        let mut asked = Asked {
+        let mut under_way = UnderWay {
             class: RequestClass::of(&body),
             held_bytes: frame.len(),
             arrived,
             deadline: arrived + self.time_for(&body, request.deadline_ms),
         };
-        let done = self.carry_out(origin, body, &mut asked).await;
-        self.served.totals.note(asked.class, arrived, done.as_ref().err().map(|e| e.code));
+        let done = self.carry_out(origin, body, &mut under_way).await;
+        self.served.totals.note(under_way.class, arrived, done.as_ref().err().map(|e| e.code));
         Ok(codec::encode(&Reply { id, body: done }).into())
     }
 
@@ -125,22 +130,22 @@ impl Plane {
         &self,
         origin: &Origin,
         body: RequestBody,
-        asked: &mut Asked,
+        under_way: &mut UnderWay,
     ) -> Result<ReplyBody> {
-        let deadline = asked.deadline;
+        let (arrived, deadline) = (under_way.arrived, under_way.deadline);
         match body {
             RequestBody::Hello => Ok(ReplyBody::Hello(self.hello())),
             RequestBody::Map => Ok(ReplyBody::Map(self.view.state().map())),
             RequestBody::Command(command) => {
                 self.commands.run(origin.clone(), command, deadline).await.map(ReplyBody::Command)
             }
-            RequestBody::Kv(kv) => self.kv(kv, asked).await.map(ReplyBody::Kv),
+            RequestBody::Kv(kv) => self.kv(&origin.who, kv, under_way).await.map(ReplyBody::Kv),
             RequestBody::Scan(scan) => {
                 let _permit = self.budget.admit(Class::Bulk, limits::SCAN_PAGE_BYTES_MAX)?;
-                self.scan(scan, deadline).await
+                self.scan(&origin.who, scan, arrived, deadline).await
             }
             RequestBody::OpenSession { shard } => {
-                let _permit = self.budget.admit(Class::Write, asked.held_bytes)?;
+                let _permit = self.budget.admit(Class::Write, under_way.held_bytes)?;
                 let copy = self.route(shard)?;
                 let opened = copy.shard.open_session(deadline).await;
                 opened.map(ReplyBody::Session).map_err(|e| self.public(shard, e))
@@ -148,29 +153,39 @@ impl Plane {
         }
     }
 
-    async fn kv(&self, kv: Kv, asked: &mut Asked) -> Result<KvReply> {
+    async fn kv(&self, who: &Principal, kv: Kv, under_way: &mut UnderWay) -> Result<KvReply> {
         let ops = client::decode_ops(&kv.ops)?;
         let writes = ops.iter().filter(|op| op.is_write()).count();
-        asked.class = RequestClass::of_ops(ops.len(), writes);
+        under_way.class = RequestClass::of_ops(ops.len(), writes);
         let bytes = kv.ops.len();
-        let _permit = self.budget.admit_ops((ops.len(), writes), bytes, asked.held_bytes)?;
+        let _permit = self.budget.admit_ops((ops.len(), writes), bytes, under_way.held_bytes)?;
         let copy = self.route(kv.shard)?;
         self.check_shard(kv.shard, ops.iter().map(|op| op.key()))?;
         self.served.hot.note(kv.shard, &ops);
-        let (reads, deadline) = (ops.len() - writes, asked.deadline);
-        let (kind, done) = match writes {
-            0 => (Kind::Read, self.read(&copy, kv.shard, ops, kv.level, deadline).await),
-            _ => (Kind::Write, self.write(&copy, kv, deadline).await),
+        let (arrived, deadline) = (under_way.arrived, under_way.deadline);
+        let (operations, reads) = (ops.len(), ops.len() - writes);
+        let key = KeyHead::of(ops.first().map_or(&[][..], |op| op.key()));
+        let of = |kind| Asked { kind, operations, key, shard: kv.shard, arrived };
+        let (kind, asked) = match writes {
+            0 => (Kind::Read, of(SlowKind::Read)),
+            _ => (Kind::Write, of(SlowKind::Write)),
         };
-        self.served.level.note(kind, asked.arrived, done.as_ref().err());
-        done.inspect(|_| self.served.count(reads, writes, bytes))
+        let done = match kind {
+            Kind::Read => self.read(&copy, kv.shard, ops, kv.level, deadline).await,
+            Kind::Write => self.write(&copy, kv, deadline).await,
+        };
+        let took = self.served.level.note(kind, arrived, done.as_ref().err());
+        self.slow.note(&asked, who, took, spent(&done));
+        let (reply, _) = done?;
+        self.served.count(reads, writes, bytes);
+        Ok(reply)
     }
 
-    async fn write(&self, copy: &LocalCopy, kv: Kv, deadline: Instant) -> Result<KvReply> {
+    async fn write(&self, copy: &LocalCopy, kv: Kv, deadline: Instant) -> Result<(KvReply, Spent)> {
         let written = copy.shard.write(kv.ops, kv.dedup, deadline).await;
-        let (results, token) = written.map_err(|e| self.public(kv.shard, e))?;
+        let (results, token, timing) = written.map_err(|e| self.public(kv.shard, e))?;
         faults::at(Point::ReplyBefore);
-        Ok(KvReply { results, token, age_ms: None })
+        Ok((KvReply { results, token, age_ms: None }, Spent::Write(timing)))
     }
 
     async fn read(
@@ -180,17 +195,29 @@ impl Plane {
         ops: Vec<Op>,
         level: ReadLevel,
         deadline: Instant,
-    ) -> Result<KvReply> {
+    ) -> Result<(KvReply, Spent)> {
         self.check_level(copy, shard, level)?;
-        copy.shard.read(ops, level, deadline).await.map_err(|e| self.public(shard, e))
+        let read = copy.shard.read(ops, level, deadline).await;
+        let (reply, waited) = read.map_err(|e| self.public(shard, e))?;
+        Ok((reply, Spent::Read(waited)))
     }
 
-    async fn scan(&self, scan: Scan, deadline: Instant) -> Result<ReplyBody> {
-        let shard = scan.shard;
+    async fn scan(
+        &self,
+        who: &Principal,
+        scan: Scan,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<ReplyBody> {
+        let (kind, shard, key) = (SlowKind::Scan, scan.shard, KeyHead::of(&scan.prefix));
         let copy = self.route(shard)?;
         self.check_level(&copy, shard, scan.level)?;
-        let page = copy.shard.scan(scan, deadline).await;
-        let page = page.map_err(|e| self.public(shard, e))?;
+        let page = copy.shard.scan(scan, deadline).await.map_err(|e| self.public(shard, e));
+        let done = page.map(|(page, waited)| (page, Spent::Read(waited)));
+        let operations = done.as_ref().map_or(0, |(page, _)| page.entries.len());
+        let asked = Asked { kind, operations, key, shard, arrived };
+        self.slow.note(&asked, who, arrived.elapsed(), spent(&done));
+        let (page, _) = done?;
         self.served.count(page.entries.len(), 0, 0);
         Ok(ReplyBody::Scan(page))
     }
@@ -295,6 +322,11 @@ impl Plane {
             formed: self.view.state().is_formed(),
         }
     }
+}
+
+/// Where the time of a request went, or why it failed.
+fn spent<T>(done: &Result<(T, Spent)>) -> std::result::Result<Spent, Code> {
+    done.as_ref().map(|(_, spent)| *spent).map_err(|error| error.code)
 }
 
 /// How long a request may take by what it says.

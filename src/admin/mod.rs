@@ -19,10 +19,10 @@ pub use stats::Rates;
 
 use crate::admission::Budget;
 use crate::cluster::{Heard, PeerBreakers, Registry, StateView};
-use crate::pki::{Principal, Subject};
 use crate::raft::NoDigest;
 use crate::request::{Commands, Origin, Served};
 use crate::shard;
+use crate::slowlog::SlowLog;
 use crate::storage::wal::Wal;
 use crate::strategy::{Calls, Coordinator};
 use crate::telemetry::Logs;
@@ -119,6 +119,8 @@ pub struct Admin {
     pub probing: tokio::sync::Mutex<()>,
     /// What this process has said.
     pub logs: Logs,
+    /// The requests that took long.
+    pub slow: Arc<SlowLog>,
     /// Forms clusters.
     pub former: Arc<dyn Former>,
     /// Set when the node stops: no command starts any more.
@@ -133,7 +135,7 @@ impl Commands for Admin {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Answer>> {
         let asker = Asker {
-            name: subject(&origin.who),
+            name: origin.who.subject.label(),
             is_node: origin.who.subject.is_node(),
             from: origin.from.to_string(),
             passed_on: false,
@@ -177,6 +179,7 @@ impl Admin {
                 Ok(Answer::OperationLog(self.view.state().oplog.latest(limit as usize)))
             }
             Command::Logs(question) => Ok(Answer::Logs(self.logs.page(&question))),
+            Command::SlowLog { limit } => Ok(Answer::SlowLog(self.slow.latest(limit as usize))),
             Command::Settings => {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))
@@ -358,13 +361,5 @@ async fn coordinate_here(
             coordinator.set(name, value).await.map(Answer::Settings)
         }
         _ => Err(Error::new(Code::Internal, "not a command of the coordinator")),
-    }
-}
-
-/// A principal as logs show it.
-fn subject(who: &Principal) -> String {
-    match &who.subject {
-        Subject::Node(name) => format!("node {name}"),
-        Subject::User(name) => format!("user {name}"),
     }
 }

@@ -24,6 +24,7 @@ pub mod runbook;
 pub mod serve;
 pub mod session;
 pub mod settings;
+pub mod slowlog;
 pub mod stats;
 pub mod strategy;
 pub mod talk;

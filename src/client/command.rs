@@ -118,6 +118,7 @@ fn mutates(command: &Command) -> bool {
             | Command::HotKeys { .. }
             | Command::Alarms
             | Command::Metrics
+            | Command::SlowLog { .. }
     )
 }
 

@@ -28,7 +28,7 @@ pub fn live_settings() -> impl Iterator<Item = &'static LiveSetting> {
 }
 
 /// Those that are no threshold of an alarm.
-const LIVE_SETTINGS: [LiveSetting; 10] = [
+const LIVE_SETTINGS: [LiveSetting; 11] = [
     LiveSetting {
         name: "copy.bytes_per_s",
         default: "0",
@@ -82,6 +82,12 @@ const LIVE_SETTINGS: [LiveSetting; 10] = [
         check: |text| {
             between(count(text)?, 10, limits::DEADLINE_MAX.as_millis() as u64, "10 to 60000")
         },
+    },
+    LiveSetting {
+        name: "slow_log.threshold",
+        default: "10ms",
+        doc: "requests for keys that take so long, or longer, are kept in the slow log, 0s to 60s; 0s keeps every one,               which costs",
+        check: |text| within(text, Duration::ZERO, Duration::from_secs(60)),
     },
     LiveSetting {
         name: "switch.cool_down",
@@ -205,6 +211,11 @@ impl ClusterState {
         }
     }
 
+    /// How long a request takes at least that is kept in the slow log.
+    pub fn slow_log_threshold(&self) -> Duration {
+        units::duration(self.setting("slow_log.threshold")).unwrap_or(Duration::from_secs(60))
+    }
+
     /// Level of a read that names none.
     pub fn read_default(&self) -> ReadDefault {
         read_default(self.setting("reads.default")).unwrap_or_default()
@@ -249,6 +260,8 @@ mod tests {
             ("safety.max_concurrent_ops", "many"),
             ("safety.timeout_ms", "0"),
             ("safety.timeout_ms", "5s"),
+            ("slow_log.threshold", "61s"),
+            ("slow_log.threshold", "10"),
         ] {
             assert_eq!(check(name, value).unwrap_err().code, Code::BadConfig, "{name} {value}");
         }
@@ -288,6 +301,9 @@ mod tests {
         state.settings.insert("log.level".into(), "debug".into());
         assert_eq!(state.cool_down(), Duration::ZERO);
         assert_eq!(state.log_level(), "debug");
+        assert_eq!(state.slow_log_threshold(), Duration::from_millis(10));
+        state.settings.insert("slow_log.threshold".into(), "0s".into());
+        assert_eq!(state.slow_log_threshold(), Duration::ZERO);
         assert_eq!(state.read_default(), ReadDefault::Local);
         assert_eq!(state.copy_bytes_per_s(), 8 << 20);
         assert_eq!(state.revert_window(), Duration::from_secs(24 * 3600));

@@ -18,6 +18,7 @@ use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
 use crate::raft::{self, Host};
 use crate::request::{Plane, Served};
+use crate::slowlog::SlowLog;
 use crate::storage::{
     self,
     wal::{self, Wal},
@@ -178,7 +179,7 @@ impl Node {
         let control = Arc::new(RwLock::new(None));
         let stopping = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Served::default());
-        let budget = Budget::default();
+        let (budget, slow) = (Budget::default(), Arc::new(SlowLog::default()));
         let certificate_expires_ms = expires_ms(&identity);
         Ok(Arc::new_cyclic(|me: &Weak<Node>| {
             let admin = Arc::new(Admin {
@@ -200,6 +201,7 @@ impl Node {
                 certificate_expires_ms,
                 probing: Default::default(),
                 logs: logs.clone(),
+                slow: slow.clone(),
                 former: Arc::new(formation::NodeFormer(me.clone())),
                 stopping: stopping.clone(),
             });
@@ -210,6 +212,7 @@ impl Node {
                 budget,
                 commands: admin.clone(),
                 served,
+                slow,
             };
             Node {
                 name: settings.name.clone(),
@@ -299,7 +302,9 @@ impl Node {
         loop {
             ticks.tick().await;
             self.set_log_filter(&mut filter);
-            let wanted = self.view.state().safety();
+            let state = self.view.state();
+            self.plane.slow.set_threshold(state.slow_log_threshold());
+            let wanted = state.safety();
             if wanted != budget.limits() {
                 tracing::info!(?wanted, "the safety net is set");
                 budget.set_limits(wanted);

@@ -61,6 +61,12 @@ impl Subject {
         }
     }
 
+    /// As logs and records show it: `user ann`, `node n2`.
+    pub fn label(&self) -> String {
+        let kind = if self.is_node() { "node" } else { "user" };
+        format!("{kind} {}", self.name())
+    }
+
     /// True for a node.
     pub fn is_node(&self) -> bool {
         matches!(self, Self::Node(_))

@@ -3,6 +3,7 @@
 use super::digests::NoDigest;
 use super::read::{self, Rounds};
 use super::shared::Shared;
+use super::stages::Times;
 use super::types::{self, Member, Payload, Raft, Replies, WriteError, log_id, pos};
 use super::{DigestResult, Error, Membership, State, failure};
 use crate::storage::Store;
@@ -192,6 +193,11 @@ impl Group {
     /// Raft id of the leader known, with its node. As cheap as `is_leader`.
     pub fn leader(&self) -> Option<(u64, NodeId)> {
         self.shared.raft().and_then(read::known_leader)
+    }
+
+    /// When an entry got how far that was applied a moment ago.
+    pub fn times(&self, index: u64) -> Times {
+        self.shared.log.stages().of(index)
     }
 
     /// Last entry in the log of this copy. As cheap as `is_leader`.

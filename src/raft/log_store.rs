@@ -8,6 +8,7 @@ use super::encoding::{
     corrupt, decode_entry, decode_pos, decode_vote, encode_entry, encode_pos, encode_vote,
 };
 use super::lone::Lone;
+use super::stages::Stages;
 use super::tail::Tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::faults::{self, Point};
@@ -20,6 +21,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Bytes of entries in one AppendEntries request. Small enough that a retry is cheap and that a window of
@@ -36,6 +38,7 @@ pub struct LogStore {
     log: GroupLog,
     tail: Arc<Mutex<Tail>>,
     lone: Arc<Lone>,
+    stages: Arc<Stages>,
 }
 
 fn stopped(error: wal::Error) -> io::Error {
@@ -61,7 +64,13 @@ impl LogStore {
             last = Some(decode_entry(newest)?.log_id);
         }
         let tail = Tail::new(TAIL_BYTES_MAX, range.end, last, purged, log.live_bytes());
-        Ok(Self { log, tail: Arc::new(Mutex::new(tail)), lone: Arc::default() })
+        let (tail, lone, stages) = (Arc::new(Mutex::new(tail)), Arc::default(), Arc::default());
+        Ok(Self { log, tail, lone, stages })
+    }
+
+    /// How far the newest entries have got, and when.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
     }
 
     /// Whether this copy leads alone, as far as the log can tell.
@@ -236,8 +245,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         faults::at(Point::Append);
         let encoded: Vec<bytes::Bytes> = entries.iter().map(encode_entry).collect();
         let sizes: Vec<usize> = encoded.iter().map(bytes::Bytes::len).collect();
-        let done =
-            move |result: Result<(), wal::Error>| callback.io_completed(result.map_err(stopped));
+        let (stages, last) = (self.stages.clone(), first + entries.len() as u64 - 1);
+        let done = move |result: Result<(), wal::Error>| {
+            if result.is_ok() {
+                stages.durable(last, Instant::now());
+            }
+            callback.io_completed(result.map_err(stopped));
+        };
         self.log.append(first, encoded, Box::new(done));
         self.tail.lock().append(entries.into_iter().zip(sizes));
         Ok(())

@@ -20,7 +20,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Entries applied before other tasks of the runtime get a turn.
 const APPLY_RUN: usize = 64;
@@ -172,6 +172,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         let mut run = 0;
         while let Some((entry, responder)) = entries.try_next().await? {
+            if run == 0 {
+                self.shared.log.stages().applying(entry.log_id.index, Instant::now());
+            }
             let effect = self.apply_one(entry)?;
             if let Some(responder) = responder {
                 responder.send(Replies(effect.replies));

@@ -26,6 +26,7 @@ mod rpc;
 mod sending;
 mod shared;
 mod snapshot;
+mod stages;
 mod staging;
 mod state;
 mod tail;
@@ -43,6 +44,7 @@ pub(crate) mod testing;
 pub use digests::NoDigest;
 pub use group::Group;
 pub use host::Host;
+pub use stages::Times;
 pub use state::State;
 
 use crate::storage::{self, View, Writer};

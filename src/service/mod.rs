@@ -14,7 +14,7 @@ pub use totals::{ClassCounted, RequestClass, Totals};
 use crate::types::{Code, Error};
 use crate::wire::guard::ServiceLevel;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whole seconds that are looked back; the second that is under way is added.
 pub const WINDOW_S: u64 = 5;
@@ -86,9 +86,11 @@ impl Meter {
         Self { started: now, slots, errors: AtomicU64::new(0) }
     }
 
-    /// A request that arrived then has just been answered.
-    pub fn note(&self, kind: Kind, arrived: Instant, error: Option<&Error>) {
-        self.note_at(kind, arrived, error.map(|error| error.code), Instant::now());
+    /// A request that arrived then has just been answered. Says how long that took.
+    pub fn note(&self, kind: Kind, arrived: Instant, error: Option<&Error>) -> Duration {
+        let now = Instant::now();
+        self.note_at(kind, arrived, error.map(|error| error.code), now);
+        now.saturating_duration_since(arrived)
     }
 
     fn note_at(&self, kind: Kind, arrived: Instant, error: Option<Code>, now: Instant) {
@@ -219,7 +221,6 @@ const _: () = assert!(WINDOW_S as usize + 2 <= SLOTS);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const MS: Duration = Duration::from_millis(1);
 

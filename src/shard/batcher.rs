@@ -8,6 +8,7 @@ use super::entry::{Entry, Reply};
 use super::error::{of_proposal, uncertain};
 use super::queue::{Limits, Outcome, Queue, Request, Waiting, deadline_exceeded};
 use super::task::Task;
+use super::timing::Timing;
 use crate::raft;
 use crate::types::{LogPos, limits};
 use bytes::Bytes;
@@ -30,9 +31,18 @@ pub trait Proposer: Send + Sync + 'static {
         &self,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<(LogPos, Vec<Bytes>), raft::Error>>;
+
+    /// As `raft::Group::times`; nothing is known where nobody measures.
+    fn times(&self, _index: u64) -> raft::Times {
+        raft::Times::default()
+    }
 }
 
 impl Proposer for raft::Group {
+    fn times(&self, index: u64) -> raft::Times {
+        raft::Group::times(self, index)
+    }
+
     fn propose(
         &self,
         payload: Bytes,
@@ -171,13 +181,14 @@ async fn carry(shared: &Shared, proposer: &impl Proposer, stamp_ms: u64, taken: 
     let answered = proposal.await.unwrap_or(Err(raft::Error::Uncertain));
     let now = Instant::now();
     shared.queue.lock().note_entry(taken.len(), now - started, now);
-    hand_out(taken, answered);
+    let times = |pos: &LogPos| Timing { proposed: started, entry: proposer.times(pos.index) };
+    hand_out(taken, answered.map(|(pos, replies)| (pos, replies, times(&pos))));
 }
 
-fn hand_out(taken: Vec<Waiting>, answered: Result<(LogPos, Vec<Bytes>), raft::Error>) {
-    let (pos, replies) = match answered {
-        Ok((pos, replies)) if replies.len() == taken.len() => (pos, replies),
-        Ok((pos, replies)) => {
+fn hand_out(taken: Vec<Waiting>, answered: Result<(LogPos, Vec<Bytes>, Timing), raft::Error>) {
+    let (pos, replies, timing) = match answered {
+        Ok(answered) if answered.1.len() == taken.len() => answered,
+        Ok((pos, replies, _)) => {
             tracing::error!(%pos, expected = taken.len(), got = replies.len(), "replies do not match");
             return hand_out(taken, Err(raft::Error::Uncertain));
         }
@@ -190,7 +201,7 @@ fn hand_out(taken: Vec<Waiting>, answered: Result<(LogPos, Vec<Bytes>), raft::Er
     };
     for (waiting, reply) in taken.into_iter().zip(replies) {
         let told = match Reply::decode(&reply) {
-            Some(reply) => Ok((pos, reply)),
+            Some(reply) => Ok((pos, reply, timing)),
             None => Err(uncertain("its reply cannot be read")),
         };
         let _ = waiting.reply.send(told);

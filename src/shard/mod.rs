@@ -33,6 +33,7 @@ mod scan;
 mod sessions;
 mod task;
 mod ticker;
+mod timing;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use clock::Clock;
 pub use entry::{Entry, Item};
 pub use error::Error;
 pub use keys::REPLY_VALUE_BYTES_MAX;
+pub use timing::{Spent, Timing};
 
 use crate::faults::{self, Point};
 use crate::raft;
@@ -59,8 +61,9 @@ use queue::Request;
 use reads::Reader;
 use records::State;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use task::Task;
+use timing::Waited;
 
 /// Records counted at one instant by `Shard::keys`.
 const COUNT_STEP: usize = 4_096;
@@ -112,7 +115,7 @@ impl Shard {
     }
 
     /// Writes (and reads among them) through the log; `ops` is `encode_ops`. Answers `encode_results`, one
-    /// for each operation.
+    /// for each operation, and where the time went.
     ///
     /// `ops` are checked once more, because an entry that does not read stops every copy of the shard.
     /// `DeadlineExceeded`, `Overloaded` and `NotLeader` mean that nothing happened; what was proposed and not
@@ -123,12 +126,12 @@ impl Shard {
         ops: Bytes,
         dedup: Option<SessionSeq>,
         deadline: Instant,
-    ) -> Result<(Bytes, Token), Error> {
+    ) -> Result<(Bytes, Token, Timing), Error> {
         let count = client::decode_ops(&ops)?.len();
         match self.submit(Request::Ops { dedup, ops, count }, deadline).await? {
-            (index, Reply::Results(results)) => Ok((results, self.token(index))),
-            (_, Reply::Refused(code)) => Err(error::refused(code)),
-            (_, Reply::Done) => Err(error::uncertain("it was answered without results")),
+            (index, Reply::Results(results), timing) => Ok((results, self.token(index), timing)),
+            (_, Reply::Refused(code), _) => Err(error::refused(code)),
+            (_, Reply::Done, _) => Err(error::uncertain("it was answered without results")),
         }
     }
 
@@ -138,30 +141,37 @@ impl Shard {
         Ok(SessionId { incarnation: self.inner.incarnation, index })
     }
 
-    /// Reads at a level; `ops` are reads only.
+    /// Reads at a level; `ops` are reads only. Also answers how long it waited until it might.
     pub async fn read(
         &self,
         ops: Vec<crate::types::Op>,
         level: ReadLevel,
         deadline: Instant,
-    ) -> Result<KvReply, Error> {
+    ) -> Result<(KvReply, Duration), Error> {
         check_reads(&ops)?;
         let read = |view: &dyn crate::storage::View, now_ms| keys::read(view, &ops, now_ms);
-        let answer = self.reader().read(level, deadline, read).await?;
+        let reader = self.reader();
+        let answer = reader.read(level, deadline, read).await?;
         let results = client::encode_results(&answer.value);
-        Ok(KvReply { results, token: self.token(answer.index), age_ms: answer.age_ms })
+        let (token, age_ms) = (self.token(answer.index), answer.age_ms);
+        Ok((KvReply { results, token, age_ms }, reader.waited.total()))
     }
 
-    /// A page of keys.
-    pub async fn scan(&self, scan: client::Scan, deadline: Instant) -> Result<ScanReply, Error> {
+    /// A page of keys, and how long it waited until it might answer.
+    pub async fn scan(
+        &self,
+        scan: client::Scan,
+        deadline: Instant,
+    ) -> Result<(ScanReply, Duration), Error> {
         check_scan(&scan)?;
         let page_limits = scan::Limits::default();
         let read =
             |view: &dyn crate::storage::View, now_ms| scan::page(view, &scan, &page_limits, now_ms);
-        let answer = self.reader().read(scan.level, deadline, read).await?;
+        let reader = self.reader();
+        let answer = reader.read(scan.level, deadline, read).await?;
         let scan::Page { entries, next_after } = answer.value;
         let token = self.token(answer.index);
-        Ok(ScanReply { entries, token, next_after })
+        Ok((ScanReply { entries, token, next_after }, reader.waited.total()))
     }
 
     /// Proposes a digest entry (leader only); returns its index.
@@ -191,22 +201,27 @@ impl Shard {
         }
     }
 
-    async fn submit(&self, request: Request, deadline: Instant) -> Result<(u64, Reply), Error> {
-        let (pos, reply) = self.inner.batcher.submit(request, deadline).await?;
-        Ok((pos.index, reply))
+    async fn submit(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<(u64, Reply, Timing), Error> {
+        let (pos, reply, timing) = self.inner.batcher.submit(request, deadline).await?;
+        Ok((pos.index, reply, timing))
     }
 
     async fn submit_plain(&self, request: Request, deadline: Instant) -> Result<u64, Error> {
         match self.submit(request, deadline).await? {
-            (index, Reply::Done) => Ok(index),
-            (_, Reply::Refused(code)) => Err(error::refused(code)),
-            (_, Reply::Results(_)) => Err(error::uncertain("it was answered with results")),
+            (index, Reply::Done, _) => Ok(index),
+            (_, Reply::Refused(code), _) => Err(error::refused(code)),
+            (_, Reply::Results(_), _) => Err(error::uncertain("it was answered with results")),
         }
     }
 
     fn reader(&self) -> Reader<'_, raft::Group> {
         let Inner { group, incarnation, freshness, .. } = &*self.inner;
-        Reader { replica: group, incarnation: *incarnation, freshness }
+        let waited = Waited::default();
+        Reader { replica: group, incarnation: *incarnation, freshness, waited }
     }
 
     fn token(&self, index: u64) -> Token {

@@ -6,6 +6,7 @@
 
 use super::Error;
 use super::entry::{Item, Reply};
+use super::timing::Timing;
 use crate::types::{self, Code, LogPos, SessionSeq, limits};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -79,8 +80,8 @@ impl Request {
     }
 }
 
-/// Where an item was applied and what it answered.
-pub type Outcome = Result<(LogPos, Reply), Error>;
+/// Where an item was applied, what it answered, and where its time went.
+pub type Outcome = Result<(LogPos, Reply, Timing), Error>;
 
 /// A request and who waits for it.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use super::Error;
 use super::error::{of_read, of_store};
 use super::freshness::Freshness;
 use super::records::State;
+use super::timing::Waited;
 use crate::raft;
 use crate::storage::{self, Store, View};
 use crate::types::{Code, Incarnation, ReadLevel};
@@ -72,6 +73,8 @@ pub struct Reader<'a, R> {
     pub incarnation: Incarnation,
     /// Its proofs of freshness.
     pub freshness: &'a Freshness,
+    /// How long it had to wait.
+    pub waited: Waited,
 }
 
 impl<R: Replica> Reader<'_, R> {
@@ -86,12 +89,12 @@ impl<R: Replica> Reader<'_, R> {
         match level {
             ReadLevel::Linearizable => {
                 if !self.replica.reads_alone() {
-                    self.barrier(deadline).await?;
+                    self.waited.during(self.barrier(deadline)).await?;
                 }
                 self.read_now(&read)
             }
             ReadLevel::Session { incarnation, index } => {
-                self.reach(incarnation, index, deadline).await?;
+                self.waited.during(self.reach(incarnation, index, deadline)).await?;
                 self.read_now(&read)
             }
             ReadLevel::Local { max_staleness_ms: None } => {
@@ -151,7 +154,8 @@ impl<R: Replica> Reader<'_, R> {
         if let Some(answer) = self.read_if_fresh(bound, read)? {
             return Ok(answer);
         }
-        self.freshness.refresh(self.replica, bound, deadline.min(started + bound)).await;
+        let until = deadline.min(started + bound);
+        self.waited.during(self.freshness.refresh(self.replica, bound, until)).await;
         if let Some(answer) = self.read_if_fresh(bound, read)? {
             return Ok(answer);
         }

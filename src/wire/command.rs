@@ -13,6 +13,7 @@ use super::operation::{
 };
 use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
+use super::slowlog::SlowRequest;
 use super::tally::Tally;
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
 use bytes::Bytes;
@@ -75,6 +76,8 @@ pub enum Command {
     Stats,
     /// The keys that the node asked is asked for most, so many at most.
     HotKeys { limit: u32 },
+    /// The last slow requests of the node asked, newest first, at most so many.
+    SlowLog { limit: u32 },
 }
 
 /// Who shall form a cluster.
@@ -135,6 +138,8 @@ pub enum Answer {
     Stats(Box<NodeStats>),
     /// To `HotKeys`.
     HotKeys(HotKeys),
+    /// To `SlowLog`.
+    SlowLog(Vec<SlowRequest>),
 }
 
 /// The whole cluster as one node sees it.

@@ -39,7 +39,8 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::Metrics
         | Command::Breakers
         | Command::Stats
-        | Command::HotKeys { .. } => None,
+        | Command::HotKeys { .. }
+        | Command::SlowLog { .. } => None,
     }
 }
 

@@ -50,6 +50,8 @@ mod seeds;
 mod snapshot;
 /// Bounded `local` reads while the owner stands still.
 mod staleness;
+/// Where the time of slow requests went.
+mod slowlog;
 /// No write is acknowledged before its `fdatasync` returned.
 mod strace;
 /// From `sharded` to `full` and back.

@@ -14,6 +14,7 @@ use ppdb::wire::logs::*;
 use ppdb::wire::oplog::{Outcome, Record};
 use ppdb::wire::peer::*;
 use ppdb::wire::plan::{Bound, BoundMember, Plan};
+use ppdb::wire::slowlog::*;
 use ppdb::wire::terms::{NodePredicted, PlanId, Predicted, Terms};
 use ppdb::wire::{codec, frame};
 use serde::{Serialize, de::DeserializeOwned};
@@ -141,6 +142,7 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("lag", RequestBody::Command(Command::ReplicaLag)),
         ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
         ("op-log", RequestBody::Command(Command::OperationLog { limit: 20 })),
+        ("slow-log", RequestBody::Command(Command::SlowLog { limit: 20 })),
         (
             "logs",
             RequestBody::Command(Command::Logs(LogQuestion {
@@ -189,8 +191,24 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("digest", Ok(ReplyBody::Command(Answer::Digest(digest)))),
         ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
         ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
+        ("slow-log", Ok(ReplyBody::Command(Answer::SlowLog(vec![slow_request()])))),
         ("refused", Err(refused)),
     ]
+}
+
+fn slow_request() -> SlowRequest {
+    SlowRequest {
+        number: 9,
+        at_ms: 1_795_000_000_000,
+        kind: SlowKind::Write,
+        operations: 3,
+        key: "cart:42".into(),
+        by: "user ann".into(),
+        shard: ShardId(3),
+        total_us: 12_300,
+        phases: Phases::Write { queue_us: 200, wal_us: 11_000, commit_us: 1_000, apply_us: 100 },
+        code: Some(Code::Unknown),
+    }
 }
 
 fn log_page() -> LogPage {

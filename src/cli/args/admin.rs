@@ -4,6 +4,7 @@ use super::load::{Breaker, Keys, Stats};
 use super::logs::LogsArgs;
 use super::oplog::OpLog;
 use super::strategy::Strategy;
+use crate::slowlog::REQUESTS_MAX;
 use crate::types::{NodeName, ShardId, limits};
 use crate::wire::client::Role;
 use clap::Subcommand;
@@ -58,6 +59,18 @@ pub enum Admin {
     /// What keys are asked for.
     #[command(subcommand, after_help = "Example:\n  ppdb keys hot --limit 3")]
     Keys(Keys),
+    /// The last requests for keys that took long, of all nodes or of the one of --node, newest first, and where their
+    /// time went. What counts as long is the live setting slow_log.threshold.
+    #[command(
+        name = "slowlog",
+        after_help = "Example:\n  ppdb slowlog\n  ppdb slowlog --node n2 --limit 5 -o json"
+    )]
+    SlowLog {
+        /// At most so many.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=REQUESTS_MAX as i64))]
+        limit: u32,
+    },
 }
 
 /// Forms a cluster, lists its nodes.

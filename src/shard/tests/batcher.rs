@@ -151,7 +151,7 @@ async fn what_waits_shares_one_entry_and_a_second_one_goes_only_full() {
     let replies = (0..5).map(|i| Reply::encode_results(&[OpResult::Int(i)])).collect::<Vec<_>>();
     c.answer.send(Ok((LogPos { index: 3, ..LogPos::default() }, replies))).unwrap();
     for (i, task) in waiting.into_iter().enumerate() {
-        let (pos, reply) = task.await.unwrap().unwrap();
+        let (pos, reply, _) = task.await.unwrap().unwrap();
         assert_eq!((pos.index, results(&reply)), (3, vec![OpResult::Int(i as i64)]));
     }
 }

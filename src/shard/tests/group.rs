@@ -104,12 +104,12 @@ impl Node {
     }
 
     async fn write(&self, dedup: Option<SessionSeq>, ops: &[Op]) -> (Vec<OpResult>, Token) {
-        let (results, token) = self.shard.write(encode_ops(ops), dedup, soon()).await.unwrap();
+        let (results, token, _) = self.shard.write(encode_ops(ops), dedup, soon()).await.unwrap();
         (decode_results(&results).unwrap(), token)
     }
 
     async fn read(&self, level: ReadLevel, ops: Vec<Op>) -> (Vec<OpResult>, Token) {
-        let reply = self.shard.read(ops, level, soon()).await.unwrap();
+        let (reply, _) = self.shard.read(ops, level, soon()).await.unwrap();
         (decode_results(&reply.results).unwrap(), reply.token)
     }
 }
@@ -157,7 +157,7 @@ async fn written_once_read_at_every_level_and_there_after_a_restart() {
         assert_eq!(node.read(level, vec![get("n")]).await, (vec![value("5")], token), "{level:?}");
     }
     let bounded = ReadLevel::Local { max_staleness_ms: Some(5_000) };
-    let reply = node.shard.read(vec![get("n")], bounded, soon()).await.unwrap();
+    let (reply, _) = node.shard.read(vec![get("n")], bounded, soon()).await.unwrap();
     assert!(reply.age_ms.unwrap() <= 5_000);
 
     node.stop().await;
@@ -207,7 +207,7 @@ async fn a_leader_lets_keys_expire_without_any_request() {
         keys_only: true,
         level: ReadLevel::Linearizable,
     };
-    let page = node.shard.scan(scan.clone(), soon()).await.unwrap();
+    let (page, _) = node.shard.scan(scan.clone(), soon()).await.unwrap();
     assert_eq!(page.entries, [(bytes("long"), None), (bytes("short"), None)]);
     assert_eq!(page.next_after, None);
 
@@ -220,7 +220,7 @@ async fn a_leader_lets_keys_expire_without_any_request() {
     }
     let (results, _) = node.read(ReadLevel::Linearizable, vec![get("short"), get("long")]).await;
     assert_eq!(results, [OpResult::Nil, value("v")]);
-    let page = node.shard.scan(scan, soon()).await.unwrap();
+    let (page, _) = node.shard.scan(scan, soon()).await.unwrap();
     assert_eq!(page.entries, [(bytes("long"), None)]);
     // Nothing is due any more, so nothing is proposed.
     tokio::time::sleep(Duration::from_millis(1_200)).await;

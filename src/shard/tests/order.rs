@@ -39,7 +39,7 @@ async fn one_voter_becomes_three_and_one_again_while_writes_go_on() {
     };
     let (written, ()) = tokio::join!(count_up(&shard, &stop), story);
     assert!(written > 0);
-    let (results, token) = shard.write(encode_ops(&[get("n")]), None, soon()).await.unwrap();
+    let (results, token, _) = shard.write(encode_ops(&[get("n")]), None, soon()).await.unwrap();
     assert_eq!(decode_results(&results).unwrap(), [value(&written.to_string())]);
     for node in [3, 4] {
         assert!(shards.cluster.group(node).wait_applied(token.index, soon()).await, "node {node}");

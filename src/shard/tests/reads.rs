@@ -111,8 +111,12 @@ impl Test {
     }
 
     async fn read(&self, level: ReadLevel, wait_max: Duration) -> Result<Answer<OpResult>, Error> {
-        let reader =
-            Reader { replica: &self.replica, incarnation: INCARNATION, freshness: &self.freshness };
+        let reader = Reader {
+            replica: &self.replica,
+            incarnation: INCARNATION,
+            freshness: &self.freshness,
+            waited: Default::default(),
+        };
         let read = |view: &dyn crate::storage::View, now_ms| {
             Ok(keys::read(view, &[get("k")], now_ms)?.remove(0))
         };
