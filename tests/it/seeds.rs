@@ -8,6 +8,8 @@ use bytes::Bytes;
 use ppdb::cluster::core::MetaCommand;
 use ppdb::storage::wal;
 use ppdb::types::*;
+use ppdb::wire::alarm::{Alarm, Severity};
+use ppdb::wire::breaker::{BreakerOrder, PeerClass};
 use ppdb::wire::client::*;
 use ppdb::wire::command::*;
 use ppdb::wire::logs::*;
@@ -143,6 +145,19 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
         ("op-log", RequestBody::Command(Command::OperationLog { limit: 20 })),
         ("slow-log", RequestBody::Command(Command::SlowLog { limit: 20 })),
+        ("alarms", RequestBody::Command(Command::Alarms)),
+        ("metrics", RequestBody::Command(Command::Metrics)),
+        ("stats", RequestBody::Command(Command::Stats)),
+        ("hot-keys", RequestBody::Command(Command::HotKeys { limit: 10 })),
+        (
+            "breaker",
+            RequestBody::Command(Command::Breaker(BreakerOrder {
+                peer: name("n2"),
+                class: Some(PeerClass::Copy),
+                open: true,
+                for_ms: 60_000,
+            })),
+        ),
         (
             "logs",
             RequestBody::Command(Command::Logs(LogQuestion {
@@ -192,8 +207,22 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
         ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
         ("slow-log", Ok(ReplyBody::Command(Answer::SlowLog(vec![slow_request()])))),
+        ("alarms", Ok(ReplyBody::Command(Answer::Alarms(vec![alarm()])))),
+        ("metrics", Ok(ReplyBody::Command(Answer::Metrics("ppdb_epoch 3\n".into())))),
         ("refused", Err(refused)),
     ]
+}
+
+fn alarm() -> Alarm {
+    Alarm {
+        name: "node_down".into(),
+        severity: Severity::Critical,
+        subject: "r1".into(),
+        message: "r1 is not heard".into(),
+        fix: "start it".into(),
+        since_ms: 1_795_000_000_000,
+        seen_by: vec![name("n1"), name("n2")],
+    }
 }
 
 fn slow_request() -> SlowRequest {
