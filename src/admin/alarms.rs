@@ -9,6 +9,7 @@ use crate::strategy::COORDINATOR;
 use crate::types::histogram::Counted;
 use crate::types::{NodeName, ShardId};
 use crate::wire::alarm::Alarm;
+use crate::wire::breaker::PeerBreaker;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{Operation, Phase};
 use futures_util::future::join_all;
@@ -126,13 +127,10 @@ impl Admin {
         others.map(|(id, member)| (member.name.clone(), lasted(*id))).collect()
     }
 
-    /// Peers that are heard and not called, with the class of calls. One that is not heard is down, and that is said.
     fn breakers_open(&self, state: &ClusterState) -> Vec<(NodeName, String)> {
         let is_heard =
             |name: &NodeName| state.member(name).is_some_and(|(id, _)| self.heard.is_up(id));
-        let all = self.breakers.all(Instant::now()).into_iter();
-        let open = all.filter(|breaker| breaker.seen.is_open && is_heard(&breaker.peer));
-        open.map(|breaker| (breaker.peer, breaker.class.name().to_owned())).collect()
+        not_called(self.breakers.all(Instant::now()), is_heard)
     }
 
     /// Copies that are not near their leader, of the shards that are led here.
@@ -166,6 +164,15 @@ impl Admin {
     }
 }
 
+/// Peers that are heard and not called, with the class of calls. One that is not heard is down, and that is said.
+fn not_called(
+    all: Vec<PeerBreaker>,
+    is_heard: impl Fn(&NodeName) -> bool,
+) -> Vec<(NodeName, String)> {
+    let open = all.into_iter().filter(|breaker| breaker.seen.is_open && is_heard(&breaker.peer));
+    open.map(|breaker| (breaker.peer, breaker.class.name().to_owned())).collect()
+}
+
 /// The operation that should move, with a number that changes when it does. Only the coordinator knows of each byte.
 fn moving(state: &ClusterState, control: &Control) -> Option<(u64, u64)> {
     let op = state.active().filter(|op| should_move(op))?;
@@ -190,5 +197,55 @@ fn tell(changes: &alarms::Changes) {
     }
     for alarm in &changes.ended {
         tracing::info!(alarm = alarm.name, subject = alarm.subject, "alarm over");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::MetaCommand;
+    use crate::cluster::core::tests::record;
+    use crate::wire::breaker::{BreakerSeen, BreakerState, PeerClass};
+    use crate::wire::client::Strategy;
+
+    #[test]
+    fn a_peer_that_is_down_is_not_told_a_second_time_as_one_that_is_not_called() {
+        let name = |text: &str| NodeName::new(text).unwrap();
+        let breaker = |peer: &str, is_open| PeerBreaker {
+            peer: name(peer),
+            class: PeerClass::Copy,
+            seen: BreakerSeen {
+                state: if is_open { BreakerState::Open } else { BreakerState::Closed },
+                is_open,
+                calls: 0,
+                error_count: 0,
+                slow_request_count: 0,
+                last_failure_time: None,
+                opened_total: 0,
+                reason: None,
+                forced_until: None,
+            },
+        };
+        let all = vec![breaker("n1", false), breaker("n2", true), breaker("n3", true)];
+        let told = not_called(all, |peer| peer.as_str() != "n3");
+        assert_eq!(told, [(name("n2"), "copy".to_owned())]);
+    }
+
+    #[test]
+    fn an_operation_that_rests_because_that_is_wanted_is_not_stuck() {
+        let mut state = ClusterState::default();
+        state.apply(&MetaCommand::Form(record(3, 1, 3)));
+        let (to, by, terms) = (Strategy::Full, "test".to_owned(), Default::default());
+        state.apply(&MetaCommand::Begin { to, by, commit_asked: false, now_ms: 1, terms });
+        let op = state.operation().unwrap();
+        let of =
+            |phase, commit_asked| should_move(&Operation { phase, commit_asked, ..op.clone() });
+        assert!(of(Phase::Copying, false) && of(Phase::Reverting, false));
+        assert!(of(Phase::Prepared, true), "asked to go on");
+        for (phase, asked) in
+            [(Phase::Prepared, false), (Phase::Soaking, true), (Phase::Finalized, true)]
+        {
+            assert!(!of(phase, asked), "{}", phase.name());
+        }
     }
 }

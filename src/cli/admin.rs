@@ -188,7 +188,7 @@ pub fn status_doc(status: &Status) -> Doc {
         notes.push(format!("without a leader: {}", names.join(" ")));
     }
     notes.extend(status.messages.iter().map(|message| format!("- {message}")));
-    notes.extend(status.alarms.iter().flat_map(alarm_lines));
+    notes.extend(alarm_lines(&status.alarms));
     notes.push(String::new());
     Doc { json, notes, ..nodes }
 }
@@ -212,12 +212,28 @@ fn alarm_json(alarm: &Alarm) -> Json {
     })
 }
 
-/// What is wrong, since when, and what can be done about it.
-fn alarm_lines(alarm: &Alarm) -> [String; 2] {
-    let age_s = clock_ms().saturating_sub(alarm.since_ms) / 1_000;
+/// What is wrong, since when, and what can be done about it; of several of a kind the first one, and what the others are
+/// about.
+fn alarm_lines(alarms: &[Alarm]) -> Vec<String> {
+    let mut kinds: Vec<(&Alarm, Vec<&str>)> = Vec::new();
+    for alarm in alarms {
+        match kinds.iter_mut().find(|(first, _)| first.name == alarm.name) {
+            Some((_, more)) => more.push(&alarm.subject),
+            None => kinds.push((alarm, Vec::new())),
+        }
+    }
+    kinds.iter().flat_map(|(first, more)| kind_lines(first, more)).collect()
+}
+
+fn kind_lines(first: &Alarm, more: &[&str]) -> [String; 2] {
+    let age_s = clock_ms().saturating_sub(first.since_ms) / 1_000;
     let age = humantime::format_duration(Duration::from_secs(age_s));
-    let severity = alarm.severity.name().to_uppercase();
-    [format!("{severity} for {age}: {}", alarm.message), format!("  {}", alarm.fix)]
+    let severity = first.severity.name().to_uppercase();
+    let more = match more.len() {
+        0 => String::new(),
+        count => format!(", and {count} more: {}", more.join(", ")),
+    };
+    [format!("{severity} for {age}: {}{more}", first.message), format!("  {}", first.fix)]
 }
 
 fn nodes_doc(status: &Status) -> Doc {
@@ -459,6 +475,27 @@ mod tests {
 
     fn members(texts: &[&str]) -> Vec<Member> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn alarms_of_a_kind_are_told_once_with_all_that_they_are_about() {
+        let alarm = |name: &str, subject: &str| Alarm {
+            name: name.to_owned(),
+            severity: crate::wire::alarm::Severity::Critical,
+            subject: subject.to_owned(),
+            message: format!("{subject} is bad"),
+            fix: format!("mend {name}"),
+            since_ms: clock_ms().saturating_sub(61_500),
+            seen_by: vec![],
+        };
+        let all = [alarm("no_leader", "s1"), alarm("disk", "n2"), alarm("no_leader", "s4")];
+        let expected = [
+            "CRITICAL for 1m 1s: s1 is bad, and 1 more: s4",
+            "  mend no_leader",
+            "CRITICAL for 1m 1s: n2 is bad",
+            "  mend disk",
+        ];
+        assert_eq!(alarm_lines(&all), expected);
     }
 
     #[test]

@@ -86,7 +86,8 @@ const LIVE_SETTINGS: [LiveSetting; 11] = [
     LiveSetting {
         name: "slow_log.threshold",
         default: "10ms",
-        doc: "requests for keys that take so long, or longer, are kept in the slow log, 0s to 60s; 0s keeps every one,               which costs",
+        doc: "requests for keys that take so long, or longer, are kept in the slow log, 0s to 60s; 0s keeps \
+              every one, which costs",
         check: |text| within(text, Duration::ZERO, Duration::from_secs(60)),
     },
     LiveSetting {
