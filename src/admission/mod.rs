@@ -9,6 +9,9 @@
 //! log (`set_pressure`). Copies also make way for what is applied and not yet flushed. With the default threshold of
 //! 80 % copying makes way from there on, scans and batches are refused from 90 %, writes from 95 %, and reads when there
 //! is no room at all. A class that is refused is let in again when the load is five points lower.
+//!
+//! Time on the processors and on the disk is not counted: both are full when a node serves as much as it can, which is
+//! no reason to refuse. What has to wait for them shows in what is counted.
 
 use crate::types::{Code, Error, Result, limits};
 use parking_lot::RwLock;

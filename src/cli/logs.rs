@@ -8,7 +8,7 @@ use super::session::Call;
 use super::value::{Answered, Doc};
 use crate::types::{Code, Error, NodeName, Result};
 use crate::wire::command::{Answer, Command};
-use crate::wire::logs::{LogLine, LogPage, LogPosition, LogQuestion};
+use crate::wire::logs::{LogLevel, LogLine, LogPage, LogPosition, LogQuestion};
 use serde_json::{Map as JsonMap, Value as Json, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +24,7 @@ pub async fn run<C: Caller>(caller: &C, args: LogsArgs, call: &Call) -> Result<A
                        answer have no place for; ask again with --since, or use -o jsonl";
         return Err(Error::new(Code::BadRequest, message));
     }
-    let mut reading = Reading::new(args);
+    let mut reading = Reading::new(args, call.typed.log_level()?);
     let nodes = everywhere::nodes(caller, call).await?;
     let lines = reading.ask(caller, &nodes, call).await;
     if let Some(error) = reading.failure.take() {
@@ -49,6 +49,8 @@ type Said = (NodeName, LogLine);
 /// How far the lines of each node were read.
 struct Reading {
     args: LogsArgs,
+    /// Lines that matter so much at least.
+    level: LogLevel,
     positions: BTreeMap<NodeName, LogPosition>,
     dropped: BTreeMap<NodeName, u64>,
     /// Nodes that did not answer the last question.
@@ -58,9 +60,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(args: LogsArgs) -> Self {
+    fn new(args: LogsArgs, level: LogLevel) -> Self {
         let (positions, dropped) = (BTreeMap::new(), BTreeMap::new());
-        Self { args, positions, dropped, silent: Vec::new(), failure: None }
+        Self { args, level, positions, dropped, silent: Vec::new(), failure: None }
     }
 
     /// What all nodes have said since the last question, in the order of their times.
@@ -87,7 +89,7 @@ impl Reading {
         let after = self.positions.get(node).copied();
         LogQuestion {
             after,
-            level: self.args.min_level,
+            level: self.level,
             // What comes is never too old.
             since_ms: since.filter(|_| after.is_none()),
             limit: if after.is_none() { self.args.limit } else { u32::MAX },
@@ -168,11 +170,10 @@ fn time(ms: u64) -> String {
 mod tests {
     use super::super::testing::name;
     use super::*;
-    use crate::wire::logs::LogLevel;
 
     fn args(follow: bool) -> LogsArgs {
         let since = Some(Duration::from_secs(60));
-        LogsArgs { min_level: LogLevel::Warn, since, limit: 5, follow }
+        LogsArgs { since, limit: 5, follow }
     }
 
     fn line(sequence: u64, at_ms: u64) -> LogLine {
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_first_question_is_for_the_newest_and_the_next_for_what_came_since() {
-        let mut reading = Reading::new(args(true));
+        let mut reading = Reading::new(args(true), LogLevel::Warn);
         let first = reading.question(&name("n1"));
         assert_eq!((first.after, first.since_ms, first.limit), (None, Some(60_000), 5));
         reading.take(&name("n1"), page(9, 3));
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn lines_obey_no_terminal_and_gaps_are_told() {
-        let mut reading = Reading::new(args(false));
+        let mut reading = Reading::new(args(false), LogLevel::Warn);
         let said = reading.take(&name("n1"), page(9, 3));
         reading.silent.push(name("n2"));
         let doc = doc(&said, &reading);

@@ -30,7 +30,7 @@ async fn logs_of_all_nodes_in_one_place_and_as_loud_as_is_wanted() {
     assert!(times.is_sorted() && times.len() == all.len());
     let of_one = lines(&cluster, &["--node", "n2", "--limit", "2"]);
     assert_eq!((of_one.len(), from(&of_one, "n2")), (2, 2), "{of_one:?}");
-    assert!(lines(&cluster, &["--min-level", "error"]).len() < all.len());
+    assert!(lines(&cluster, &["--level", "error"]).len() < all.len());
     assert!(lines(&cluster, &["--since", "0s"]).is_empty());
 
     the_level_is_set_while_they_run(&cluster).await;
@@ -41,7 +41,7 @@ async fn logs_of_all_nodes_in_one_place_and_as_loud_as_is_wanted() {
     let answer = cluster.ppdb(&["logs", "--limit", "1000"]).expect(0).json();
     assert_eq!(answer["value"]["no_answer"], serde_json::json!(["n3"]));
     cluster.ppdb(&["logs", "--follow"]).expect(2);
-    cluster.ppdb(&["logs", "--min-level", "loud"]).expect(2);
+    cluster.ppdb(&["logs", "--level", "loud"]).expect(2);
 }
 
 async fn the_level_is_set_while_they_run(cluster: &Cluster) {

@@ -185,6 +185,10 @@ async fn alarms_come_with_their_thresholds_and_go_with_their_causes() {
     // A slow disk, a wrong clock and a node that is gone at the same time.
     set_live(&cluster, "alarm.fsync_p99", "100ms");
     set_live(&cluster, "alarm.node_down", "2s");
+    set_live(&cluster, "alarm.lag", "1s");
+    set_live(&cluster, "alarm.disk", "1");
+    set_live(&cluster, "alarm.breaker_open", "1s");
+    cluster.ppdb(&["breaker", "open", "n3", "--class", "copy", "--for", "30s"]).expect(0);
     cluster.node("n2").plant("clock.offset", "-5000");
     cluster.node("n3").plant("fsync.slow", "120");
     cluster.node("r1").kill();
@@ -198,6 +202,11 @@ async fn alarms_come_with_their_thresholds_and_go_with_their_causes() {
     assert_eq!((&down["subject"], &down["severity"]), (&"r1".into(), &"critical".into()));
     assert_eq!(alarm(&cluster, "n1", "clock", true)["subject"], "n2");
     assert_eq!(alarm(&cluster, "n1", "fsync_p99", true)["subject"], "n3");
+    let late = alarm(&cluster, "n1", "lag", true)["subject"].clone();
+    assert!(late.as_str().is_some_and(|late| late.ends_with(" on r1")), "{late}");
+    alarm(&cluster, "n2", "disk", true);
+    let held = alarm(&cluster, "n1", "breaker_open", true)["subject"].clone();
+    assert!(held.as_str().is_some_and(|held| held.ends_with(" to n3, copy")), "{held}");
     let text = metrics(&cluster, "n1");
     assert_eq!(sample(&text, "ppdb_node_up{node=\"r1\"}"), Some(0.0));
     assert_eq!(sample(&text, "ppdb_cluster_healthy"), Some(0.0));

@@ -6,6 +6,7 @@
 use crate::client::Level;
 use crate::types::units;
 use crate::types::{Code, Error, NodeName, Result, Token};
+use crate::wire::logs::LogLevel;
 use clap::{Args, Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub enum Format {
     Jsonl,
 }
 
-/// What a read may return.
+/// What a read may return; and with `logs`, where the same flag has its other usual meaning, how much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LevelName {
     /// Real-time order, from any client.
@@ -33,6 +34,21 @@ pub enum LevelName {
     Session,
     /// The nearest copy.
     Local,
+    /// Of log lines.
+    #[value(hide = true)]
+    Error,
+    /// Of log lines.
+    #[value(hide = true)]
+    Warn,
+    /// Of log lines.
+    #[value(hide = true)]
+    Info,
+    /// Of log lines.
+    #[value(hide = true)]
+    Debug,
+    /// Of log lines.
+    #[value(hide = true)]
+    Trace,
 }
 
 /// Flags that every command takes; whatever was not given is none. Their ids have a prefix, because an
@@ -263,14 +279,36 @@ impl Globals {
         if self.after.is_some() && name != LevelName::Session {
             return refuse("--after goes with --level session");
         }
-        Ok(Some(match name {
-            LevelName::Linearizable => Level::Linearizable,
-            LevelName::Session => Level::Session,
+        match name {
+            LevelName::Linearizable => Ok(Some(Level::Linearizable)),
+            LevelName::Session => Ok(Some(Level::Session)),
             LevelName::Local => {
                 let bound_ms = self.max_staleness.map(|bound| bound.as_millis() as u32);
-                Level::Local { max_staleness_ms: bound_ms }
+                Ok(Some(Level::Local { max_staleness_ms: bound_ms }))
             }
-        }))
+            LevelName::Error
+            | LevelName::Warn
+            | LevelName::Info
+            | LevelName::Debug
+            | LevelName::Trace => refuse(
+                "the level of a read is linearizable, session or local; that one is of log lines",
+            ),
+        }
+    }
+
+    /// The level of log lines: the one named, or all of them.
+    pub fn log_level(&self) -> Result<LogLevel> {
+        match self.level {
+            None | Some(LevelName::Trace) => Ok(LogLevel::Trace),
+            Some(LevelName::Debug) => Ok(LogLevel::Debug),
+            Some(LevelName::Info) => Ok(LogLevel::Info),
+            Some(LevelName::Warn) => Ok(LogLevel::Warn),
+            Some(LevelName::Error) => Ok(LogLevel::Error),
+            Some(LevelName::Linearizable | LevelName::Session | LevelName::Local) => {
+                let message = "the level of log lines is error, warn, info, debug or trace; that one is of reads";
+                Err(Error::new(Code::BadRequest, message))
+            }
+        }
     }
 
     /// Where to start; the default node on this machine if nothing was said.
@@ -357,6 +395,10 @@ mod tests {
     fn bounds_and_tokens_imply_their_level_and_fit_no_other() {
         assert_eq!(line("").read_level(), Ok(None));
         assert_eq!(line("--level linearizable").read_level(), Ok(Some(Level::Linearizable)));
+        assert!(line("--level warn").read_level().is_err(), "of log lines");
+        assert_eq!(line("--level warn").log_level(), Ok(LogLevel::Warn));
+        assert_eq!(line("").log_level(), Ok(LogLevel::Trace));
+        assert!(line("--level session").log_level().is_err());
         let bounded = Some(Level::Local { max_staleness_ms: Some(500) });
         assert_eq!(line("--max-staleness 500ms").read_level(), Ok(bounded));
         let unbounded = Some(Level::Local { max_staleness_ms: None });

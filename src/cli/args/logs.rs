@@ -2,26 +2,22 @@
 
 use crate::telemetry::ring::PAGE_LINES_MAX;
 use crate::types::units;
-use crate::wire::logs::LogLevel;
 use clap::Args;
 use std::time::Duration;
 
 /// Under `ppdb logs --help`.
 pub const EXAMPLES: &str = "\
 Example:
-  ppdb logs --min-level warn
+  ppdb logs --level warn
   ppdb logs --since 10m --node n2
   ppdb logs --follow -o jsonl
 
 A node keeps its last 4096 lines, 1 MiB at most, since its start. How much it says is the live setting
-log.level; --min-level only chooses among what was said.";
+log.level; --level (error, warn, info, debug or trace) only chooses among what was said.";
 
 /// Which log lines are shown.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct LogsArgs {
-    /// Lines that matter so much at least: error, warn, info, debug or trace.
-    #[arg(long, default_value = "trace", value_name = "LEVEL")]
-    pub min_level: LogLevel,
     /// No older ones.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub since: Option<Duration>,
