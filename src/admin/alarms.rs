@@ -52,7 +52,8 @@ impl Admin {
             let Some(control) = control else { continue };
             let found =
                 alarms::conditions(&self.facts(&state, &control), &state.alarm_thresholds());
-            let changes = self.alarms.watch.lock().step(found, &self.name, clock_ms());
+            let changes =
+                self.alarms.watch.lock().step(found, &self.name, Instant::now(), clock_ms());
             tell(&changes);
             if look % LOOKS_PER_QUESTION == 0 {
                 self.ask_others(&state, &control).await;
@@ -77,7 +78,7 @@ impl Admin {
     pub(super) fn stalled(&self) -> Option<Duration> {
         let control = self.control.read().clone()?;
         control.coordinator.show().ok()?;
-        Some(Duration::from_millis(self.alarms.watch.lock().stalled_ms(clock_ms())))
+        Some(self.alarms.watch.lock().stalled(Instant::now()))
     }
 
     async fn ask_others(&self, state: &ClusterState, control: &Control) {
@@ -144,10 +145,12 @@ impl Admin {
         far.collect()
     }
 
-    fn disk_percent(&self) -> u32 {
-        let Ok(disk) = rustix::fs::statvfs(&self.data_dir) else { return 0 };
+    /// None if it cannot be measured, which is bad by itself.
+    fn disk_percent(&self) -> Option<u32> {
+        let disk = rustix::fs::statvfs(&self.data_dir).ok()?;
         let taken = disk.f_blocks.saturating_sub(disk.f_bavail);
-        (u128::from(taken) * 100).checked_div(u128::from(disk.f_blocks)).unwrap_or_default() as u32
+        let percent = (u128::from(taken) * 100).checked_div(u128::from(disk.f_blocks))?;
+        Some(percent as u32)
     }
 
     /// How long 99 of 100 fdatasyncs of the last minute took at most.

@@ -20,8 +20,8 @@ pub struct Facts {
     pub leaderless: Vec<ShardId>,
     /// Copies that are not near the leader, of the shards that are led here.
     pub lagging: Vec<(ShardId, NodeName)>,
-    /// Share of the disk that is taken, in percent.
-    pub disk_percent: u32,
+    /// Share of the disk that is taken, in percent; none if it cannot be measured.
+    pub disk_percent: Option<u32>,
     /// Share of the largest possible size that the largest table has, in percent.
     pub map_percent: u32,
     /// How long 99 of 100 fdatasyncs took at most in the last minute; none if there were too few.
@@ -112,8 +112,13 @@ fn own(facts: &Facts, me: &NodeName, limits: &Thresholds) -> Vec<Condition> {
         }
     };
     let (disk, map) = (facts.disk_percent, facts.map_percent);
-    let message = format!("{disk} % of the disk of {me} is taken, limit {} %", limits.disk_percent);
-    say(Kind::Disk, disk >= limits.disk_percent, message);
+    let message = match disk {
+        Some(disk) => {
+            format!("{disk} % of the disk of {me} is taken, limit {} %", limits.disk_percent)
+        }
+        None => format!("the disk of {me} cannot be measured"),
+    };
+    say(Kind::Disk, disk.is_none_or(|disk| disk >= limits.disk_percent), message);
     let message = format!(
         "the largest table of {me} has {map} % of what it may, limit {} %",
         limits.map_percent
@@ -187,8 +192,9 @@ pub(super) mod tests {
     #[test]
     fn each_fact_is_bad_from_its_limit_on_and_not_before() {
         let secs = Duration::from_secs;
-        let usual = Facts::default();
+        let usual = Facts { disk_percent: Some(1), ..Facts::default() };
         assert_eq!(kinds(&usual), []);
+        assert_eq!(kinds(&Facts { disk_percent: None, ..usual.clone() }), [Kind::Disk]);
         for (good, bad, kind) in [
             (
                 Facts { silent: vec![(name("n2"), secs(9))], ..usual.clone() },
@@ -196,8 +202,8 @@ pub(super) mod tests {
                 Kind::NodeDown,
             ),
             (
-                Facts { disk_percent: 84, ..usual.clone() },
-                Facts { disk_percent: 85, ..usual.clone() },
+                Facts { disk_percent: Some(84), ..usual.clone() },
+                Facts { disk_percent: Some(85), ..usual.clone() },
                 Kind::Disk,
             ),
             (
@@ -243,6 +249,7 @@ pub(super) mod tests {
             lagging: vec![(ShardId(4), name("r1"))],
             breakers_open: vec![(name("n2"), "copy".to_owned())],
             moving: Some((7, 99)),
+            disk_percent: Some(1),
             ..Facts::default()
         };
         let found = conditions(&facts, &limits());

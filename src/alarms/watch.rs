@@ -7,17 +7,20 @@ use super::judge::Condition;
 use crate::types::NodeName;
 use crate::wire::alarm::Alarm;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-/// How long it has to be good before an alarm ends, in milliseconds.
-const GOOD_MS: u64 = 5_000;
+/// How long it has to be good before an alarm ends.
+const GOOD: Duration = Duration::from_secs(5);
 /// Conditions watched at a time; more say nothing new.
 const WATCHED_MAX: usize = 1_024;
 
 struct Watched {
     condition: Condition,
-    /// Since when it is bad, and when it was so last, in milliseconds since 1970.
+    /// Since when it is bad; to be shown, in milliseconds since 1970.
+    since: Instant,
     since_ms: u64,
-    last_ms: u64,
+    /// When it was so last.
+    last: Instant,
     /// It is an alarm.
     raised: bool,
 }
@@ -38,39 +41,44 @@ pub struct Changes {
 }
 
 impl Watch {
-    /// Takes what is bad now. `now_ms` is in milliseconds since 1970; a clock that was set back begins anew.
-    pub fn step(&mut self, found: Vec<Condition>, by: &NodeName, now_ms: u64) -> Changes {
+    /// Takes what is bad now. `now_ms`, in milliseconds since 1970, is for display alone: a clock that is set neither
+    /// raises an alarm nor keeps one.
+    pub fn step(
+        &mut self,
+        found: Vec<Condition>,
+        by: &NodeName,
+        now: Instant,
+        now_ms: u64,
+    ) -> Changes {
         for condition in found {
             let key = (condition.kind, condition.subject.clone());
             if self.watched.len() >= WATCHED_MAX && !self.watched.contains_key(&key) {
                 continue;
             }
-            let began_ms = now_ms.saturating_sub(condition.lasted.as_millis() as u64);
-            let watched = self.watched.entry(key).or_insert_with(|| Watched {
+            let begun = || Watched {
                 condition: condition.clone(),
-                since_ms: began_ms,
-                last_ms: now_ms,
+                since: now.checked_sub(condition.lasted).unwrap_or(now),
+                since_ms: now_ms.saturating_sub(condition.lasted.as_millis() as u64),
+                last: now,
                 raised: false,
-            });
-            if watched.condition.marker != condition.marker || watched.since_ms > now_ms {
-                (watched.since_ms, watched.raised) = (began_ms, false);
+            };
+            let watched = self.watched.entry(key).or_insert_with(begun);
+            if watched.condition.marker != condition.marker {
+                *watched = begun();
             }
-            (watched.condition, watched.last_ms) = (condition, now_ms);
+            (watched.condition, watched.last) = (condition, now);
         }
         let mut changes = Changes::default();
         self.watched.retain(|_, watched| {
-            let is_bad = watched.last_ms == now_ms;
-            let lasted_ms = now_ms.saturating_sub(watched.since_ms);
-            if is_bad
-                && !watched.raised
-                && u128::from(lasted_ms) >= watched.condition.hold.as_millis()
-            {
+            let is_bad = watched.last == now;
+            let lasted = now.saturating_duration_since(watched.since);
+            if is_bad && !watched.raised && lasted >= watched.condition.hold {
                 watched.raised = true;
                 changes.raised.push(alarm(watched, by));
             }
             // One that is no alarm yet is forgotten at once.
-            let good_ms = now_ms.saturating_sub(watched.last_ms);
-            let stays = is_bad || (watched.raised && good_ms < GOOD_MS);
+            let was_bad_lately = now.saturating_duration_since(watched.last) < GOOD;
+            let stays = is_bad || (watched.raised && was_bad_lately);
             if !stays && watched.raised {
                 changes.ended.push(alarm(watched, by));
             }
@@ -84,10 +92,10 @@ impl Watch {
         self.watched.values().filter(|w| w.raised).map(|w| alarm(w, by)).collect()
     }
 
-    /// How long the operation that should move has not, in milliseconds; 0 if there is none.
-    pub fn stalled_ms(&self, now_ms: u64) -> u64 {
+    /// How long the operation that should move has not; zero if there is none.
+    pub fn stalled(&self, now: Instant) -> Duration {
         let stuck = self.watched.values().find(|w| w.condition.kind == Kind::SwitchStuck);
-        stuck.map_or(0, |watched| now_ms.saturating_sub(watched.since_ms))
+        stuck.map_or(Duration::ZERO, |watched| now.saturating_duration_since(watched.since))
     }
 }
 
@@ -129,7 +137,11 @@ pub fn merged(alarms: impl IntoIterator<Item = Alarm>) -> Vec<Alarm> {
 mod tests {
     use super::*;
     use crate::wire::alarm::Severity;
-    use std::time::Duration;
+
+    /// So many seconds after the first look, by a clock that begins at a million.
+    fn at(start: Instant, second: u64) -> (Instant, u64) {
+        (start + Duration::from_secs(second), 1_000_000 + second * 1_000)
+    }
 
     fn condition(hold_s: u64, marker: u64) -> Condition {
         Condition {
@@ -149,10 +161,12 @@ mod tests {
     /// Looks each second while it is bad; answers the seconds at which the alarm began and ended.
     fn seconds(bad: &[(u64, u64)], hold_s: u64) -> (Vec<u64>, Vec<u64>) {
         let (mut watch, mut raised, mut ended) = (Watch::default(), Vec::new(), Vec::new());
+        let start = Instant::now();
         for second in 0..100 {
             let is_bad = bad.iter().any(|(from, to)| (*from..*to).contains(&second));
             let found = if is_bad { vec![condition(hold_s, 0)] } else { vec![] };
-            let changes = watch.step(found, &by("n1"), 1_000_000 + second * 1_000);
+            let (now, now_ms) = at(start, second);
+            let changes = watch.step(found, &by("n1"), now, now_ms);
             raised.extend(changes.raised.iter().map(|_| second));
             ended.extend(changes.ended.iter().map(|_| second));
             assert_eq!(watch.alarms(&by("n1")).len(), raised.len() - ended.len());
@@ -170,14 +184,30 @@ mod tests {
 
     #[test]
     fn what_moves_begins_anew_and_what_lasted_before_counts() {
-        let (mut watch, me) = (Watch::default(), by("n1"));
+        let (mut watch, me, start) = (Watch::default(), by("n1"), Instant::now());
         for second in 0..60 {
-            let changes = watch.step(vec![condition(20, second / 15)], &me, second * 1_000);
+            let (now, now_ms) = at(start, second);
+            let changes = watch.step(vec![condition(20, second / 15)], &me, now, now_ms);
             assert_eq!(changes, Changes::default(), "it moved {} s ago", second % 15);
         }
         let lasted = Condition { lasted: Duration::from_secs(20), ..condition(20, 77) };
-        let raised = watch.step(vec![lasted], &me, 60_000).raised;
-        assert_eq!((raised.len(), raised[0].since_ms), (1, 40_000));
+        let (now, now_ms) = at(start, 60);
+        let raised = watch.step(vec![lasted], &me, now, now_ms).raised;
+        assert_eq!((raised.len(), raised[0].since_ms), (1, 1_040_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_neither_raises_an_alarm_nor_keeps_one() {
+        let (mut watch, me, start) = (Watch::default(), by("n1"), Instant::now());
+        watch.step(vec![condition(20, 0)], &me, start, 1_000_000);
+        let hour_ms = 3_600_000;
+        let soon = start + Duration::from_secs(1);
+        let ahead = watch.step(vec![condition(20, 0)], &me, soon, 1_000_000 + hour_ms);
+        assert_eq!(ahead, Changes::default());
+        let (now, _) = at(start, 20);
+        assert_eq!(watch.step(vec![condition(20, 0)], &me, now, hour_ms).raised.len(), 1);
+        let (now, _) = at(start, 25);
+        assert_eq!(watch.step(vec![], &me, now, 0).ended.len(), 1, "set back by an hour");
     }
 
     #[test]
@@ -207,7 +237,7 @@ mod tests {
         let mut watch = Watch::default();
         let many =
             (0..2 * WATCHED_MAX).map(|i| Condition { subject: i.to_string(), ..condition(0, 0) });
-        let changes = watch.step(many.collect(), &by("n1"), 1);
+        let changes = watch.step(many.collect(), &by("n1"), Instant::now(), 1);
         assert_eq!(changes.raised.len(), WATCHED_MAX);
     }
 }
