@@ -8,8 +8,9 @@ use super::caller::Caller;
 use super::session::Call;
 use super::strategy::document;
 use super::value::{Answered, Doc, Value};
+use crate::alarms::Kind;
 use crate::types::{Code, Error};
-use crate::wire::alarm::Severity;
+use crate::wire::alarm::{Alarm, Severity};
 use crate::wire::command::Status;
 use serde_json::json;
 
@@ -71,13 +72,19 @@ fn found(status: Status) -> Found {
         let what = format!("no leader: {}; writes to these shards wait", shards.join(" "));
         problems.push((State::Critical, what, "start the nodes that are down".to_owned()));
     }
-    let named = |name: &str| status.alarms.iter().any(|alarm| alarm.subject == name);
-    for node in status.nodes.iter().filter(|node| !node.up && !named(node.name.as_str())) {
+    let is_told = |name: &str| {
+        let mut alarms = status.alarms.iter();
+        alarms.any(|alarm| alarm.name == Kind::NodeDown.rule().name && alarm.subject == name)
+    };
+    for node in status.nodes.iter().filter(|node| !node.up && !is_told(node.name.as_str())) {
         let what = format!("{} is down", node.name);
         problems.push((State::Warning, what, "start it with `ppdb serve`".to_owned()));
     }
-    // Said above, from what this node sees at this moment.
-    for alarm in status.alarms.iter().filter(|alarm| alarm.name != "no_leader") {
+    // Said above, if the node that was asked sees it too.
+    let is_said = |alarm: &Alarm| {
+        alarm.name == Kind::NoLeader.rule().name && !status.shards_leaderless.is_empty()
+    };
+    for alarm in status.alarms.iter().filter(|alarm| !is_said(alarm)) {
         let state = match alarm.severity {
             Severity::Warning => State::Warning,
             Severity::Critical => State::Critical,
@@ -164,7 +171,6 @@ fn doc(found: &Found) -> Doc {
 mod tests {
     use super::*;
     use crate::types::{NodeName, ShardId};
-    use crate::wire::alarm::Alarm;
     use crate::wire::client::{Role, Strategy};
     use crate::wire::command::NodeStatus;
 
@@ -226,12 +232,20 @@ mod tests {
         assert!(lines[0].starts_with("PPDB CRITICAL - n3   is bad; 2 of 3 nodes up"), "{text}");
         assert_eq!(lines[1], "CRITICAL: n3   is bad; mend it");
         assert_eq!(lines[2], "WARNING: n2 is down; start it with `ppdb serve`");
+        let mut elsewhere = status(&[], &[("s3", Severity::Critical)]);
+        elsewhere.alarms[0].name = Kind::NoLeader.rule().name.to_owned();
+        assert_eq!(nagios_of(elsewhere).0, Some(2), "another node sees it");
         let leaderless = Status { shards_leaderless: vec![ShardId(3)], ..status(&["n2"], &[]) };
         assert_eq!(nagios_of(leaderless).0, Some(2));
         assert_eq!(nagios_of(status(&["n2"], &[])).0, Some(1));
-        // What an alarm says already is not said twice.
-        let (code, text) = nagios_of(status(&["n2"], &[("n2", Severity::Warning)]));
-        assert_eq!((code, text.lines().count()), (Some(1), 2));
+        // What an alarm says already is not said twice; another one of the same node does not hide it.
+        let disk = status(&["n2"], &[("n2", Severity::Warning)]);
+        let mut down = disk.clone();
+        down.alarms[0].name = Kind::NodeDown.rule().name.to_owned();
+        for (status, lines) in [(disk, 3), (down, 2)] {
+            let (code, text) = nagios_of(status);
+            assert_eq!((code, text.lines().count()), (Some(1), lines), "{text}");
+        }
     }
 
     #[test]
