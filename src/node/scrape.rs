@@ -100,7 +100,7 @@ where
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &admin)) }
+        async move { Ok::<_, Infallible>(answer(&request, admin).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -111,7 +111,7 @@ where
         .map_err(|error| error.to_string())
 }
 
-fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if path != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "there is only /metrics\n".to_owned());
@@ -121,7 +121,9 @@ fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    match admin.metrics() {
+    // It looks into every table, which requests must not wait for.
+    let gathered = tokio::task::spawn_blocking(move || admin.metrics()).await;
+    match gathered.unwrap_or_else(|e| Err(Error::new(Code::Internal, e.to_string()))) {
         Ok(text) => plain(StatusCode::OK, text),
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
