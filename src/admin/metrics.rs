@@ -3,7 +3,7 @@
 //! What each one means is in `telemetry::metrics`.
 
 use super::Admin;
-use crate::admission::Class;
+use crate::admission::{Class, Resource};
 use crate::cluster::LocalCopy;
 use crate::cluster::heard::clock_ms;
 use crate::raft::State;
@@ -87,6 +87,10 @@ impl Admin {
         let percent = |percent: u32| f64::from(percent) / 100.0;
         out.value(&m::LOAD_THRESHOLD_RATIO, &[], percent(limits.load_threshold_percent));
         out.value(&m::LOAD_RATIO, &[], percent(self.budget.load_percent()));
+        for resource in Resource::ALL {
+            let share = self.budget.share_percent(resource);
+            out.value(&m::LOAD_SHARE_RATIO, &[resource.name()], percent(share));
+        }
         // Copies are slowed down, not refused.
         for class in [Class::Bulk, Class::Write, Class::Read] {
             out.value(&m::SHED, &[class.name()], self.budget.refused(class) as f64);

@@ -5,13 +5,13 @@
 //! refused at once, with a hint when to come back. Orders of operators and messages between nodes are not admitted
 //! here: they have lanes of their own (`node::server`).
 //!
-//! The load is the largest share of anything that can run out: the budget itself at this moment, and the queue of the
-//! log (`set_pressure`). Copies also make way for what is applied and not yet flushed. With the default threshold of
-//! 80 % copying makes way from there on, scans and batches are refused from 90 %, writes from 95 %, and reads when there
-//! is no room at all. A class that is refused is let in again when the load is five points lower.
+//! The load is the largest share of anything that can run out ([`Resource`]): the budget itself at this moment, the
+//! queue of the log, and how long the disk and the processors make work wait. With the default threshold of 80 %
+//! copying makes way from there on, scans and batches are refused from 90 %, writes from 95 %, and reads when there is
+//! no room at all. A class that is refused is let in again when the load is five points lower.
 //!
-//! Time on the processors and on the disk is not counted: both are full when a node serves as much as it can, which is
-//! no reason to refuse. What has to wait for them shows in what is counted.
+//! What counts of disk and processors is *waiting*, not use: both are fully used when a node serves as much as it can,
+//! which is no reason to refuse (ARCHITECTURE.md, "What a node takes on").
 
 use crate::types::{Code, Error, Result, limits};
 use parking_lot::RwLock;
@@ -106,6 +106,77 @@ impl Limits {
 
 /// Bytes of the requests worked on at a time.
 const BYTES_MAX: usize = 256 << 20;
+/// Waiting is a full load if it takes this share of the time that a request is worked on: what comes then would most
+/// likely be given up, with an uncertain outcome. But never less than `WAIT_MIN`: a short timeout does not make an
+/// ordinary fdatasync an overload.
+const WAIT_SHARE: u32 = 2;
+const WAIT_MIN: Duration = Duration::from_millis(500);
+/// Entries of one group that are committed and not applied, as a full load. etcd refuses from the same number.
+const UNAPPLIED_MAX: u64 = 5_000;
+
+/// What can run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Requests worked on, of `max_concurrent_ops`.
+    Requests,
+    /// Bytes of these requests.
+    Bytes,
+    /// Bytes that wait to be written to the log.
+    LogQueue,
+    /// How long the log's present write and fdatasync have been waited for.
+    FsyncWait,
+    /// How late this process gets to what is due: a turn on a processor.
+    CpuWait,
+    /// Entries that are committed and not applied, in the group that is furthest behind.
+    ApplyLag,
+    /// Bytes applied and not yet flushed. They fill up whenever much is written, and slow that down by themselves: only
+    /// copies make way for them.
+    Unflushed,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Resource; 7] = [
+        Resource::Requests,
+        Resource::Bytes,
+        Resource::LogQueue,
+        Resource::FsyncWait,
+        Resource::CpuWait,
+        Resource::ApplyLag,
+        Resource::Unflushed,
+    ];
+
+    /// As metrics and refusals call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Resource::Requests => "requests",
+            Resource::Bytes => "bytes",
+            Resource::LogQueue => "log_queue",
+            Resource::FsyncWait => "fsync_wait",
+            Resource::CpuWait => "cpu_wait",
+            Resource::ApplyLag => "apply_lag",
+            Resource::Unflushed => "unflushed",
+        }
+    }
+}
+
+/// What a node measures of itself ten times a second, beside its requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// Of the log's queue, 0 to 100.
+    pub log_queue_percent: u32,
+    /// See [`Resource::FsyncWait`].
+    pub fsync_wait: Duration,
+    /// See [`Resource::CpuWait`].
+    pub cpu_wait: Duration,
+    /// See [`Resource::ApplyLag`].
+    pub unapplied_entries: u64,
+    /// Of the room for what is applied and not flushed, 0 to 100.
+    pub unflushed_percent: u32,
+}
+
+/// The shares of what is measured and not counted, by `Resource`, in percent.
+type Shares = [AtomicU32; Resource::ALL.len()];
 
 /// The budget; clones share it.
 #[derive(Clone, Default)]
@@ -118,9 +189,8 @@ struct Inner {
     limits: RwLock<Limits>,
     requests: AtomicUsize,
     bytes: AtomicUsize,
-    /// How much of the log's queue is taken, and of the room for what is not yet flushed, in percent.
-    log_percent: AtomicU32,
-    unflushed_percent: AtomicU32,
+    /// By `Resource`, in percent; those of requests and bytes are counted, not kept here.
+    measured: Shares,
     /// Whether each class is refused at this moment.
     shed: [AtomicBool; Class::ALL.len()],
     refused: [AtomicU64; Class::ALL.len()],
@@ -142,6 +212,24 @@ impl Inner {
     fn give_back(&self, bytes: usize) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn measured(&self, resource: Resource) -> u32 {
+        self.measured[resource as usize].load(Ordering::Relaxed)
+    }
+
+    /// What is taken most, with its share in percent, if so many requests and bytes are worked on.
+    fn busiest(&self, requests: usize, bytes: usize, limits: &Limits) -> (Resource, u32) {
+        let mut busiest = (Resource::Requests, percent(requests, limits.max_concurrent_ops));
+        let waits =
+            [Resource::LogQueue, Resource::FsyncWait, Resource::CpuWait, Resource::ApplyLag];
+        let measured = waits.into_iter().map(|resource| (resource, self.measured(resource)));
+        for other in measured.chain([(Resource::Bytes, percent(bytes, BYTES_MAX))]) {
+            if other.1 > busiest.1 {
+                busiest = other;
+            }
+        }
+        busiest
     }
 
     /// Whether a class is to be refused under that load. Remembers it, for the hysteresis.
@@ -173,11 +261,34 @@ impl Budget {
         self.inner.limits.read().clone()
     }
 
-    /// How much of the log's queue is taken, and of the room for what is applied and not yet flushed, in percent. The
-    /// latter fills up whenever much is written, and slows that down by itself: only copies make way for it.
-    pub fn set_pressure(&self, log_percent: u32, unflushed_percent: u32) {
-        self.inner.log_percent.store(log_percent.min(100), Ordering::Relaxed);
-        self.inner.unflushed_percent.store(unflushed_percent.min(100), Ordering::Relaxed);
+    /// What was measured; it holds until the next call.
+    pub fn set_pressure(&self, pressure: &Pressure) {
+        let wait_max = (self.inner.limits.read().timeout / WAIT_SHARE).max(WAIT_MIN);
+        let waited =
+            |wait: Duration| percent(wait.as_millis() as usize, wait_max.as_millis() as usize);
+        for (resource, share) in [
+            (Resource::LogQueue, pressure.log_queue_percent),
+            (Resource::FsyncWait, waited(pressure.fsync_wait)),
+            (Resource::CpuWait, waited(pressure.cpu_wait)),
+            (
+                Resource::ApplyLag,
+                percent(pressure.unapplied_entries as usize, UNAPPLIED_MAX as usize),
+            ),
+            (Resource::Unflushed, pressure.unflushed_percent),
+        ] {
+            self.inner.measured[resource as usize].store(share.min(100), Ordering::Relaxed);
+        }
+    }
+
+    /// How much of it is taken, in percent.
+    pub fn share_percent(&self, resource: Resource) -> u32 {
+        match resource {
+            Resource::Requests => {
+                percent(self.requests(), self.inner.limits.read().max_concurrent_ops)
+            }
+            Resource::Bytes => percent(self.inner.bytes.load(Ordering::Relaxed), BYTES_MAX),
+            measured => self.inner.measured(measured),
+        }
     }
 
     /// Requests worked on at this moment.
@@ -187,14 +298,13 @@ impl Budget {
 
     /// The load in percent.
     pub fn load_percent(&self) -> u32 {
-        let requests = percent(self.requests(), self.inner.limits.read().max_concurrent_ops);
-        let bytes = percent(self.inner.bytes.load(Ordering::Relaxed), BYTES_MAX);
-        requests.max(bytes).max(self.inner.log_percent.load(Ordering::Relaxed))
+        let bytes = self.inner.bytes.load(Ordering::Relaxed);
+        self.inner.busiest(self.requests(), bytes, &self.inner.limits.read()).1
     }
 
     /// Whether copies of shards have to make way at this moment.
     pub fn sheds_copies(&self) -> bool {
-        let load = self.load_percent().max(self.inner.unflushed_percent.load(Ordering::Relaxed));
+        let load = self.load_percent().max(self.inner.measured(Resource::Unflushed));
         self.inner.sheds(Class::Copy, load, &self.inner.limits.read())
     }
 
@@ -239,15 +349,15 @@ impl Budget {
         let others = inner.bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits =
             requests < limits.max_concurrent_ops && others.saturating_add(bytes) <= BYTES_MAX;
-        let load = percent(requests, limits.max_concurrent_ops).max(percent(others, BYTES_MAX));
-        let load = load.max(inner.log_percent.load(Ordering::Relaxed));
+        let (busiest, load) = inner.busiest(requests, others, limits);
         if !inner.sheds(class, load, limits) && fits {
             return Ok(Permit { inner: inner.clone(), bytes });
         }
         inner.give_back(bytes);
         inner.refused[class as usize].fetch_add(1, Ordering::Relaxed);
         let message = format!(
-            "this node is at {load} % of what it takes on; {} requests wait until it is below {} %",
+            "this node is at {load} % of what it takes on ({}); {} requests wait until it is below {} %",
+            busiest.name(),
             class.name(),
             limits.shed_from(class).min(100)
         );
@@ -320,7 +430,8 @@ mod tests {
     #[test]
     fn what_runs_out_elsewhere_refuses_writes_and_not_reads() {
         let budget = budget(100);
-        budget.set_pressure(97, 0);
+        let log_queue = |percent| Pressure { log_queue_percent: percent, ..Pressure::default() };
+        budget.set_pressure(&log_queue(97));
         assert!(budget.sheds_copies());
         for class in [Class::Bulk, Class::Write] {
             assert_eq!(budget.admit(class, 1).err().unwrap().code, Code::Overloaded);
@@ -328,11 +439,45 @@ mod tests {
         }
         assert!(budget.admit(Class::Read, 1).is_ok());
         // What waits to be flushed slows down writing by itself.
-        budget.set_pressure(0, 100);
+        budget.set_pressure(&Pressure { unflushed_percent: 100, ..Pressure::default() });
         assert!(budget.admit(Class::Write, 1).is_ok() && budget.sheds_copies());
         assert_eq!(budget.load_percent(), 0);
-        budget.set_pressure(0, 0);
+        budget.set_pressure(&Pressure::default());
         assert!(!budget.sheds_copies());
+    }
+
+    #[test]
+    fn waiting_counts_by_the_time_that_a_request_has() {
+        let budget = budget(100);
+        let timeout = Duration::from_secs(4);
+        budget.set_limits(Limits { timeout, ..Limits::default() });
+        let wait = Duration::from_millis;
+        type Measure = fn(Duration) -> Pressure;
+        let waits: [(Resource, Measure); 2] = [
+            (Resource::FsyncWait, |fsync_wait| Pressure { fsync_wait, ..Pressure::default() }),
+            (Resource::CpuWait, |cpu_wait| Pressure { cpu_wait, ..Pressure::default() }),
+        ];
+        for (resource, measured) in waits {
+            // Half of four seconds is all.
+            for (ms, share, writes) in [(100, 5, true), (1_899, 94, true), (1_901, 95, false)] {
+                budget.set_pressure(&measured(wait(ms)));
+                assert_eq!((budget.share_percent(resource), budget.load_percent()), (share, share));
+                assert_eq!(budget.admit(Class::Write, 1).is_ok(), writes, "{ms}");
+                assert!(budget.admit(Class::Read, 1).is_ok());
+            }
+            let refused = budget.admit(Class::Write, 1).err().unwrap();
+            assert!(refused.message.contains(resource.name()), "{refused}");
+            budget.set_pressure(&Pressure::default());
+            assert!(budget.admit(Class::Write, 1).is_ok());
+        }
+        // However short that time is, an ordinary fdatasync is no load.
+        budget.set_limits(Limits { timeout: wait(10), ..Limits::default() });
+        budget.set_pressure(&Pressure { fsync_wait: wait(50), ..Pressure::default() });
+        assert_eq!(budget.load_percent(), 10);
+        let unapplied_entries = UNAPPLIED_MAX * 9 / 10;
+        budget.set_pressure(&Pressure { unapplied_entries, ..Pressure::default() });
+        assert_eq!(budget.share_percent(Resource::ApplyLag), 90);
+        assert!(budget.admit(Class::Bulk, 1).is_err() && budget.admit(Class::Write, 1).is_ok());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod scrape;
 mod server;
 
 use crate::admin::{Admin, Board, Control, Meter, Rates};
-use crate::admission::Budget;
+use crate::admission::{Budget, Pressure};
 use crate::cluster::{Agent, Heard, PeerBreakers, Registry, StateView};
 use crate::config::ServeSettings;
 use crate::pki::{Identity, Subject};
@@ -300,7 +300,7 @@ impl Node {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut before, mut filter) = (0, String::new());
         loop {
-            ticks.tick().await;
+            let due = ticks.tick().await;
             self.set_log_filter(&mut filter);
             let state = self.view.state();
             self.plane.slow.set_threshold(state.slow_log_threshold());
@@ -309,7 +309,7 @@ impl Node {
                 tracing::info!(?wanted, "the safety net is set");
                 budget.set_limits(wanted);
             }
-            budget.set_pressure(self.wal.queue_percent(), self.unflushed_percent());
+            budget.set_pressure(&self.pressure(due.elapsed()));
             let now = served.reads.load(Ordering::Relaxed) + served.writes.load(Ordering::Relaxed);
             let is_serving = now.saturating_sub(before) >= DEMAND_MIN;
             host.make_way(budget.sheds_copies() || is_serving);
@@ -330,11 +330,18 @@ impl Node {
         }
     }
 
-    /// The largest share of its room for what is applied and not yet flushed that a copy has taken.
-    fn unflushed_percent(&self) -> u32 {
+    /// What can run out beside the budget for requests; `late` is how late this task got its turn.
+    fn pressure(&self, late: Duration) -> Pressure {
         let copies = self.registry.all();
-        let shares = copies.iter().map(|(_, copy)| copy.shard.group().store().overlay_percent());
-        shares.max().unwrap_or_default()
+        let groups = || copies.iter().map(|(_, copy)| copy.shard.group());
+        let unflushed = groups().map(|group| group.store().overlay_percent());
+        Pressure {
+            log_queue_percent: self.wal.queue_percent(),
+            fsync_wait: self.wal.writing_for(),
+            cpu_wait: late,
+            unapplied_entries: groups().map(|group| group.unapplied()).max().unwrap_or_default(),
+            unflushed_percent: unflushed.max().unwrap_or_default(),
+        }
     }
 
     fn host(&self) -> Option<Host> {

@@ -5,7 +5,7 @@ use super::read::{self, Rounds};
 use super::shared::Shared;
 use super::stages::Times;
 use super::types::{self, Member, Payload, Raft, Replies, WriteError, log_id, pos};
-use super::{DigestResult, Error, Membership, State, failure};
+use super::{DigestResult, Error, Membership, State, failure, state};
 use crate::storage::Store;
 use crate::types::{GroupId, LogPos, NodeId};
 use bytes::Bytes;
@@ -198,6 +198,13 @@ impl Group {
     /// When an entry got how far that was applied a moment ago.
     pub fn times(&self, index: u64) -> Times {
         self.shared.log.stages().of(index)
+    }
+
+    /// Entries that this copy knows to be committed and has not applied. As cheap as `is_leader`.
+    pub fn unapplied(&self) -> u64 {
+        let applied = self.shared.store.applied_pos();
+        let raft = self.shared.raft();
+        raft.map_or(0, |raft| state::unapplied(&raft.metrics().borrow_watched(), applied))
     }
 
     /// Last entry in the log of this copy. As cheap as `is_leader`.

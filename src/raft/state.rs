@@ -79,6 +79,12 @@ impl State {
     }
 }
 
+/// Entries that are committed and not applied. What a follower knows to be committed never lies behind its log.
+pub(super) fn unapplied(metrics: &Metrics, applied: Option<LogPos>) -> u64 {
+    let committed = metrics.local_committed.as_ref().map_or(0, |at| at.index);
+    committed.saturating_sub(applied.map_or(0, |at| at.index))
+}
+
 /// The leader a copy knows, with its node.
 pub fn leader(metrics: &Metrics) -> Option<(u64, NodeId)> {
     let leader = metrics.current_leader?;

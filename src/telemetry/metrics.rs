@@ -111,6 +111,8 @@ metrics! {
         "When the latest change of strategy settled, in seconds since 1970.";
     LOAD_RATIO: Gauge "ppdb_load_ratio" []
         "The largest share of what can run out that this node has taken.";
+    LOAD_SHARE_RATIO: Gauge "ppdb_load_share_ratio" ["resource"]
+        "How much is taken of each thing that can run out; `unflushed` counts for copies only.";
     LOAD_THRESHOLD_RATIO: Gauge "ppdb_load_threshold_ratio" []
         "Load from which on copying makes way (safety.load_threshold).";
     MAP_SIZE_BYTES: Gauge "ppdb_map_size_bytes" []

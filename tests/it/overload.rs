@@ -277,6 +277,16 @@ async fn what_is_set_bounds_requests_and_scans_are_refused_before_writes_and_rea
     tokio::time::sleep(FAULT_SEEN_AFTER).await;
     let error = put("late").await.expect_err("it waits for the disk");
     assert!(error.class() == ppdb::types::Class::Uncertain, "{error}");
+    // What comes while the disk makes everything wait would be given up as well: it is refused, with a certain outcome.
+    let refused = wait_until(
+        "writes refused for the disk",
+        MINUTE,
+        || async { put("later").await.expect_err("the disk is stuck") },
+        |error| error.code == Code::Overloaded,
+    );
+    let refused = refused.await;
+    assert!(refused.message.contains("fsync_wait"), "{refused}");
+    assert!(!is_refused(read().await));
     node.mend("fsync.slow");
     // Whoever may take longer asks again under the same number.
     one(&client, set("late", "again"), &within(MINUTE)).await.expect("a write");

@@ -48,6 +48,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use writer::Shared;
 
 /// Called once, in order, after the record and everything before it is durable; or with the error that
@@ -264,6 +265,12 @@ impl Wal {
     /// How much of the room for what waits to be written is taken, in percent.
     pub fn queue_percent(&self) -> u32 {
         self.handle.shared.queue.percent()
+    }
+
+    /// How long the batch that is being written has been waited for: its write and its fdatasync. Zero between two.
+    pub fn writing_for(&self) -> Duration {
+        let since = *self.handle.shared.writing_since.lock();
+        since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Counters.

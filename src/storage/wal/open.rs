@@ -76,6 +76,7 @@ pub(super) fn open(
         failed: watch::Sender::new(None),
         syncs: AtomicU64::new(0),
         measured: Measured::default(),
+        writing_since: Mutex::new(None),
         sealed: AtomicU64::new(0),
         pinning: Mutex::new(None),
         limits,

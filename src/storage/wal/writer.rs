@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub failed: watch::Sender<Option<Error>>,
     pub syncs: AtomicU64,
     pub measured: Measured,
+    /// When the batch that is being written was begun, if one is.
+    pub writing_since: Mutex<Option<Instant>>,
     pub sealed: AtomicU64,
     pub pinning: Mutex<Option<GroupId>>,
     pub limits: Limits,
@@ -153,7 +155,10 @@ impl Writer {
     fn write(&mut self, ops: Vec<Op>) -> Result<(), Error> {
         let bytes = ops.iter().map(|op| op.bytes).sum();
         let mut placed = self.encode(ops);
-        match self.flush(&mut placed) {
+        *self.shared.writing_since.lock() = Some(Instant::now());
+        let flushed = self.flush(&mut placed);
+        *self.shared.writing_since.lock() = None;
+        match flushed {
             Ok(()) => {
                 self.settle(&placed);
                 self.shared.queue.release(bytes);
