@@ -1,6 +1,7 @@
 //! What this node knows of what an operator should see to: gathers the facts, keeps the alarms that follow from them,
 //! tells people, and asks the other nodes for theirs, so that each can show all of them.
 
+use super::disk::Space;
 use super::{Admin, Control};
 use crate::alarms::{self, Facts, Watch};
 use crate::cluster::{ClusterState, heard::clock_ms};
@@ -147,10 +148,7 @@ impl Admin {
 
     /// None if it cannot be measured, which is bad by itself.
     fn disk_percent(&self) -> Option<u32> {
-        let disk = rustix::fs::statvfs(&self.data_dir).ok()?;
-        let taken = disk.f_blocks.saturating_sub(disk.f_bavail);
-        let percent = (u128::from(taken) * 100).checked_div(u128::from(disk.f_blocks))?;
-        Some(percent as u32)
+        Space::of(&self.data_dir).ok()?.taken_percent()
     }
 
     /// How long 99 of 100 fdatasyncs of the last minute took at most.

@@ -3,6 +3,7 @@
 //! What each one means is in `telemetry::metrics`.
 
 use super::Admin;
+use super::disk::Space;
 use crate::admission::{Class, Resource};
 use crate::cluster::LocalCopy;
 use crate::cluster::heard::clock_ms;
@@ -51,10 +52,9 @@ impl Admin {
         if let Some(bytes) = resident_bytes() {
             out.value(&m::PROCESS_MEMORY, &[], bytes as f64);
         }
-        if let Ok(disk) = rustix::fs::statvfs(&self.data_dir) {
-            let block = disk.f_frsize as f64;
-            out.value(&m::DISK_FREE_BYTES, &[], disk.f_bavail as f64 * block);
-            out.value(&m::DISK_SIZE_BYTES, &[], disk.f_blocks as f64 * block);
+        if let Ok(disk) = Space::of(&self.data_dir) {
+            out.value(&m::DISK_FREE_BYTES, &[], disk.free_bytes as f64);
+            out.value(&m::DISK_SIZE_BYTES, &[], disk.size_bytes as f64);
         }
     }
 

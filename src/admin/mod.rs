@@ -5,6 +5,7 @@
 //! coordinator, a change of a shard's members to the shard.
 
 mod alarms;
+mod disk;
 mod load;
 mod metrics;
 mod oplog;

@@ -1,6 +1,7 @@
 //! What this node tells the coordinator about itself and its copies. Read-only.
 
 use super::Admin;
+use super::disk::Space;
 use super::load::{SAMPLE_EVERY, Sample};
 use crate::cluster::{LocalCopy, heard::clock_ms};
 use crate::storage;
@@ -18,15 +19,15 @@ impl Admin {
         let node = node.ok_or_else(|| {
             Error::new(Code::NotFormed, format!("{} is not a member of a cluster", self.name))
         })?;
-        let disk = rustix::fs::statvfs(&self.data_dir)
+        let disk = Space::of(&self.data_dir)
             .map_err(|e| Error::new(Code::Internal, format!("the disk cannot be measured: {e}")))?;
         let copies = self.registry.all();
         let copied = self.control.read().as_ref().map(|c| c.metadata.host_copied_bytes());
         let mut report = NodeReport {
             node,
             clock_ms: clock_ms(),
-            disk_free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
-            disk_total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+            disk_free_bytes: disk.free_bytes,
+            disk_total_bytes: disk.size_bytes,
             map_bytes_max: storage::TABLE_BYTES_MAX,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             certificate_expires_ms: self.certificate_expires_ms,

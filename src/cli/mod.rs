@@ -17,6 +17,7 @@ pub mod everywhere;
 pub mod exit;
 pub mod hot;
 pub mod logs;
+pub mod manual;
 pub mod metrics;
 pub mod oplog;
 pub mod output;

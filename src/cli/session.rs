@@ -10,7 +10,8 @@ use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
-    admin, cert, check, config, logs, metrics, output, settings, stats, strategy, verify, version,
+    admin, cert, check, config, logs, manual, metrics, output, settings, stats, strategy, verify,
+    version,
 };
 use crate::client::{CallOptions, Client, Options};
 use crate::pki::Identity;
@@ -207,6 +208,8 @@ impl Session {
                 None => Ok(metrics::run(&self.client(&call).await?, &verb, &call).await?),
             },
             Verb::Node(verb) => Ok(self.node(&verb).await?),
+            Verb::Completions(args) => Ok(manual::completions(&args)),
+            Verb::Man(args) => Ok(manual::man(&args)?),
             Verb::Version => Ok(Answered::doc(version::of_this_build(), None)),
             Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";

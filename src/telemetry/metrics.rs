@@ -100,7 +100,7 @@ metrics! {
     DISK_FREE_BYTES: Gauge "ppdb_disk_free_bytes" []
         "Bytes free on the disk of the data folder.";
     DISK_SIZE_BYTES: Gauge "ppdb_disk_size_bytes" []
-        "Size of that disk.";
+        "Size of that disk, without what is kept for the superuser.";
     EPOCH: Gauge "ppdb_epoch" []
         "Version of the map of the cluster, as this node knows it.";
     FAILED_OPERATIONS: Counter "ppdb_failed_operations_total" []

@@ -18,6 +18,8 @@ mod checker;
 mod certificates;
 /// A cluster is formed once; every data command and its edges, through the shell's JSON lines.
 mod commands;
+/// Every documented command, and the shape of every answer.
+mod documented;
 /// The switch by commands and runbooks.
 mod doors;
 /// `kill -9` under load loses nothing that was acknowledged.

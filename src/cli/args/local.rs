@@ -23,6 +23,37 @@ Example:
   ppdb demo --port-offset 100 --keep ./my-demo
   ppdb demo --exit -o json";
 
+/// Under `ppdb completions --help`.
+pub const COMPLETIONS_EXAMPLES: &str = "\
+Example:
+  ppdb completions bash > ~/.local/share/bash-completion/completions/ppdb
+  ppdb completions zsh > ~/.zfunc/_ppdb
+  ppdb completions fish > ~/.config/fish/completions/ppdb.fish";
+
+/// Under `ppdb man --help`.
+pub const MAN_EXAMPLES: &str = "\
+Example:
+  ppdb man strategy plan | man -l -
+  ppdb man --out /usr/local/share/man/man1";
+
+/// Prints a script for a shell.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct CompletionsArgs {
+    /// Whose completion.
+    pub shell: clap_complete::Shell,
+}
+
+/// Prints a page, or writes them all.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct ManArgs {
+    /// The command that the page is about; `ppdb` itself if none is named.
+    #[arg(value_name = "COMMAND", conflicts_with = "out")]
+    pub words: Vec<String>,
+    /// Write the pages of all commands into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
 /// Runs a node.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct ServeArgs {

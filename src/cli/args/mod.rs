@@ -18,8 +18,8 @@ pub use admin::Admin;
 pub use data::Data;
 pub use globals::{Format, Globals, LevelName};
 pub use local::{
-    CertVerb, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, NodeVerb, ServeArgs, SettingFlags,
-    ShellArgs,
+    CertVerb, CompletionsArgs, ConfigVerb, DemoArgs, IssueFlags, IssueVerb, ManArgs, NodeVerb,
+    ServeArgs, SettingFlags, ShellArgs,
 };
 pub use run::RunArgs;
 pub use watching::{CheckArgs, CheckFormat, MetricsVerb};
@@ -113,6 +113,12 @@ pub enum Verb {
     /// Metrics: their names, their values, rules for Prometheus.
     #[command(subcommand, after_help = "Example:\n  ppdb metrics list")]
     Metrics(MetricsVerb),
+    /// Prints a script that completes commands and flags in bash, zsh, fish and others.
+    #[command(after_help = local::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Prints the manual page of a command, or writes all of them.
+    #[command(after_help = local::MAN_EXAMPLES)]
+    Man(ManArgs),
     /// Prints version and build; a debug build also lists its failpoints.
     #[command(after_help = "Example:\n  ppdb version -o json")]
     Version,
@@ -206,7 +212,7 @@ mod tests {
         walk(&Cli::command(), &mut lines);
         assert!(lines.len() > 35);
         for line in lines {
-            let line = line.split(['<', '>']).next().unwrap_or(&line);
+            let line = line.split(['<', '>', '|']).next().unwrap_or(&line);
             let words = shlex::split(line).expect("balanced quotes");
             let argv = ["ppdb".to_owned()].into_iter().chain(words).map(OsString::from);
             if let Err(error) = Cli::from_argv(argv) {
