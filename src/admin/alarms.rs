@@ -1,11 +1,10 @@
 //! What this node knows of what an operator should see to: gathers the facts, keeps the alarms that follow from them,
 //! tells people, and asks the other nodes for theirs, so that each can show all of them.
 
-use super::disk::Space;
+use super::disk::{Space, map_bytes_max};
 use super::{Admin, Control};
 use crate::alarms::{self, Facts, Watch};
 use crate::cluster::{ClusterState, heard::clock_ms};
-use crate::storage;
 use crate::strategy::COORDINATOR;
 use crate::types::histogram::Counted;
 use crate::types::{NodeName, ShardId};
@@ -110,7 +109,7 @@ impl Admin {
             leaderless: self.leaderless(),
             lagging: self.lagging(),
             disk_percent: self.disk_percent(),
-            map_percent: (largest.unwrap_or_default() * 100 / storage::TABLE_BYTES_MAX) as u32,
+            map_percent: (largest.unwrap_or_default() * 100 / map_bytes_max().max(1)) as u32,
             fsync_p99: self.fsync_p99(),
             requests: (level.requests(), level.errors),
             breakers_open: self.breakers_open(state),

@@ -1,5 +1,7 @@
-//! How much room there is on the disk of the data folder, as `df` counts it.
+//! How much room there is: on the disk of the data folder, as `df` counts it, and in a table.
 
+use crate::faults;
+use crate::storage;
 use std::io;
 use std::path::Path;
 
@@ -32,6 +34,15 @@ impl Space {
         let percent = (u128::from(taken) * 100).checked_div(u128::from(self.size_bytes))?;
         Some(percent as u32)
     }
+}
+
+/// Bytes that a table may grow to. A test may have a node believe another number.
+pub fn map_bytes_max() -> u64 {
+    let planted = faults::planted("report");
+    let lines = planted.iter().flat_map(|text| text.lines());
+    let named = lines.filter_map(|line| line.strip_prefix("map_bytes_max="));
+    let other = named.filter_map(|number| number.parse().ok()).next();
+    other.unwrap_or(storage::TABLE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 //! What each one means is in `telemetry::metrics`.
 
 use super::Admin;
-use super::disk::Space;
+use super::disk::{Space, map_bytes_max};
 use crate::admission::{Class, Resource};
 use crate::cluster::LocalCopy;
 use crate::cluster::heard::clock_ms;
 use crate::raft::State;
-use crate::storage;
 use crate::telemetry::exposition::{Exposition, US_PER_S};
 use crate::telemetry::metrics as m;
 use crate::types::{Code, Result, ShardId};
@@ -194,7 +193,7 @@ impl Admin {
         let copies = self.registry.all();
         let is_ready = copies.iter().all(|(_, copy)| copy.is_serving());
         out.value(&m::NODE_READY, &[], f64::from(u8::from(is_ready)));
-        out.value(&m::MAP_SIZE_BYTES, &[], storage::TABLE_BYTES_MAX as f64);
+        out.value(&m::MAP_SIZE_BYTES, &[], map_bytes_max() as f64);
         if let Some(control) = self.control.read().as_ref() {
             out.value(&m::COPIED_BYTES, &[], control.metadata.host_copied_bytes() as f64);
             raft(out, "meta", &control.metadata.state());

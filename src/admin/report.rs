@@ -1,10 +1,9 @@
 //! What this node tells the coordinator about itself and its copies. Read-only.
 
 use super::Admin;
-use super::disk::Space;
+use super::disk::{Space, map_bytes_max};
 use super::load::{SAMPLE_EVERY, Sample};
 use crate::cluster::{LocalCopy, heard::clock_ms};
-use crate::storage;
 use crate::types::{Code, CopyId, Error, Result, ShardId};
 use crate::wire::operation::{CopyReport, NodeReport};
 use crate::wire::plan::LoadReport;
@@ -28,7 +27,7 @@ impl Admin {
             clock_ms: clock_ms(),
             disk_free_bytes: disk.free_bytes,
             disk_total_bytes: disk.size_bytes,
-            map_bytes_max: storage::TABLE_BYTES_MAX,
+            map_bytes_max: map_bytes_max(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             certificate_expires_ms: self.certificate_expires_ms,
             load: self.load(),
@@ -71,7 +70,8 @@ impl Admin {
             let number = value.parse().unwrap_or_default();
             match name {
                 "disk_free_bytes" => report.disk_free_bytes = number,
-                "map_bytes_max" => report.map_bytes_max = number,
+                // Seen to where it is asked for.
+                "map_bytes_max" => {}
                 "clock_ahead_ms" => report.clock_ms += number,
                 "certificate_ms" => report.certificate_expires_ms = clock_ms() + number,
                 "cpu_percent" => report.load.cpu_percent = number as u32,

@@ -2,6 +2,7 @@
 //! figures of the journal, which survive every restart.
 
 use crate::harness::{Cluster, Ran, Shape, Wrap, command, one, ppdb, set, wait, within};
+use ppdb::client::CallOptions;
 use ppdb::telemetry::metrics::METRICS;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Longest wait for something to be seen: alarms are judged once a second and asked for every two.
-const SEEN_WITHIN: Duration = Duration::from_secs(15);
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
 const RUN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Every node with its endpoint for metrics, at a port that the system chooses.
@@ -152,6 +153,46 @@ async fn metrics_are_scraped_with_a_certificate_and_each_name_is_documented() {
     let checked = run("promtool", &["check", "rules", &text(&file)], "").expect(0);
     assert!(checked.out.contains("11 rules found"), "{checked:?}");
     client.close().await;
+}
+
+/// A request that waits for that disk takes longer than a node works on it.
+const TOO_SLOW_MS: &str = "300";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_fail_a_full_table_and_a_switch_that_stands_still_are_alarms() {
+    let mut cluster = Cluster::start(Shape { shards: 3, ..Shape::default() }).await;
+    let client = cluster.client().await;
+    set_live(&cluster, "alarm.switch_stuck", "10s");
+    set_live(&cluster, "safety.timeout_ms", "100");
+    cluster.node("n1").plant("report", "map_bytes_max=1000");
+    cluster.node("n1").plant("fsync.slow", TOO_SLOW_MS);
+    let load = tokio::spawn(async move {
+        let once = CallOptions { retry: false, ..within(RUN_WITHIN) };
+        for number in 0.. {
+            let ops = (0..20).map(|i| set(format!("k{}", number * 20 + i), "v"));
+            let asked = ops.map(|op| one(&client, op, &once));
+            futures_util::future::join_all(asked).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(alarm(&cluster, "n2", "map", true)["subject"], "n1");
+    let failing = alarm(&cluster, "n2", "error_rate", true);
+    assert_eq!(failing["subject"], "n1", "{failing}");
+    load.abort();
+    cluster.node("n1").mend("report");
+    cluster.node("n1").mend("fsync.slow");
+    set_live(&cluster, "safety.timeout_ms", "5000");
+    alarm(&cluster, "n2", "error_rate", false);
+    alarm(&cluster, "n2", "map", false);
+
+    // Nothing moves while a target stands still.
+    let begun = value(&cluster, &["strategy", "prepare", "full", "--no-wait"]);
+    cluster.node("n3").pause();
+    let stuck = alarm(&cluster, "n1", "switch_stuck", true);
+    let id = begun["id"].to_string();
+    assert!(stuck["subject"].as_str().is_some_and(|subject| subject.contains(&id)), "{stuck}");
+    cluster.node("n3").resume();
+    alarm(&cluster, "n1", "switch_stuck", false);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
