@@ -429,6 +429,7 @@ fn connects(verb: &Verb) -> bool {
     match verb {
         Verb::Config(verb) => matches!(verb, ConfigVerb::Get { .. } | ConfigVerb::Set { .. }),
         Verb::Cert(_) | Verb::Context(_) | Verb::Writes(_) | Verb::Node(_) | Verb::Version => false,
+        Verb::Completions(_) | Verb::Man(_) => false,
         Verb::Data(_) | Verb::Admin(_) | Verb::Check(_) | Verb::Metrics(_) => true,
         Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => false,
     }
