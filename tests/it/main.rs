@@ -20,6 +20,8 @@ mod certificates;
 mod commands;
 /// Every documented command, and the shape of every answer.
 mod documented;
+/// Contexts, protected ones, questions at a terminal, and what errors mean.
+mod contexts;
 /// The switch by commands and runbooks.
 mod doors;
 /// `kill -9` under load loses nothing that was acknowledged.
