@@ -68,6 +68,7 @@ pub fn of_code(code: Code) -> u8 {
         | Code::NotFormed
         | Code::AlreadyFormed
         | Code::TokenLost
+        | Code::ReadOnly
         | Code::BadVersion => REFUSED,
     }
 }
@@ -106,6 +107,7 @@ mod tests {
             (Code::PlanOutdated, 5),
             (Code::OperationConflict, 5),
             (Code::NotSafeNow, 5),
+            (Code::ReadOnly, 5),
             (Code::Undone, 6),
             (Code::Corrupt, 7),
             (Code::DeadlineExceeded, 124),

@@ -11,6 +11,7 @@ pub mod caller;
 pub mod cert;
 pub mod check;
 pub mod config;
+pub mod contexts;
 pub mod data;
 pub mod demo;
 pub mod everywhere;
@@ -97,10 +98,12 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
     let code = runtime.block_on(async {
         match cli.verb {
             Verb::Shell(args) => {
-                let base = env.overlaid_by(&cli.globals);
+                let base = contexts::here(env.overlaid_by(&cli.globals))?;
                 Ok((doors.shell)(Session::new(base, Door::Shell), args).await)
             }
-            Verb::Bench(options) => load(&env.overlaid_by(&cli.globals), &options).await,
+            Verb::Bench(options) => {
+                load(&contexts::here(env.overlaid_by(&cli.globals))?, &options).await
+            }
             Verb::Run(args) => {
                 let all = env.overlaid_by(&cli.globals);
                 Ok(runbook::start(doors.script, &args, &all, &cli.globals).await)
@@ -141,6 +144,9 @@ async fn once(env: Globals, cli: Cli) -> u8 {
 
 /// `bench`: the report is an object of its own, and a person's table is the report's.
 async fn load(globals: &Globals, options: &bench::BenchOptions) -> Result<u8> {
+    if let Some(why) = globals.read_only(Instant::now()) {
+        return Err(Error::new(Code::ReadOnly, why));
+    }
     let timeout = globals.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
     let call = Call {
         globals: globals.clone(),

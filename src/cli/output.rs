@@ -219,6 +219,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Code::Undone => Some("`ppdb strategy history` lists what was done and why it ended"),
         Code::UnknownCommand => Some("`help` lists the commands"),
+        Code::ReadOnly => Some(
+            "--writes allows one command to change something; in a shell `writes on --for 10m` does for the lines that follow",
+        ),
         _ => None,
     }
 }

@@ -5,7 +5,8 @@
 use super::args::admin::{Admin, Cluster, Shard};
 use super::args::load::{Breaker, Stats};
 use super::args::strategy::Strategy;
-use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb};
+use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb, WritesVerb};
+use super::contexts::{self, InForce};
 use super::data::{self, Plan, Stand};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
@@ -65,6 +66,7 @@ pub struct Session {
 }
 
 /// How one command is carried out, once defaults and flags are put together.
+#[derive(Clone)]
 pub struct Call {
     /// Environment, defaults of the session and flags together.
     pub globals: Globals,
@@ -144,6 +146,16 @@ impl Session {
         self.client.as_ref()
     }
 
+    /// The context that the session is in, if it is in one.
+    pub fn context(&self) -> Option<&InForce> {
+        self.base.in_force()
+    }
+
+    /// Whether a line may change something at this moment: always, but in a protected context.
+    pub fn writes_allowed(&self) -> bool {
+        self.base.read_only(Instant::now()).is_none()
+    }
+
     /// The map as last seen, if connected.
     pub fn map(&self) -> Option<Arc<Map>> {
         self.client.as_ref().map(Client::map)
@@ -152,8 +164,15 @@ impl Session {
     /// Carries out one command within its timeout. Everything that goes wrong is in the answer.
     pub async fn run(&mut self, cli: Cli, stand: &Stand) -> Done {
         let globals = self.base.overlaid_by(&cli.globals);
+        let globals = if connects(&cli.verb) { contexts::here(globals)? } else { globals };
         let timeout = timeout(&cli.verb, &cli.globals, &globals);
         let changes = changes(&cli.verb);
+        if let Some(why) = globals.read_only(Instant::now()).filter(|_| changes) {
+            return Err(Error::new(Code::ReadOnly, why).into());
+        }
+        if self.door == Door::CommandLine {
+            self.base = globals.clone();
+        }
         self.changes = changes;
         let moves = matches!(cli.verb, Verb::Admin(Admin::Strategy(_))) && self.door == Door::Shell;
         self.talk = Talk::new(self.show(&cli.verb, &globals));
@@ -207,6 +226,8 @@ impl Session {
                 None => Ok(metrics::run(&self.client(&call).await?, &verb, &call).await?),
             },
             Verb::Node(verb) => Ok(self.node(&verb).await?),
+            Verb::Context(verb) => Ok(contexts::commands::run(verb, &call).await?),
+            Verb::Writes(verb) => Ok(self.writes(&verb)?),
             Verb::Version => Ok(Answered::doc(version::of_this_build(), None)),
             Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";
@@ -229,6 +250,21 @@ impl Session {
             NodeVerb::Start { name } => crew.start_node(name).map(|()| format!("{name} starts"))?,
         };
         Ok(Answered::of(Value::Text(text)))
+    }
+
+    /// `writes on` and `writes off`, for the lines that follow.
+    fn writes(&mut self, verb: &WritesVerb) -> Result<Answered> {
+        if self.door == Door::CommandLine {
+            let message = "`writes` is for the lines of a shell; a single command takes --writes";
+            return Err(Error::new(Code::BadRequest, message));
+        }
+        let (writes, time) = match verb {
+            WritesVerb::On { time } => (time.is_none(), *time),
+            WritesVerb::Off => (false, None),
+        };
+        self.base.writes = writes;
+        self.base.writes_until = time.map(|time| Instant::now() + time);
+        Ok(contexts::commands::writes(self.context(), self.writes_allowed(), time))
     }
 
     /// Where this command says what happens while it waits.
@@ -270,22 +306,30 @@ impl Session {
     }
 
     async fn connect(&mut self, addr: Option<String>, call: &Call) -> Done {
-        let mut globals = call.globals.clone();
-        globals.endpoints = addr.map_or(globals.endpoints, |addr| vec![addr]);
-        let (client, cluster) = open(&globals, call).await?;
+        let globals = match addr {
+            Some(addr) => towards(addr, &call.globals)?,
+            None => call.globals.clone(),
+        };
+        let (client, cluster) = open_unguarded(&globals, call).await?;
         let answered = admin::connected(&client, &cluster, &globals, call).await?;
         if let Some(old) = self.client.replace(client) {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, old.close()).await;
         }
-        self.base.endpoints = globals.endpoints.clone();
-        self.base = self.base.overlaid_by(&Globals {
+        // What was allowed in one context is not allowed in the next.
+        let stays = self.base.place == globals.place;
+        self.base = Globals {
+            endpoints: globals.endpoints,
             certs: globals.certs,
             user: globals.user,
             ca: globals.ca,
             cert: globals.cert,
             key: globals.key,
-            ..Globals::default()
-        });
+            context: globals.context,
+            place: globals.place,
+            writes: self.base.writes && stays,
+            writes_until: self.base.writes_until.filter(|_| stays),
+            ..self.base.clone()
+        };
         self.cluster = Some(cluster);
         Ok(answered)
     }
@@ -296,11 +340,11 @@ impl Session {
             return Ok(open(&call.globals, call).await?.0);
         }
         if let Some(client) = &self.client {
-            return Ok(client.clone());
+            return Ok(guarded(client, &call.globals));
         }
-        let (client, cluster) = open(&call.globals, call).await?;
+        let (client, cluster) = open_unguarded(&call.globals, call).await?;
         self.cluster = Some(cluster);
-        Ok(self.client.insert(client).clone())
+        Ok(guarded(self.client.insert(client), &call.globals))
     }
 
     /// Says goodbye to the nodes.
@@ -311,8 +355,30 @@ impl Session {
     }
 }
 
-/// Connects within the time of the call; also says which cluster our certificate is of.
+/// Connects within the time of the call; also says which cluster our certificate is of. In a protected context the
+/// client changes nothing unless that was allowed.
 pub async fn open(globals: &Globals, call: &Call) -> Result<(Client, String)> {
+    let globals = contexts::here(globals.clone())?;
+    let (client, cluster) = open_unguarded(&globals, call).await?;
+    Ok((guarded(&client, &globals), cluster))
+}
+
+fn guarded(client: &Client, globals: &Globals) -> Client {
+    match globals.read_only(Instant::now()) {
+        Some(why) => client.read_only(&why),
+        None => client.clone(),
+    }
+}
+
+/// Where `connect` leads to: a context of that name, or an address, which has a colon.
+fn towards(addr: String, globals: &Globals) -> Result<Globals> {
+    if addr.contains(':') {
+        return Ok(Globals { endpoints: vec![addr], ..globals.clone() });
+    }
+    contexts::here(globals.overlaid_by(&Globals { context: Some(addr), ..Globals::default() }))
+}
+
+async fn open_unguarded(globals: &Globals, call: &Call) -> Result<(Client, String)> {
     let options = client_options(globals)?;
     let cluster = options.identity.principal().cluster.clone();
     let names = options.endpoints.join(", ");
@@ -353,6 +419,16 @@ fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
         _ => limits::DEADLINE_DEFAULT,
     };
     all.timeout.unwrap_or(usual)
+}
+
+/// Whether a command has to do with a cluster, so that a context matters.
+fn connects(verb: &Verb) -> bool {
+    match verb {
+        Verb::Config(verb) => matches!(verb, ConfigVerb::Get { .. } | ConfigVerb::Set { .. }),
+        Verb::Cert(_) | Verb::Context(_) | Verb::Writes(_) | Verb::Node(_) | Verb::Version => false,
+        Verb::Data(_) | Verb::Admin(_) | Verb::Check(_) | Verb::Metrics(_) => true,
+        Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => false,
+    }
 }
 
 /// True for commands after whose time nobody can say whether they took effect.

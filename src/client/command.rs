@@ -99,7 +99,7 @@ fn founder(formation: &Formation, node: Option<&NodeName>) -> Result<Target> {
 
 /// Whether a command may have changed something when its answer is lost. What is not listed as
 /// harmless counts as a change.
-fn mutates(command: &Command) -> bool {
+pub(super) fn mutates(command: &Command) -> bool {
     !matches!(
         command,
         Command::Status

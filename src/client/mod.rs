@@ -96,7 +96,7 @@ mod testing;
 
 use crate::breaker;
 use crate::pki::Identity;
-use crate::types::{Error, NodeName, Op, OpResult, Result, Token, limits};
+use crate::types::{Code, Error, NodeName, Op, OpResult, Result, Token, limits};
 use crate::wire::client::{Map, ReadDefault};
 use crate::wire::command::{Answer, Command};
 use bytes::Bytes;
@@ -224,6 +224,8 @@ pub struct NodeBreaker {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner<Pool>>,
+    /// Why it changes nothing, if it does not.
+    read_only: Option<Arc<str>>,
 }
 
 impl Client {
@@ -232,7 +234,18 @@ impl Client {
     pub async fn connect(options: Options) -> Result<Self> {
         let inner = Arc::new(Inner::new(Pool::new(&options)?));
         inner.start(inner.deadline(limits::DEADLINE_DEFAULT)).await?;
-        Ok(Self { inner })
+        Ok(Self { inner, read_only: None })
+    }
+
+    /// The same connections without the right to change anything: writes, and commands that are no question, are
+    /// refused (`ReadOnly`, for this reason) before anything is sent.
+    pub fn read_only(&self, reason: &str) -> Self {
+        Self { inner: self.inner.clone(), read_only: Some(reason.into()) }
+    }
+
+    fn refusal(&self, changes: bool) -> Option<Error> {
+        let reason = self.read_only.as_ref().filter(|_| changes)?;
+        Some(Error::new(Code::ReadOnly, reason.as_ref()))
     }
 
     /// Carries out operations, each on the shard of its key. One result for each, in order.
@@ -241,6 +254,9 @@ impl Client {
     /// `limits::REQUEST_BYTES_MAX`) are atomic together if a write is among them. Operations on one key
     /// take effect in the order given.
     pub async fn call(&self, ops: Vec<Op>, options: &CallOptions) -> Vec<Result<OpAnswer, Error>> {
+        if let Some(refusal) = self.refusal(ops.iter().any(Op::is_write)) {
+            return ops.iter().map(|_| Err(refusal.clone())).collect();
+        }
         self.keep_map();
         self.inner.call(ops, options).await
     }
@@ -260,6 +276,9 @@ impl Client {
         node: Option<&NodeName>,
         timeout: Duration,
     ) -> Result<(Answer, NodeName)> {
+        if let Some(refusal) = self.refusal(command::mutates(&command)) {
+            return Err(refusal);
+        }
         self.inner.command(command, node, timeout).await
     }
 

@@ -21,6 +21,8 @@ const OTHER_ENV: &[&str] = &[
     "PPDB_NODE",
     "PPDB_MAX_STALENESS",
     "PPDB_HISTFILE",
+    "PPDB_CONTEXT",
+    "PPDB_CONTEXTS",
     "PPDB_KEY_COMPLETION",
 ];
 /// Families of variables that are left alone: Kubernetes makes the first two for a service called

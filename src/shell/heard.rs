@@ -5,6 +5,7 @@ use super::keys::SeenKeys;
 use super::notice::{About, Notice, notices};
 use super::prompt::Seen;
 use super::seen::{Heard, Snapshot};
+use crate::cli::contexts::Color;
 use crate::cli::session::Session;
 use crate::cli::value::{Done, Value};
 use crate::client::Client;
@@ -103,6 +104,11 @@ impl Shared {
     pub fn remember(&mut self, session: &Session) {
         self.client = session.connected().cloned();
         self.seen.cluster = session.cluster().map(str::to_owned);
+        let context = session.context();
+        self.seen.context = context.map(|context| context.name.clone());
+        self.seen.color = context.and_then(|context| context.color).map(Color::sgr);
+        self.seen.protected = context.is_some_and(|context| context.protected);
+        self.seen.read_only = !session.writes_allowed();
         if let Some(node) = session.last_node() {
             self.seen.node = Some(node.clone());
         }

@@ -210,17 +210,18 @@ impl Shell<'_> {
         }
         let format = cli.globals.output.unwrap_or(format);
         let keys = keys::typed(&cli.verb);
-        let moves = moves(&cli.verb);
+        let place = self.session.base().clone();
         let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
         tokio::select! {
             done = self.session.run(cli, stand) => {
                 script::show(&done, format, millis(started));
-                if moves && done.is_ok() {
-                    self.shared.lock().moved();
-                }
                 self.shared.lock().note(&keys, &done);
             }
             _ = tokio::signal::ctrl_c() => eprintln!("{}", self.session.left_early()),
+        }
+        let moves = !self.session.base().same_connection(&place);
+        if moves {
+            self.shared.lock().moved();
         }
         self.remember();
         let unknown = self.shared.lock().seen.heard.snapshot().is_none();
@@ -270,15 +271,15 @@ impl Shell<'_> {
         let Some(client) = self.session.connected() else {
             return Err("not connected\n".to_owned());
         };
+        let base = self.session.base();
+        let client = match base.read_only(Instant::now()) {
+            Some(why) => client.read_only(&why),
+            None => client.clone(),
+        };
         let script = self.script.get_or_insert_default();
-        script.client(client.clone(), self.session.base());
+        script.client(client, base);
         Ok(script)
     }
-}
-
-/// Whether a command moves the session to another place.
-fn moves(verb: &Verb) -> bool {
-    matches!(verb, Verb::Admin(Admin::Connect { .. }))
 }
 
 /// Connects to the endpoints of the session; answers what is wrong.

@@ -6,6 +6,7 @@
 
 use super::complete::{Found, Kind, Names};
 use super::heard::Shared;
+use crate::cli::contexts;
 use crate::client::{CallOptions, Client, Level, ScanOptions};
 use crate::wire::command::{Answer, Command};
 use parking_lot::Mutex;
@@ -52,7 +53,10 @@ impl Names for Live {
                 seen(latest.map(|operation| operation.id.to_string()).into_iter().collect())
             }
             Kind::Plan => seen(self.shared.lock().plans.iter().cloned().collect()),
-            Kind::Context => seen(Vec::new()),
+            Kind::Context => {
+                let contexts = contexts::file::read().map(|all| all.contexts);
+                seen(contexts.unwrap_or_default().into_keys().collect())
+            }
             Kind::Record => seen(self.records()),
             Kind::Key => self.keys(partial),
             Kind::File => files(partial, true),

@@ -4,17 +4,17 @@ use super::seen::{Heard, Snapshot};
 use crate::cli::strategy::document;
 use crate::types::NodeName;
 
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-const RED: &str = "31";
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+const RED: u8 = 31;
 
 /// What is known for the prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     /// The context that the session is in.
     pub context: Option<String>,
-    /// How the context wants to look: an SGR number such as `31`.
-    pub color: Option<&'static str>,
+    /// How the context wants to look: an SGR number such as 31.
+    pub color: Option<u8>,
     /// Cluster in our certificate.
     pub cluster: Option<String>,
     /// The node that answered last.
@@ -28,7 +28,7 @@ pub struct Seen {
 }
 
 /// A piece of text and how it is drawn.
-type Piece = (String, Option<&'static str>);
+type Piece = (String, Option<u8>);
 
 /// The prompt without colors: `ppdb:prod n1 [sharded e41 ok]> `.
 pub fn prompt(seen: &Seen) -> String {
@@ -178,7 +178,7 @@ mod tests {
         assert!(drawn.contains("\x1b[31mprod\x1b[0m"), "{drawn}");
         assert!(drawn.contains("\x1b[31m degraded:n3\x1b[0m"), "{drawn}");
         let mut bare = drawn;
-        for color in [RED, GREEN, YELLOW, "0"] {
+        for color in [RED, GREEN, YELLOW, 0] {
             bare = bare.replace(&format!("\x1b[{color}m"), "");
         }
         assert_eq!(bare, prompt(&seen));

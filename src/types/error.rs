@@ -115,6 +115,8 @@ codes! {
     Undone => Fix,
     /// The plan expired, was used, or the world that it was made for has moved; make another one.
     PlanOutdated => Fix,
+    /// The context is protected, and changes were not allowed in it.
+    ReadOnly => Fix,
 }
 
 impl Code {

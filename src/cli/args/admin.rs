@@ -24,10 +24,10 @@ pub enum Admin {
         of: Option<NodeName>,
     },
     /// Connects and says to whom; in the shell the session goes on there.
-    #[command(after_help = "Example:\n  ppdb connect 10.0.0.1:7101")]
+    #[command(after_help = "Example:\n  ppdb connect 10.0.0.1:7101\n  ppdb connect prod")]
     Connect {
-        /// Where; without it the endpoints of the session.
-        #[arg(value_name = "HOST:PORT")]
+        /// A context, or an address; without it the endpoints of the session.
+        #[arg(value_name = "CONTEXT|HOST:PORT")]
         addr: Option<String>,
     },
     /// Forms a cluster, lists its nodes.

@@ -3,6 +3,7 @@
 //! Three sources lie on top of each other: the environment, the flags of the program (which are the
 //! defaults of a shell session), and the flags of one line.
 
+use crate::cli::contexts::{Place, check_name};
 use crate::client::Level;
 use crate::types::units;
 use crate::types::{Code, Error, NodeName, Result, Token};
@@ -10,7 +11,7 @@ use crate::wire::logs::LogLevel;
 use clap::{Args, Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,6 +68,26 @@ pub struct Globals {
     #[arg(help_heading = "Global options", hide_possible_values = true)]
     #[arg(help = "Output: table, plain, json or jsonl; a table on a terminal, plain when piped")]
     pub output: Option<Format>,
+    /// A connection by its name, see `context` (env PPDB_CONTEXT; the one of `context use`).
+    #[arg(
+        id = "global-context",
+        long = "context",
+        global = true,
+        value_name = "NAME",
+        value_parser = check_name
+    )]
+    #[arg(help_heading = "Global options")]
+    pub context: Option<String>,
+    /// Allow changes in a protected context.
+    #[arg(id = "global-writes", long = "writes", global = true, help_heading = "Global options")]
+    #[arg(hide_short_help = true)]
+    pub writes: bool,
+    /// Until when changes are allowed besides: `writes on --for`.
+    #[arg(skip)]
+    pub writes_until: Option<Instant>,
+    /// The context that was found.
+    #[arg(skip)]
+    pub place: Place,
     /// A node to start from; repeat it for more (env PPDB_ENDPOINTS, separated by commas).
     #[arg(
         id = "global-endpoint",
@@ -175,6 +196,8 @@ pub struct Globals {
 
 /// Variables that set a flag. A test holds them against the help.
 const ENV: &[(&str, &str)] = &[
+    // In front: the others count beside it.
+    ("PPDB_CONTEXT", "--context"),
     ("PPDB_ENDPOINTS", "--endpoint"),
     ("PPDB_CERTS", "--certs"),
     ("PPDB_USER", "--user"),
@@ -234,20 +257,57 @@ impl Globals {
         Ok(all)
     }
 
+    /// True if where the cluster is and who we are is said without a context.
+    pub fn is_whole(&self) -> bool {
+        let folder = self.certs.is_some() && self.user.is_some();
+        let files = self.ca.is_some() && self.cert.is_some() && self.key.is_some();
+        !self.endpoints.is_empty() && (folder || files)
+    }
+
+    /// The same, to nowhere.
+    fn unconnected(&self) -> Globals {
+        Globals {
+            endpoints: vec![],
+            certs: None,
+            user: None,
+            ca: None,
+            cert: None,
+            key: None,
+            context: None,
+            writes: false,
+            writes_until: None,
+            place: Place::NotAsked,
+            ..self.clone()
+        }
+    }
+
     /// These flags with others on top. A read level, bound or token on top replaces all three, because
-    /// they have a meaning together only.
+    /// they have a meaning together only. A context on top, or a whole connection, replaces the connection below, with
+    /// what was allowed in it.
     pub fn overlaid_by(&self, top: &Globals) -> Globals {
+        match top.context.is_some() || top.is_whole() {
+            true => self.unconnected().under(top),
+            false => self.under(top),
+        }
+    }
+
+    fn under(&self, top: &Globals) -> Globals {
         let reads = if top.level.is_some() || top.max_staleness.is_some() || top.after.is_some() {
             top
         } else {
             self
         };
+        let place = if top.place == Place::NotAsked { &self.place } else { &top.place };
         let endpoints = if top.endpoints.is_empty() { &self.endpoints } else { &top.endpoints };
         // `--certs` and `--user` on top are meant to count, so single files below do not outlive them.
         let folder = top.certs.is_some() || top.user.is_some();
         let below = |path: &Option<PathBuf>| path.clone().filter(|_| !folder);
         Globals {
             output: top.output.or(self.output),
+            context: top.context.clone().or_else(|| self.context.clone()),
+            writes: top.writes || self.writes,
+            writes_until: top.writes_until.or(self.writes_until),
+            place: place.clone(),
             endpoints: endpoints.clone(),
             certs: top.certs.clone().or_else(|| self.certs.clone()),
             user: top.user.clone().or_else(|| self.user.clone()),

@@ -4,6 +4,7 @@
 //! Only what was typed is here; `Globals::settle` and the modules of the commands check it.
 
 pub mod admin;
+pub mod contexts;
 pub mod data;
 pub mod globals;
 pub mod load;
@@ -15,6 +16,7 @@ pub mod strategy;
 pub mod watching;
 
 pub use admin::Admin;
+pub use contexts::{ContextVerb, WritesVerb};
 pub use data::Data;
 pub use globals::{Format, Globals, LevelName};
 pub use local::{
@@ -107,6 +109,12 @@ pub enum Verb {
         after_help = "Example:\n  ppdb config show --origin --config /etc/ppdb/ppdb.toml\n  ppdb config set reads.default session"
     )]
     Config(ConfigVerb),
+    /// Connections with a name: where a cluster is, who we are there, and whether it is protected.
+    #[command(subcommand, after_help = contexts::EXAMPLES)]
+    Context(ContextVerb),
+    /// Allows a shell to change something in a protected context.
+    #[command(subcommand, after_help = "Example:\n  ppdb shell -e 'writes on --for 10m; set a 1'")]
+    Writes(WritesVerb),
     /// Says in one line whether all is well, with the exit codes of monitoring plugins.
     #[command(after_help = watching::CHECK_EXAMPLES)]
     Check(CheckArgs),
