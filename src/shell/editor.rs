@@ -154,9 +154,11 @@ impl Hinter for Desk {
         if !self.colors || at < line.len() || line.is_empty() {
             return None;
         }
-        let in_script = self.names.shared.lock().script_names.is_some();
-        let syntax = if in_script { None } else { hint::hint(line) };
-        if let Some(text) = syntax {
+        // Commands are no hint for a script.
+        if self.names.shared.lock().script_names.is_some() {
+            return None;
+        }
+        if let Some(text) = hint::hint(line) {
             return Some(Shown { text, is_history: false });
         }
         let last = context.history().len().checked_sub(1)?;

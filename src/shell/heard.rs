@@ -42,6 +42,8 @@ pub struct Shared {
     pub keys: SeenKeys,
     /// Plans that were made here.
     pub plans: VecDeque<String>,
+    /// A command about the change of strategy runs, and tells what happens to it.
+    pub told_elsewhere: bool,
     /// In the Rhai mode: names that the language knows.
     pub script_names: Option<Vec<String>>,
     /// A line is being read, so that a notice may be drawn above it.
@@ -56,13 +58,14 @@ pub struct Shared {
 
 impl Shared {
     /// Takes over what was heard; the changes become notices.
-    fn take(&mut self, number: u64, heard: Heard, node: Option<NodeName>, quiet: bool) {
+    fn take(&mut self, number: u64, heard: Heard, node: Option<NodeName>) {
         if number <= self.taken {
             return;
         }
         self.taken = number;
         let found = notices(&self.seen.heard, &heard);
-        self.waiting.extend(found.into_iter().filter(|n| !quiet || n.about != About::Operation));
+        let told = self.told_elsewhere;
+        self.waiting.extend(found.into_iter().filter(|n| !told || n.about != About::Operation));
         while self.waiting.len() > NOTICES_MAX {
             self.waiting.pop_front();
         }
@@ -139,12 +142,12 @@ fn shown(notice: &Notice) -> String {
 pub async fn watch(shared: Arc<Mutex<Shared>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        look(&shared, false).await;
+        look(&shared).await;
     }
 }
 
-/// Asks once. A quiet look tells nothing about a change of strategy: whoever asked has just told it.
-pub async fn look(shared: &Mutex<Shared>, quiet: bool) {
+/// Asks once.
+pub async fn look(shared: &Mutex<Shared>) {
     let (client, number, before) = {
         let mut shared = shared.lock();
         let Some(client) = shared.client.clone() else { return };
@@ -152,7 +155,7 @@ pub async fn look(shared: &Mutex<Shared>, quiet: bool) {
         (client, shared.begun, shared.seen.heard.snapshot().cloned())
     };
     let (heard, node) = ask(&client, before.as_ref()).await;
-    shared.lock().take(number, heard, node, quiet);
+    shared.lock().take(number, heard, node);
 }
 
 async fn ask(

@@ -115,7 +115,7 @@ impl Shell<'_> {
             eprint!("{explained}");
         }
         self.remember();
-        self.look(false).await;
+        self.look().await;
     }
 
     async fn talk(&mut self) -> u8 {
@@ -205,13 +205,15 @@ impl Shell<'_> {
 
     async fn command(&mut self, cli: Cli, stand: &Stand, format: Format, started: Instant) {
         if let Some(run) = script::runbook(self.session, &cli) {
+            self.shared.lock().told_elsewhere = true;
             run.await;
-            return self.look(true).await;
+            return self.told().await;
         }
         let format = cli.globals.output.unwrap_or(format);
         let keys = keys::typed(&cli.verb);
         let place = self.session.base().clone();
         let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
+        self.shared.lock().told_elsewhere = orders;
         tokio::select! {
             done = self.session.run(cli, stand) => {
                 script::show(&done, format, millis(started));
@@ -225,15 +227,23 @@ impl Shell<'_> {
         }
         self.remember();
         let unknown = self.shared.lock().seen.heard.snapshot().is_none();
-        if orders || moves || unknown {
-            self.look(orders).await;
+        if orders {
+            self.told().await;
+        } else if moves || unknown {
+            self.look().await;
         }
     }
 
+    /// The prompt is up to date when a command ends that told what happened; from here on notices tell it again.
+    async fn told(&self) {
+        self.look().await;
+        self.shared.lock().told_elsewhere = false;
+    }
+
     /// Looks at the cluster for the next prompt, if that is quick.
-    async fn look(&self, quiet: bool) {
+    async fn look(&self) {
         let shared = self.shared.clone();
-        let looking = tokio::spawn(async move { look(&shared, quiet).await });
+        let looking = tokio::spawn(async move { look(&shared).await });
         // One that takes long goes on beside the prompt.
         let _ = tokio::time::timeout(LOOK_WAIT, looking).await;
     }
@@ -256,11 +266,12 @@ impl Shell<'_> {
     }
 
     async fn run_script(&mut self, text: &str) {
+        self.shared.lock().told_elsewhere = true;
         match self.ready_script().await {
             Ok(script) => script.run(text).await,
             Err(explained) => eprint!("{explained}"),
         }
-        self.look(true).await;
+        self.told().await;
     }
 
     /// The Rhai mode, on the connection that the session has.

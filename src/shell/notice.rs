@@ -6,9 +6,7 @@ use crate::alarms::Kind;
 use crate::cli::output;
 use crate::cli::strategy::document;
 use crate::wire::operation::Phase;
-
-/// Alarms that begin or end at once and are told one by one; more are counted.
-const ALARMS_MAX: usize = 5;
+use std::collections::BTreeMap;
 
 /// What a notice is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,22 +86,32 @@ fn operation(before: Option<&Running>, after: Option<&Running>) -> Option<Notice
     Some(notice(About::Operation, &text))
 }
 
-/// Alarms that have begun or are over. What is told of nodes already is not told again.
+/// Alarms that have begun or are over, those of one name together. What is told of nodes already is not told again.
 fn alarms(before: &Snapshot, after: &Snapshot) -> Vec<Notice> {
-    let told = |name: &str| name == Kind::NodeDown.rule().name;
-    let begun = after.alarms.iter().filter(|(key, _)| !before.alarms.contains_key(*key));
-    let begun = begun.map(|((name, _), message)| (name, format!("alarm {name}: {message}")));
-    let over = before.alarms.keys().filter(|key| !after.alarms.contains_key(*key));
-    let over = over.map(|(name, subject)| (name, format!("alarm {name} is over: {subject}")));
-    let all: Vec<String> =
-        begun.chain(over).filter(|(name, _)| !told(name)).map(|(_, text)| text).collect();
-    let more = all.len().saturating_sub(ALARMS_MAX);
-    let mut found: Vec<Notice> =
-        all.iter().take(ALARMS_MAX).map(|text| notice(About::Alarm, text)).collect();
-    if more > 0 {
-        found.push(notice(About::Alarm, &format!("{more} more alarms changed; `status` lists them")));
+    let begun = by_name(after, before).into_iter().map(|(name, alarms)| {
+        let (_, message) = alarms[0];
+        format!("alarm {name}: {message}{}", and_more(alarms.len()))
+    });
+    let over = by_name(before, after).into_iter().map(|(name, alarms)| {
+        let (subject, _) = alarms[0];
+        format!("alarm {name} is over: {subject}{}", and_more(alarms.len()))
+    });
+    begun.chain(over).map(|text| notice(About::Alarm, &text)).collect()
+}
+
+/// Alarms of one moment that the other does not have, with subject and message.
+fn by_name<'a>(of: &'a Snapshot, not_of: &Snapshot) -> BTreeMap<&'a str, Vec<(&'a str, &'a str)>> {
+    let mut found = BTreeMap::<&str, Vec<(&str, &str)>>::new();
+    let told = Kind::NodeDown.rule().name;
+    let news = of.alarms.iter().filter(|(key, _)| !not_of.alarms.contains_key(*key));
+    for ((name, subject), message) in news.filter(|((name, _), _)| name != told) {
+        found.entry(name).or_default().push((subject, message));
     }
     found
+}
+
+fn and_more(count: usize) -> String {
+    if count > 1 { format!(", and {} more", count - 1) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -183,8 +191,8 @@ mod tests {
         assert_eq!(told(&bad, &healthy()), ["alarm disk is over: n1"]);
         let mut many = healthy();
         (0..20).for_each(|i| alarm(&mut many, Kind::Lag, &format!("s{i} on r1")));
-        let lines = told(&healthy(), &many);
-        assert_eq!(lines.len(), ALARMS_MAX + 1);
-        assert!(lines[ALARMS_MAX].starts_with("15 more"));
+        let expected = "alarm lag: s0 on r1 is in trouble, and 19 more";
+        assert_eq!(told(&healthy(), &many), [expected]);
+        assert_eq!(told(&many, &healthy()), ["alarm lag is over: s0 on r1, and 19 more"]);
     }
 }

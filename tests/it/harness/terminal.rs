@@ -53,8 +53,10 @@ impl Terminal {
 
     /// Types this text as it is.
     pub fn text(&self, text: &str) {
+        // A semicolon at the end would be one of tmux.
+        let text = text.strip_suffix(';').map_or(text.to_owned(), |text| format!("{text}\\;"));
         let mut tmux = self.tmux();
-        tmux.args(["send-keys", "-l", "--", text]);
+        tmux.args(["send-keys", "-l", "--", &text]);
         self.run(tmux);
     }
 
