@@ -110,11 +110,21 @@ fn table(header: &[&str], rows: &[Vec<String>], format: Format) -> String {
     if format == Format::Plain || rows.is_empty() {
         return rows.iter().map(|row| row.join("\t") + "\n").collect();
     }
+    let size = io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok());
+    let columns = size.flatten().map(|size| size.ws_col).filter(|columns| *columns > 0);
+    columns_in(header, rows, columns)
+}
+
+/// A table; where it would not fit in so many characters, its longest cells are broken into several lines.
+fn columns_in(header: &[&str], rows: &[Vec<String>], width: Option<u16>) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if !header.is_empty() {
         table.set_header(header.iter().take(columns).copied().collect::<Vec<_>>());
+    }
+    if let Some(width) = width {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(width);
     }
     table.add_rows(rows.iter().map(|row| row.iter().map(String::as_str).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
@@ -270,6 +280,18 @@ mod tests {
             ("k\n".into(), "more: --cursor c9\n".into())
         );
         assert_eq!(shown(page, Format::Table).0, "KEY\nk\n");
+    }
+
+    #[test]
+    fn a_table_does_not_run_over_the_edge_of_a_terminal() {
+        let long = "one two three four five six seven eight nine ten";
+        let rows = [vec!["1".to_owned(), long.to_owned(), "ok".to_owned()]];
+        let text = columns_in(&["N", "WHAT", "STATE"], &rows, Some(40));
+        assert!(text.lines().count() > 2, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        let whole = columns_in(&["N", "WHAT", "STATE"], &rows, Some(80));
+        assert_eq!(whole, columns_in(&["N", "WHAT", "STATE"], &rows, None));
+        assert_eq!(whole.lines().count(), 2);
     }
 
     #[test]

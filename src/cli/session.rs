@@ -442,14 +442,37 @@ pub fn not_parsed(error: &clap::Error) -> Done {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             return Ok(Answered::of(Value::Text(text)));
         }
-        ErrorKind::InvalidSubcommand => Code::UnknownCommand,
+        ErrorKind::InvalidSubcommand => {
+            return Err(Error::new(Code::UnknownCommand, no_such_command(error)).into());
+        }
         _ => Code::BadRequest,
     };
     let message = text.trim_start_matches("error: ").lines();
     let message: Vec<&str> = message.take_while(|line| !line.starts_with("Usage:")).collect();
     let message = message.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = message.replacen(" tip: ", "; ", 1);
     let message = if message.is_empty() { "the command is not complete".into() } else { message };
     Err(Error::new(code, output::escape(message.as_bytes())).into())
+}
+
+/// A word that is no command, and those that were perhaps meant, the likeliest first.
+fn no_such_command(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    let word = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => output::escape(word.as_bytes()),
+        _ => String::new(),
+    };
+    let mut close = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::String(close)) => vec![close.clone()],
+        Some(ContextValue::Strings(close)) => close.clone(),
+        _ => Vec::new(),
+    };
+    close.reverse();
+    let close: Vec<String> = close.iter().map(|close| format!("`{close}`")).collect();
+    match close.is_empty() {
+        true => format!("there is no command `{word}`"),
+        false => format!("there is no command `{word}`; did you mean {}?", close.join(" or ")),
+    }
 }
 
 #[cfg(test)]
@@ -501,6 +524,11 @@ mod tests {
                 failure.error.code.to_string()
             }
         };
+        let said = |line: &str| not_parsed(&parse(line).unwrap_err()).unwrap_err().error.message;
+        let expected = "there is no command `swich`; did you mean `switch` or `watch`?";
+        assert_eq!(said("strategy swich full"), expected);
+        assert_eq!(said("zzzzz"), "there is no command `zzzzz`");
+        assert!(said("set k v --nxx").ends_with("; a similar argument exists: '--nx'"));
         assert_eq!(code("gte k"), "UnknownCommand");
         assert_eq!(code("strategy shwo"), "UnknownCommand");
         assert_eq!(code("get"), "BadRequest");

@@ -23,6 +23,7 @@ const OTHER_ENV: &[&str] = &[
     "PPDB_HISTFILE",
     "PPDB_CONTEXT",
     "PPDB_CONTEXTS",
+    "PPDB_KEY_COMPLETION",
 ];
 /// Families of variables that are left alone: Kubernetes makes the first two for a service called
 /// `ppdb`, tests use the others.

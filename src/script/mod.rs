@@ -5,6 +5,7 @@
 //! turns whatever ended a script into one error. Nothing here knows what a switch is.
 
 mod bridge;
+pub mod console;
 mod convert;
 mod data;
 mod engine;

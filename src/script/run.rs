@@ -19,13 +19,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// Stack of the script's thread: the deepest script that the fence allows fits many times.
-const STACK_BYTES: usize = 64 << 20;
+pub const STACK_BYTES: usize = 64 << 20;
 /// How long a stopped script may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long the cluster may take to say what goes on without the script.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Operations of the language between two looks at the clock.
 const LOOK_EVERY: u64 = 64;
+
+/// Words of the language that start a statement or an expression.
+const WORDS: [&str; 16] = [
+    "break", "catch", "const", "continue", "else", "false", "for", "if", "let", "loop", "return",
+    "switch", "throw", "true", "try", "while",
+];
 
 /// Compiles a script and holds its parameters against those it asks for; answers their names.
 pub fn check(book: &Runbook) -> Result<Vec<String>, Box<Trouble>> {
@@ -40,7 +46,6 @@ pub async fn run<C: Caller>(
     stage: Arc<dyn Stage>,
     stop: watch::Receiver<bool>,
 ) -> Ended {
-    let started = Instant::now();
     let bridge = Arc::new(Bridge::new(caller, book, stage, stop.clone()));
     let (tell, told) = oneshot::channel();
     let for_thread = bridge.clone();
@@ -51,23 +56,36 @@ pub async fn run<C: Caller>(
         // Nobody listens any more if the script was left behind.
         let _ = tell.send(result.unwrap_or_else(broken));
     });
-    let result = match spawned {
-        Ok(_) => tokio::select! {
+    let no_thread = |error| failure::broken(&format!("no thread for the script: {error}"));
+    ended(&bridge, spawned.map(|_| told).map_err(no_thread), stop).await.0
+}
+
+/// Waits for a script that a thread works at. True if it was stopped and has not come to its end since.
+pub async fn ended<C: Caller>(
+    bridge: &Bridge<C>,
+    told: Result<oneshot::Receiver<Result<Json, Box<Trouble>>>, Box<Trouble>>,
+    stop: watch::Receiver<bool>,
+) -> (Ended, bool) {
+    let started = Instant::now();
+    let mut left_behind = false;
+    let result = match told {
+        Ok(told) => tokio::select! {
             told = told => told.unwrap_or_else(|_| Err(failure::broken("the script's thread is gone"))),
             () = long_stopped(stop, bridge.until) => {
+                left_behind = true;
                 let why = bridge.stopped().unwrap_or(Stopped::Interrupted);
                 Err(failure::of_run(*why.error(), bridge.book.timeout))
             }
         },
-        Err(error) => Err(failure::broken(&format!("no thread for the script: {error}"))),
+        Err(trouble) => Err(trouble),
     };
     let left_running = match &result {
         Ok(_) => None,
-        Err(_) => left_running(&bridge).await,
+        Err(_) => left_running(bridge).await,
     };
     let (steps, steps_left_out) = bridge.steps();
     let ms = started.elapsed().as_secs_f64() * 1000.0;
-    Ended { result, steps, steps_left_out, left_running, ms }
+    (Ended { result, steps, steps_left_out, left_running, ms }, left_behind)
 }
 
 /// Returns when the script was stopped so long ago that it should have ended.
@@ -88,7 +106,15 @@ async fn long_stopped(mut stop: watch::Receiver<bool>, until: Instant) {
 fn evaluate<C: Caller>(bridge: &Arc<Bridge<C>>) -> Result<Json, Box<Trouble>> {
     let engine = furnished(bridge);
     let ast = engine.compile(&bridge.book.source).map_err(|error| failure::of_parse(&error))?;
-    match engine.eval_ast::<rhai::Dynamic>(&ast) {
+    of_result(engine.eval_ast::<rhai::Dynamic>(&ast), bridge)
+}
+
+/// What a script ended with.
+pub fn of_result<C: Caller>(
+    result: Result<rhai::Dynamic, Box<rhai::EvalAltResult>>,
+    bridge: &Bridge<C>,
+) -> Result<Json, Box<Trouble>> {
+    match result {
         Ok(value) => Ok(convert::to_json(&value)),
         Err(error) => match *error {
             rhai::EvalAltResult::Exit(value, _) => Ok(convert::to_json(&value)),
@@ -97,8 +123,23 @@ fn evaluate<C: Caller>(bridge: &Arc<Bridge<C>>) -> Result<Json, Box<Trouble>> {
     }
 }
 
+/// Names that a script may use: functions, and words of the language.
+pub fn names<C: Caller>(bridge: &Arc<Bridge<C>>) -> Vec<String> {
+    let signatures = furnished(bridge).gen_fn_signatures(true);
+    let names = signatures.iter().filter_map(|signature| signature.split('(').next());
+    let is_name = |name: &&str| {
+        let mut chars = name.chars();
+        chars.next().is_some_and(char::is_alphabetic) && chars.all(|c| c.is_alphanumeric() || c == '_')
+    };
+    let mut names: Vec<String> =
+        names.map(str::trim).filter(is_name).chain(WORDS).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// The fenced engine with everything a script may call.
-fn furnished<C: Caller>(bridge: &Arc<Bridge<C>>) -> Engine {
+pub fn furnished<C: Caller>(bridge: &Arc<Bridge<C>>) -> Engine {
     let mut engine = engine::fenced();
     orders::register(&mut engine, bridge);
     data::register(&mut engine, bridge);

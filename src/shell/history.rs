@@ -1,12 +1,23 @@
-//! The history file: what people typed, which nobody else may read.
+//! The history file: commands that people typed, which nobody else may read, and no secrets.
+//!
+//! What is written down is a command that parses and carries no value. Values may be anything: passwords, tokens,
+//! what is known of people; so `set`, `append`, `mset`, `cas` and everything in Rhai stay in memory, for this shell.
+//! So does what is no command, because it may be something that was pasted into the wrong window.
 
+use super::request::{self, Asked};
+use super::{line, rhai};
+use crate::cli::args::{Data, Verb};
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Lines kept.
 pub const LINES_MAX: usize = 1_000;
+/// Bytes of the file that are read; beyond that it is not ours.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+/// A parameter of a runbook with such a name is a secret.
+const SECRET_NAMES: [&str; 5] = ["secret", "password", "passwd", "token", "key"];
 
 /// Where the history is: `PPDB_HISTFILE`, else in the user's state folder; none without a home, or if the
 /// variable is empty.
@@ -35,6 +46,51 @@ pub fn prepare(path: &Path) -> io::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
     Ok(())
+}
+
+/// The last lines of the file, oldest first. A file that has grown to twice of what is kept is cut.
+pub fn load(path: &Path) -> io::Result<Vec<String>> {
+    let mut text = Vec::new();
+    OpenOptions::new().read(true).open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let last = &lines[lines.len().saturating_sub(LINES_MAX)..];
+    if lines.len() > 2 * LINES_MAX {
+        let kept: String = last.iter().map(|line| format!("{line}\n")).collect();
+        OpenOptions::new().write(true).truncate(true).open(path)?.write_all(kept.as_bytes())?;
+    }
+    Ok(last.iter().map(|line| (*line).to_owned()).collect())
+}
+
+/// Writes a line down.
+pub fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+/// Whether a line may be written down.
+pub fn may_be_written(text: &str) -> bool {
+    let private = text.starts_with(char::is_whitespace) || text.chars().any(char::is_control);
+    if private || text.is_empty() || rhai::asked(text).is_some() {
+        return false;
+    }
+    let Ok(words) = line::words(text.as_bytes()) else { return false };
+    match request::of_words(words) {
+        Asked::Leave => false,
+        Asked::Answer(done) => done.is_ok(),
+        Asked::Run(cli, _) => match &cli.verb {
+            Verb::Data(
+                Data::Set { .. } | Data::Mset { .. } | Data::Append { .. } | Data::Cas { .. },
+            ) => false,
+            Verb::Run(args) => !args.params.iter().any(|(name, _)| is_secret(name)),
+            _ => true,
+        },
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    SECRET_NAMES.iter().any(|secret| name.contains(secret))
 }
 
 #[cfg(test)]
@@ -69,5 +125,54 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_to_string(&path).unwrap(), "get a\n");
         assert!(prepare(Path::new("/dev/null")).is_err());
+    }
+
+    #[test]
+    fn lines_come_back_and_the_file_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        prepare(&path).unwrap();
+        append(&path, "get a\\b").unwrap();
+        append(&path, "status").unwrap();
+        assert_eq!(load(&path).unwrap(), ["get a\\b", "status"]);
+        (0..2 * LINES_MAX).for_each(|i| append(&path, &format!("get k{i}")).unwrap());
+        assert_eq!(load(&path).unwrap().len(), LINES_MAX);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), LINES_MAX);
+        let last = format!("get k{}", 2 * LINES_MAX - 1);
+        assert_eq!(load(&path).unwrap().last(), Some(&last));
+    }
+
+    #[test]
+    fn values_and_what_is_no_command_are_not_written_down() {
+        for line in [
+            "get user:1",
+            "status -o json",
+            "strategy switch full",
+            "help set",
+            "config set reads.default session",
+            "run x.rhai --param hours=48",
+            "ppdb status",
+        ] {
+            assert!(may_be_written(line), "{line}");
+        }
+        for line in [
+            "set user:1 hunter2",
+            "ppdb set user:1 hunter2",
+            "mset a 1",
+            "append log x",
+            "cas a b c",
+            " get user:1",
+            "hunter2",
+            "get 'open",
+            "set a",
+            "rhai kv_set(1)",
+            "rhai",
+            "run x.rhai --param api_token=hunter2",
+            "run x.rhai --param Password=hunter2",
+            "exit",
+            "",
+        ] {
+            assert!(!may_be_written(line), "{line}");
+        }
     }
 }

@@ -1,47 +1,33 @@
-//! The shell for people: a line editor on a thread of its own, commands on the session.
+//! The shell for people: the loop that carries out what the editor's thread reads.
 //!
-//! The editor blocks, so it has its own thread and gets one prompt for one line. What the prompt shows is
-//! asked for in the background; a prompt never waits for a node.
+//! What the prompt shows is asked for in the background (`heard`); a prompt never waits for a node.
 
-use super::complete::complete;
-use super::prompt::{Seen, prompt};
+use super::editor::{self, Desk, Prompt, Typed};
+use super::heard::{Shared, look, watch};
+use super::names::Live;
+use super::prompt::{prompt, styled};
 use super::request::{self, Asked};
-use super::{history, line, script};
+use super::script_mode::ScriptMode;
+use super::{history, keys, line, rhai, script};
+use crate::cli::args::admin::Admin;
+use crate::cli::args::{Cli, Format, Verb};
+use crate::cli::data::Stand;
 use crate::cli::session::Session;
 use crate::cli::{exit, millis, output};
-use crate::client::Client;
-use crate::wire::command::{Answer, Command};
 use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
-use rustyline::{
-    ColorMode, Completer, CompletionType, Config, Editor, Helper, Highlighter, Hinter, Validator,
-};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// How often the background asks how the cluster is.
-const REFRESH: Duration = Duration::from_secs(2);
-/// How long it waits for the answer.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the editor, the background and the loop share.
-#[derive(Default)]
-struct Shared {
-    client: Option<Client>,
-    seen: Seen,
-    nodes: Vec<String>,
-}
-
-enum Typed {
-    Line(String),
-    Cleared,
-    End,
-}
+/// How long a prompt waits for a look that was asked for by what was typed.
+const LOOK_WAIT: Duration = Duration::from_millis(500);
+/// Switches the completion of keys off.
+const KEY_COMPLETION: &str = "PPDB_KEY_COMPLETION";
 
 /// The terminal as it was. The editor's thread may be in the middle of a line when the shell is dropped,
 /// and would leave the terminal without echo.
@@ -67,207 +53,29 @@ pub async fn run(session: &mut Session, no_history: bool) -> u8 {
     let _terminal = Terminal::remember();
     let shared = Arc::new(Mutex::new(Shared::default()));
     let (ask, prompts) = std_mpsc::sync_channel(1);
-    let (typed, mut lines) = mpsc::channel(1);
-    let history = if no_history { None } else { history_file() };
-    let editor = shared.clone();
+    let (typed, lines) = mpsc::channel(1);
+    let off = std::env::var_os(KEY_COMPLETION).is_some_and(|value| value == "off");
+    let names = Live { shared: shared.clone(), handle: Handle::current(), keys: !off };
+    let colors = has_colors();
+    let desk = Desk { names, colors, history: if no_history { None } else { history_file() } };
     let thread = std::thread::Builder::new().name("ppdb-editor".to_owned());
-    if let Err(error) = thread.spawn(move || edit(history, &editor, &prompts, &typed)) {
+    if let Err(error) = thread.spawn(move || editor::edit(desk, &prompts, &typed)) {
         eprintln!("no line editor: {error}");
         return exit::OPERATOR;
     }
     let background = tokio::spawn(watch(shared.clone()));
-    greet(session, &shared).await;
-    let code = talk(session, &shared, &ask, &mut lines).await;
+    let mut shell = Shell { session, shared, colors, ask, lines, script: None };
+    shell.greet().await;
+    let code = shell.talk().await;
     background.abort();
     code
 }
 
-async fn talk(
-    session: &mut Session,
-    shared: &Mutex<Shared>,
-    ask: &std_mpsc::SyncSender<String>,
-    lines: &mut mpsc::Receiver<Typed>,
-) -> u8 {
-    loop {
-        let text = prompt(&shared.lock().seen);
-        if ask.send(text).is_err() {
-            return exit::OPERATOR;
-        }
-        let line = match lines.recv().await {
-            Some(Typed::Line(line)) => line,
-            Some(Typed::Cleared) => continue,
-            Some(Typed::End) | None => return exit::YES,
-        };
-        if !carry_out(session, &line).await {
-            return exit::YES;
-        }
-        remember(session, shared);
-    }
-}
-
-/// Carries out one line; false at `exit`.
-async fn carry_out(session: &mut Session, text: &str) -> bool {
-    let started = Instant::now();
-    let format = output::format_or_default(session.base().output);
-    let asked = match line::words(text.as_bytes()) {
-        Ok(words) if words.is_empty() => return true,
-        Ok(words) => request::of_words(words),
-        Err(error) => Asked::Answer(Box::new(Err(error.into()))),
-    };
-    let (done, format) = match asked {
-        Asked::Leave => return false,
-        Asked::Answer(done) => (*done, format),
-        Asked::Run(cli, stand) => {
-            if let Some(run) = script::runbook(session, &cli) {
-                run.await;
-                return true;
-            }
-            let format = cli.globals.output.unwrap_or(format);
-            tokio::select! {
-                done = session.run(*cli, &stand) => (done, format),
-                _ = tokio::signal::ctrl_c() => {
-                    eprintln!("{}", session.left_early());
-                    return true;
-                }
-            }
-        }
-    };
-    script::show(&done, format, millis(started));
-    true
-}
-
-/// Connects, so that the first prompt says where we are. A shell opens without a cluster as well.
-async fn greet(session: &mut Session, shared: &Mutex<Shared>) {
-    eprintln!("ppdb {}; `help` lists the commands, Ctrl-D leaves", env!("CARGO_PKG_VERSION"));
-    if let Asked::Run(cli, stand) = request::of_words(vec!["connect".into()])
-        && let Err(failure) = session.run(*cli, &stand).await
-    {
-        eprint!("{}", output::explain(&failure));
-    }
-    remember(session, shared);
-    if let Some(client) = session.connected() {
-        let seen = ask_status(client).await;
-        note(shared, seen);
-    }
-}
-
-/// Takes over what the session learned with its last command.
-fn remember(session: &Session, shared: &Mutex<Shared>) {
-    let mut shared = shared.lock();
-    shared.client = session.connected().cloned();
-    shared.seen.cluster = session.cluster().map(str::to_owned);
-    shared.seen.node = session.last_node().cloned();
-    let map = session.map().filter(|map| !map.nodes.is_empty());
-    shared.seen.map = map.as_ref().map(|map| (map.strategy, map.epoch));
-    shared.nodes =
-        map.map_or_else(Vec::new, |map| map.nodes.iter().map(|n| n.name.to_string()).collect());
-}
-
-/// Keeps asking how the cluster is, while there is a client.
-async fn watch(shared: Arc<Mutex<Shared>>) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        let client = shared.lock().client.clone();
-        if let Some(client) = client {
-            let seen = ask_status(&client).await;
-            note(&shared, seen);
-        }
-    }
-}
-
-async fn ask_status(client: &Client) -> Option<crate::wire::command::Status> {
-    let ask = client.command(Command::Status, None, REFRESH_TIMEOUT);
-    match tokio::time::timeout(REFRESH_TIMEOUT, ask).await {
-        Ok(Ok((Answer::Status(status), _))) => Some(status),
-        _ => None,
-    }
-}
-
-fn note(shared: &Mutex<Shared>, status: Option<crate::wire::command::Status>) {
-    let mut shared = shared.lock();
-    shared.seen.down = status.as_ref().map(|status| {
-        status.nodes.iter().filter(|node| !node.up).map(|node| node.name.clone()).collect()
-    });
-    if let Some(status) = status {
-        shared.seen.map = Some((status.strategy, status.epoch));
-    }
-}
-
-/// Completes from the command tree.
-struct TreeCompleter(Arc<Mutex<Shared>>);
-
-impl rustyline::completion::Completer for TreeCompleter {
-    type Candidate = String;
-    fn complete(
-        &self,
-        line: &str,
-        pos: usize,
-        _: &rustyline::Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        let nodes = self.0.lock().nodes.clone();
-        Ok(complete(line.get(..pos).unwrap_or(line), &nodes))
-    }
-}
-
-#[derive(Completer, Helper, Highlighter, Hinter, Validator)]
-struct TreeHelper {
-    #[rustyline(Completer)]
-    completer: TreeCompleter,
-}
-
-/// The editor's thread: one line for each prompt, until the loop goes away or the terminal does.
-fn edit(
-    history: Option<PathBuf>,
-    shared: &Arc<Mutex<Shared>>,
-    prompts: &std_mpsc::Receiver<String>,
-    typed: &mpsc::Sender<Typed>,
-) {
-    let mut editor = match editor(shared) {
-        Ok(editor) => editor,
-        Err(error) => {
-            eprintln!("no line editor: {error}");
-            return;
-        }
-    };
-    if let Some(path) = &history {
-        // An unreadable history is an empty one.
-        let _ = editor.load_history(path);
-    }
-    while let Ok(text) = prompts.recv() {
-        let input = match editor.readline(&text) {
-            Ok(line) => {
-                keep(&mut editor, &line, history.as_ref());
-                Typed::Line(line)
-            }
-            Err(ReadlineError::Interrupted) => Typed::Cleared,
-            Err(_) => Typed::End,
-        };
-        if typed.blocking_send(input).is_err() {
-            return;
-        }
-    }
-}
-
-fn editor(shared: &Arc<Mutex<Shared>>) -> rustyline::Result<Editor<TreeHelper, FileHistory>> {
-    let config = Config::builder()
-        .max_history_size(history::LINES_MAX)?
-        .history_ignore_space(true)
-        .completion_type(CompletionType::List)
-        .color_mode(ColorMode::Disabled)
-        .build();
-    let mut editor = Editor::with_config(config)?;
-    editor.set_helper(Some(TreeHelper { completer: TreeCompleter(shared.clone()) }));
-    Ok(editor)
-}
-
-/// Remembers a line; one that starts with a blank is not remembered.
-fn keep(editor: &mut Editor<TreeHelper, FileHistory>, line: &str, history: Option<&PathBuf>) {
-    let added = editor.add_history_entry(line).unwrap_or(false);
-    if let Some(path) = history.filter(|_| added)
-        && let Err(error) = editor.append_history(path)
-    {
-        eprintln!("history: {error}");
-    }
+/// Whether the terminal can have colors, and its user wants them (`NO_COLOR`).
+fn has_colors() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dumb = set("TERM").is_none_or(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !dumb && set("NO_COLOR").is_none()
 }
 
 fn history_file() -> Option<PathBuf> {
@@ -279,4 +87,215 @@ fn history_file() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// What a line leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Prompt,
+    Leave,
+}
+
+struct Shell<'a> {
+    session: &'a mut Session,
+    shared: Arc<Mutex<Shared>>,
+    colors: bool,
+    ask: std_mpsc::SyncSender<Prompt>,
+    lines: mpsc::Receiver<Typed>,
+    /// The Rhai mode with its variables; they outlive the mode.
+    script: Option<ScriptMode>,
+}
+
+impl Shell<'_> {
+    /// Connects, so that the first prompt says where we are. A shell opens without a cluster as well.
+    async fn greet(&mut self) {
+        let version = env!("CARGO_PKG_VERSION");
+        eprintln!("ppdb {version}; `help` lists the commands, TAB completes, Ctrl-D leaves");
+        if let Err(explained) = connect(self.session).await {
+            eprint!("{explained}");
+        }
+        self.remember();
+        self.look().await;
+    }
+
+    async fn talk(&mut self) -> u8 {
+        loop {
+            if self.ask.send(self.prompt()).is_err() {
+                return exit::OPERATOR;
+            }
+            let next = match self.lines.recv().await {
+                Some(Typed::Line(line)) => self.take(&line).await,
+                Some(Typed::Cleared) => self.cleared(),
+                Some(Typed::End) if self.leave_script() => Next::Prompt,
+                Some(Typed::End) | None => Next::Leave,
+            };
+            if next == Next::Leave {
+                return exit::YES;
+            }
+            self.remember();
+            self.tell();
+        }
+    }
+
+    fn prompt(&self) -> Prompt {
+        if let Some(script) = self.script.as_ref().filter(|script| script.is_open) {
+            let text = script.lines.prompt().to_owned();
+            return (text.clone(), text);
+        }
+        let seen = &self.shared.lock().seen;
+        let plain = prompt(seen);
+        let drawn = if self.colors { styled(seen) } else { plain.clone() };
+        (plain, drawn)
+    }
+
+    /// Ctrl-C in a line.
+    fn cleared(&mut self) -> Next {
+        if let Some(script) = &mut self.script {
+            script.lines.clear();
+        }
+        Next::Prompt
+    }
+
+    /// Ctrl-D or `exit` in the Rhai mode leaves the mode; false if it is not on.
+    fn leave_script(&mut self) -> bool {
+        self.shared.lock().script_names = None;
+        self.script.as_mut().is_some_and(|script| std::mem::take(&mut script.is_open))
+    }
+
+    /// Prints what was noticed while a command ran.
+    fn tell(&self) {
+        let waiting = self.shared.lock().waiting();
+        waiting.iter().for_each(|notice| eprint!("{notice}"));
+    }
+
+    async fn take(&mut self, text: &str) -> Next {
+        if let Some(script) = self.script.as_mut().filter(|script| script.is_open) {
+            match script.lines.take(text, script.unfinished()) {
+                rhai::Taken::More => {}
+                rhai::Taken::Leave => drop(self.leave_script()),
+                rhai::Taken::TooLong => eprintln!("this is too long for a script"),
+                rhai::Taken::Run(text) => self.run_script(&text).await,
+            }
+            return Next::Prompt;
+        }
+        match rhai::asked(text) {
+            Some("") => self.open_script().await,
+            Some(text) => self.run_script(text).await,
+            None => return self.carry_out(text).await,
+        }
+        Next::Prompt
+    }
+
+    /// Carries out one line of commands.
+    async fn carry_out(&mut self, text: &str) -> Next {
+        let started = Instant::now();
+        let format = output::format_or_default(self.session.base().output);
+        let asked = match line::words(text.as_bytes()) {
+            Ok(words) if words.is_empty() => return Next::Prompt,
+            Ok(words) => request::of_words(words),
+            Err(error) => Asked::Answer(Box::new(Err(error.into()))),
+        };
+        match asked {
+            Asked::Leave => return Next::Leave,
+            Asked::Answer(done) => drop(script::show(&done, format, millis(started))),
+            Asked::Run(cli, stand) => self.command(*cli, &stand, format, started).await,
+        }
+        Next::Prompt
+    }
+
+    async fn command(&mut self, cli: Cli, stand: &Stand, format: Format, started: Instant) {
+        if let Some(run) = script::runbook(self.session, &cli) {
+            self.shared.lock().told_elsewhere = true;
+            run.await;
+            return self.told().await;
+        }
+        let format = cli.globals.output.unwrap_or(format);
+        let keys = keys::typed(&cli.verb);
+        let place = self.session.base().clone();
+        let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
+        self.shared.lock().told_elsewhere = orders;
+        tokio::select! {
+            done = self.session.run(cli, stand) => {
+                script::show(&done, format, millis(started));
+                self.shared.lock().note(&keys, &done);
+            }
+            _ = tokio::signal::ctrl_c() => eprintln!("{}", self.session.left_early()),
+        }
+        let moves = !self.session.base().same_connection(&place);
+        if moves {
+            self.shared.lock().moved();
+        }
+        self.remember();
+        let unknown = self.shared.lock().seen.heard.snapshot().is_none();
+        if orders {
+            self.told().await;
+        } else if moves || unknown {
+            self.look().await;
+        }
+    }
+
+    /// The prompt is up to date when a command ends that told what happened; from here on notices tell it again.
+    async fn told(&self) {
+        self.look().await;
+        self.shared.lock().told_elsewhere = false;
+    }
+
+    /// Looks at the cluster for the next prompt, if that is quick.
+    async fn look(&self) {
+        let shared = self.shared.clone();
+        let looking = tokio::spawn(async move { look(&shared).await });
+        // One that takes long goes on beside the prompt.
+        let _ = tokio::time::timeout(LOOK_WAIT, looking).await;
+    }
+
+    /// Takes over what the session learned with its last command.
+    fn remember(&self) {
+        self.shared.lock().remember(self.session);
+    }
+
+    async fn open_script(&mut self) {
+        match self.ready_script().await {
+            Ok(script) => {
+                script.is_open = true;
+                let names = script.names.clone();
+                self.shared.lock().script_names = Some(names);
+                eprintln!("Rhai: TAB completes; `exit`, Ctrl-D or two empty lines leave");
+            }
+            Err(explained) => eprint!("{explained}"),
+        }
+    }
+
+    async fn run_script(&mut self, text: &str) {
+        self.shared.lock().told_elsewhere = true;
+        match self.ready_script().await {
+            Ok(script) => script.run(text).await,
+            Err(explained) => eprint!("{explained}"),
+        }
+        self.told().await;
+    }
+
+    /// The Rhai mode, on the connection that the session has.
+    async fn ready_script(&mut self) -> Result<&mut ScriptMode, String> {
+        if self.session.connected().is_none() {
+            connect(self.session).await?;
+        }
+        let Some(client) = self.session.connected() else {
+            return Err("not connected\n".to_owned());
+        };
+        let base = self.session.base();
+        let client = match base.read_only(Instant::now()) {
+            Some(why) => client.read_only(&why),
+            None => client.clone(),
+        };
+        let script = self.script.get_or_insert_default();
+        script.client(client, base);
+        Ok(script)
+    }
+}
+
+/// Connects to the endpoints of the session; answers what is wrong.
+async fn connect(session: &mut Session) -> Result<(), String> {
+    let Asked::Run(cli, stand) = request::of_words(vec!["connect".into()]) else { return Ok(()) };
+    let done = session.run(*cli, &stand).await;
+    done.map(drop).map_err(|failure| output::explain(&failure))
 }

@@ -2,15 +2,27 @@
 //!
 //! `interactive` is for people, `script` for `-e` and piped lines, `jsonl` for programs in any language.
 //! What a line means is `line` and `request`; commands are carried out by the session, as everywhere.
+//!
+//! Of the interactive one, `prompt`, `notice`, `complete`, `hint` and `rhai` decide, from values; `editor` owns the
+//! terminal, `heard` keeps asking how the cluster is, `names` asks for names.
 
 pub mod complete;
+pub mod editor;
+pub mod heard;
+pub mod hint;
 pub mod history;
 pub mod interactive;
 pub mod jsonl;
+pub mod keys;
 pub mod line;
+pub mod names;
+pub mod notice;
 pub mod prompt;
 pub mod request;
+pub mod rhai;
 pub mod script;
+pub mod script_mode;
+pub mod seen;
 
 use crate::cli::args::{Format, ShellArgs};
 use crate::cli::session::Session;

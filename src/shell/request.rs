@@ -69,8 +69,14 @@ pub fn of_words(words: Vec<OsString>) -> Asked {
     if words.len() == 1 && (words[0] == "exit" || words[0] == "quit") {
         return Asked::Leave;
     }
-    if words.len() == 1 && words[0] == "?" {
-        return of_words(vec!["help".into()]);
+    if words[0] == "?" {
+        let rest = words.into_iter().skip(1);
+        return of_words([OsString::from("help")].into_iter().chain(rest).collect());
+    }
+    // Examples and messages name the program; here that is understood.
+    if words[0] == "ppdb" {
+        let rest: Vec<OsString> = words.into_iter().skip(1).collect();
+        return of_words(if rest.is_empty() { vec!["help".into()] } else { rest });
     }
     match Cli::from_words(words) {
         Ok(cli) => Asked::Run(Box::new(cli), Stand::default()),
@@ -304,6 +310,22 @@ mod tests {
                 "{line}"
             );
         }
+        let text = |line: &str| match parse(line.as_bytes()) {
+            Asked::Answer(done) => format!("{:?}", done.unwrap().value),
+            other => panic!("{line}: {other:?}"),
+        };
+        for (one, other) in [
+            ("help", "--help"),
+            ("help", "?"),
+            ("help", "ppdb"),
+            ("help strategy", "strategy --help"),
+            ("help strategy", "? strategy"),
+            ("help strategy switch", "strategy switch --help"),
+            ("help set", "ppdb set --help"),
+        ] {
+            assert_eq!(text(one), text(other), "{one}");
+        }
+        assert_eq!(ops("ppdb set a 'b c'"), set(b"a", b"b c"));
         assert!(matches!(parse(b"exit"), Asked::Leave));
         assert!(matches!(parse(b" quit \r"), Asked::Leave));
     }

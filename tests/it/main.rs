@@ -64,6 +64,8 @@ mod switch;
 mod switch_faults;
 /// Switches while the processes that carry them out are killed.
 mod switch_kills;
+/// The shell, in a real terminal.
+mod terminal;
 /// Rules of the repository.
 mod tidy;
 /// Disk space is given back.

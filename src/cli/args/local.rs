@@ -5,6 +5,15 @@ use crate::types::NodeName;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::path::PathBuf;
 
+/// Under `help` in a shell.
+pub const SHELL_WORDS_HELP: &str = "\
+In a shell:
+  rhai            lines of Rhai, the language of runbooks; `rhai 1 + 1` is one of them
+  exit, quit      the end, as Ctrl-D
+  ?               the same as help; `? strategy`, `help strategy` and `strategy --help` are one
+  TAB             completes commands, flags, names, keys and files
+  Ctrl-C          drops the line, or leaves what a command waits for: an operation goes on";
+
 /// Under `ppdb shell --help`.
 pub const SHELL_EXAMPLES: &str = "\
 Example:
@@ -14,7 +23,11 @@ Example:
 
 With -o jsonl, one line in is answered by exactly one JSON line out, in order. A line is a shell line,
 a JSON array of strings, or {\"argv\":[…],\"key_b64\":\"…\",\"value_b64\":\"…\"} where the two stand for the
-KEY and the VALUE of the command.";
+KEY and the VALUE of the command.
+
+At a terminal the prompt tells where it is and how it is there, and what changes meanwhile is told above the
+line. The history keeps commands, and none that carries a value (set, mset, append, cas, rhai), nor a line that
+starts with a blank. PPDB_KEY_COMPLETION=off keeps TAB from asking for keys; in a protected context it never does.";
 
 /// Under `ppdb demo --help`.
 pub const DEMO_EXAMPLES: &str = "\

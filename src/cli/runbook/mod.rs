@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-pub use terminal::Terminal;
+pub use summary::explained;
+pub use terminal::{Terminal, shown};
 
 /// How long a script may run unless `--timeout` says otherwise.
 pub const RUN_DEFAULT: Duration = Duration::from_secs(3600);

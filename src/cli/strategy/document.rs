@@ -229,28 +229,31 @@ pub fn ordered(op: &Operation) -> Doc {
     let mut notes = vec![line];
     notes.extend(cost::lines(op));
     notes.extend(next_order(op).map(|order| format!("next: {order}")));
-    Doc { json: operation(op), notes, rows: vec![row(op)], ..Doc::default() }
+    Doc { json: operation(op), notes, rows: vec![row(op)], header: HEADER.into() }
 }
+
+/// Columns of operations.
+const HEADER: [&str; 13] = [
+    "ID",
+    "FROM",
+    "TO",
+    "PHASE",
+    "STARTED",
+    "TOOK",
+    "PLAN",
+    "FORECAST",
+    "COPIED",
+    "BY",
+    "SKIPPED",
+    "REASON",
+    "LAST FAILURE",
+];
 
 /// The journal.
 pub fn history(all: &[Operation]) -> Doc {
     Doc {
         json: all.iter().map(operation).collect(),
-        header: vec![
-            "ID",
-            "FROM",
-            "TO",
-            "PHASE",
-            "STARTED",
-            "TOOK",
-            "PLAN",
-            "FORECAST",
-            "COPIED",
-            "BY",
-            "SKIPPED",
-            "REASON",
-            "LAST FAILURE",
-        ],
+        header: HEADER.into(),
         rows: all.iter().map(row).collect(),
         notes: Vec::new(),
     }

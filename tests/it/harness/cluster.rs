@@ -17,6 +17,11 @@ use tempfile::TempDir;
 
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The turn of a test that starts nodes by other means.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Longest wait for a cluster to form or to come back.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -58,7 +63,7 @@ pub struct Cluster {
 impl Cluster {
     /// Processes that run and belong to no cluster yet.
     pub fn unformed(shape: Shape) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let dir = tempfile::Builder::new().prefix("ppdb-it-").tempdir().expect("a folder");
         let certs = Certs::init(&dir.path().join("certs"), "it");
         certs.user(USER);

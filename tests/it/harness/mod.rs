@@ -11,13 +11,16 @@ mod node;
 mod program;
 mod shell;
 mod strategy;
+mod terminal;
 
 pub use certs::Certs;
-pub use cluster::{Cluster, Shape, info};
+pub use cluster::{Cluster, Shape, info, turn};
+pub use net::free_demo_offset;
 pub use node::{Node, Wrap};
 pub use program::{Ran, command, ppdb, ppdb_within, program, wait};
 pub use shell::Shell;
 pub use strategy::show;
+pub use terminal::Terminal;
 
 use ppdb::client::{CallOptions, Client, OpAnswer};
 use ppdb::types::{Op, Result};

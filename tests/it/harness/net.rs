@@ -11,6 +11,8 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 const PORT_FIRST: u16 = 20_000;
 const PORTS: u16 = 10_000;
+/// Port of the first node of a demo without an offset.
+const DEMO_PORT: u16 = 7_101;
 
 /// A free address for one node.
 pub fn free_addr() -> SocketAddr {
@@ -25,4 +27,12 @@ pub fn free_addr() -> SocketAddr {
         }
     }
     panic!("no free port on {host}");
+}
+
+/// A `--port-offset` for a demo whose four ports are free at this moment.
+pub fn free_demo_offset() -> u16 {
+    let first = PORT_FIRST + (std::process::id() % u32::from(PORTS)) as u16;
+    let free = |port: u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let found = (first..first + 1_000).step_by(4).find(|port| (*port..port + 4).all(free));
+    found.expect("four free ports in a row") - DEMO_PORT
 }

@@ -1,0 +1,183 @@
+//! What the editor's thread, the background and the loop of the shell share, and the background that keeps
+//! asking how the cluster is. A prompt never waits for a node: it shows what was heard last.
+
+use super::keys::SeenKeys;
+use super::notice::{About, Notice, notices};
+use super::prompt::Seen;
+use super::seen::{Heard, Snapshot};
+use crate::cli::contexts::Color;
+use crate::cli::session::Session;
+use crate::cli::value::{Done, Value};
+use crate::client::Client;
+use crate::types::{Code, NodeName};
+use crate::wire::command::{Answer, Command};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+/// How often the background asks how the cluster is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long it waits for the answers.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Notices that wait for the end of a command; the oldest makes room.
+const NOTICES_MAX: usize = 20;
+/// Plans of a switch that are remembered for completion.
+const PLANS_MAX: usize = 10;
+
+/// Shared state of one shell.
+#[derive(Default)]
+pub struct Shared {
+    /// For questions of the background and of completion.
+    pub client: Option<Client>,
+    /// For the prompt.
+    pub seen: Seen,
+    /// Names of the members.
+    pub nodes: Vec<String>,
+    /// Number of shards.
+    pub shards: usize,
+    /// Keys typed and answered.
+    pub keys: SeenKeys,
+    /// Plans that were made here.
+    pub plans: VecDeque<String>,
+    /// A command about the change of strategy runs, and tells what happens to it.
+    pub told_elsewhere: bool,
+    /// In the Rhai mode: names that the language knows.
+    pub script_names: Option<Vec<String>>,
+    /// A line is being read, so that a notice may be drawn above it.
+    pub reading: bool,
+    /// Draws above the line.
+    pub printer: Option<SyncSender<String>>,
+    waiting: VecDeque<Notice>,
+    /// Looks that were begun, and the one that was taken over last: an older answer never replaces a newer one.
+    begun: u64,
+    taken: u64,
+}
+
+impl Shared {
+    /// Takes over what was heard; the changes become notices.
+    fn take(&mut self, number: u64, heard: Heard, node: Option<NodeName>) {
+        if number <= self.taken {
+            return;
+        }
+        self.taken = number;
+        let found = notices(&self.seen.heard, &heard);
+        let told = self.told_elsewhere;
+        self.waiting.extend(found.into_iter().filter(|n| !told || n.about != About::Operation));
+        while self.waiting.len() > NOTICES_MAX {
+            self.waiting.pop_front();
+        }
+        // The node that answered last may be the one that is gone.
+        let gone = |node| heard.snapshot().is_none_or(|snapshot| snapshot.down.contains(node));
+        if self.seen.node.as_ref().is_none_or(gone) {
+            self.seen.node = node;
+        }
+        self.seen.heard = heard;
+        self.deliver();
+    }
+
+    /// Shows what waits above the line that is being typed, if one is.
+    pub fn deliver(&mut self) {
+        let Some(printer) = self.printer.as_ref().filter(|_| self.reading) else { return };
+        while let Some(notice) = self.waiting.front() {
+            if printer.try_send(shown(notice)).is_err() {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// What waits, for whoever prints between two lines.
+    pub fn waiting(&mut self) -> Vec<String> {
+        self.waiting.drain(..).map(|notice| shown(&notice)).collect()
+    }
+
+    /// The session is somewhere else: nothing that is on its way is about here.
+    pub fn moved(&mut self) {
+        self.taken = self.begun;
+        self.waiting.clear();
+        self.seen.heard = Heard::NotYet;
+        self.keys = SeenKeys::default();
+        self.plans.clear();
+    }
+
+    /// Takes over what the session learned.
+    pub fn remember(&mut self, session: &Session) {
+        self.client = session.connected().cloned();
+        self.seen.cluster = session.cluster().map(str::to_owned);
+        let context = session.context();
+        self.seen.context = context.map(|context| context.name.clone());
+        self.seen.color = context.and_then(|context| context.color).map(Color::sgr);
+        self.seen.protected = context.is_some_and(|context| context.protected);
+        self.seen.read_only = !session.writes_allowed();
+        if let Some(node) = session.last_node() {
+            self.seen.node = Some(node.clone());
+        }
+        if let Some(map) = session.map().filter(|map| !map.nodes.is_empty()) {
+            self.nodes = map.nodes.iter().map(|node| node.name.to_string()).collect();
+            self.shards = map.shards.len();
+        }
+    }
+
+    /// Takes over names in a command that was carried out and in its answer.
+    pub fn note(&mut self, typed: &[OsString], done: &Done) {
+        self.keys.note_all(typed, done);
+        if let Ok(answered) = done
+            && let Value::Doc(doc) = &answered.value
+            && let Some(plan) = doc.json.get("plan").and_then(|plan| plan.as_str())
+        {
+            self.plans.push_front(plan.to_owned());
+            self.plans.truncate(PLANS_MAX);
+        }
+    }
+}
+
+fn shown(notice: &Notice) -> String {
+    format!("* {}\n", notice.text)
+}
+
+/// Keeps asking how the cluster is, while there is a client.
+pub async fn watch(shared: Arc<Mutex<Shared>>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        look(&shared).await;
+    }
+}
+
+/// Asks once.
+pub async fn look(shared: &Mutex<Shared>) {
+    let (client, number, before) = {
+        let mut shared = shared.lock();
+        let Some(client) = shared.client.clone() else { return };
+        shared.begun += 1;
+        (client, shared.begun, shared.seen.heard.snapshot().cloned())
+    };
+    let (heard, node) = ask(&client, before.as_ref()).await;
+    shared.lock().take(number, heard, node);
+}
+
+async fn ask(
+    client: &Client,
+    before: Option<&Snapshot>,
+) -> (Heard, Option<NodeName>) {
+    let status = client.command(Command::Status, None, LOOK_TIMEOUT);
+    let view = client.command(Command::StrategyShow, None, LOOK_TIMEOUT);
+    // The coordinator may be the one that is gone; the rest does not wait for it.
+    let (status, view) = tokio::join!(status, view);
+    let view = match view {
+        Ok((Answer::StrategyView(view), _)) => Some(*view),
+        _ => None,
+    };
+    match status {
+        Ok((Answer::Status(status), node)) => {
+            let snapshot = Snapshot::of(&status, view.as_ref(), before);
+            (Heard::Answer(Box::new(snapshot)), Some(node))
+        }
+        Err(error) if matches!(error.code, Code::Unreachable | Code::DeadlineExceeded) => {
+            (Heard::Silence, None)
+        }
+        _ => (Heard::NotReady, None),
+    }
+}

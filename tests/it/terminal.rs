@@ -1,0 +1,233 @@
+//! A person at a terminal: the shell of a demo in a real terminal, typed into and looked at.
+//!
+//! What is asserted is on the screen. Nothing is waited for by the clock alone: every wait is for something to appear.
+
+use crate::harness::{Terminal, free_demo_offset, turn};
+use std::time::Duration;
+
+/// For what needs no node.
+const SOON: Duration = Duration::from_secs(5);
+/// For what the cluster has to find out or to do.
+const LATER: Duration = Duration::from_secs(20);
+
+/// The prompt of the demo, in that state.
+fn at_prompt(lines: &[String], state: &str) -> bool {
+    let last = lines.last().map_or("", String::as_str);
+    last.starts_with("ppdb:demo ") && last.contains(state) && last.ends_with('>')
+}
+
+fn wait_prompt(terminal: &Terminal, state: &str) -> Vec<String> {
+    let what = format!("prompt with `{state}`");
+    terminal.wait(&what, LATER, |lines| lines.len() > 1 && at_prompt(lines, state))
+}
+
+/// Drops what stands in the line.
+fn drop_line(terminal: &Terminal) {
+    terminal.mark();
+    terminal.keys(&["C-c"]);
+    terminal.wait("fresh prompt", SOON, |lines| lines.len() > 1 && at_prompt(lines, "["));
+}
+
+#[test]
+fn a_person_works_with_a_cluster_at_a_terminal() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let history = dir.path().join("history");
+    let offset = free_demo_offset().to_string();
+    let env = [
+        ("PPDB_HISTFILE", history.to_str().expect("a plain path")),
+        ("PPDB_CONTEXTS", "/nowhere/contexts.toml"),
+        ("TERM", "screen-256color"),
+    ];
+    let terminal = Terminal::start(dir.path(), &env, &["demo", "--port-offset", &offset]);
+    terminal.see("3 primaries and 1 replica serve", LATER);
+    wait_prompt(&terminal, "[sharded e1");
+    let colored = terminal.colored();
+    assert!(colored.contains("\x1b[32m") || colored.contains("\x1b[31m"), "{colored:?}");
+
+    completion(&terminal);
+    typo(&terminal);
+    help(&terminal);
+    switch(&terminal);
+    death_of_a_node(&terminal);
+    rhai(&terminal);
+    detached(&terminal);
+    all_gone_and_back(&terminal);
+
+    terminal.mark();
+    terminal.keys(&["C-d"]);
+    terminal.see("data and certificates are deleted", LATER);
+    let kept = std::fs::read_to_string(&history).expect("a history");
+    assert!(kept.contains("strategy switch full\n"), "{kept}");
+    for private in ["hunter2", "mset", "swich", "exists blank", "rhai", "let total"] {
+        assert!(!kept.contains(private), "{private} was written down: {kept}");
+    }
+}
+
+/// TAB completes a command, a node and a key, and a grey hint says what is missing.
+fn completion(terminal: &Terminal) {
+    terminal.mark();
+    terminal.text("strat");
+    terminal.keys(&["Tab"]);
+    terminal.see("> strategy ", SOON);
+    terminal.text("sw");
+    terminal.keys(&["Tab"]);
+    terminal.see("> strategy switch full|sharded", SOON);
+    assert!(terminal.colored().contains("\x1b[90mfull|sharded"), "the hint is grey");
+    drop_line(terminal);
+
+    terminal.text("info r");
+    terminal.keys(&["Tab"]);
+    terminal.see("> info r1", SOON);
+    terminal.mark();
+    terminal.keys(&["Enter"]);
+    terminal.see("replica", SOON);
+    wait_prompt(terminal, "[sharded");
+
+    terminal.line("mset user:17 hunter2 user:18 b cart:9 c");
+    wait_prompt(terminal, "[sharded");
+    // Typed here, and so known without a question.
+    terminal.text("get car");
+    terminal.keys(&["Tab"]);
+    terminal.see("> get cart:9", SOON);
+    terminal.mark();
+    terminal.keys(&["Enter"]);
+    terminal.wait("the value", SOON, |lines| lines.iter().any(|line| line == "c"));
+    wait_prompt(terminal, "[sharded");
+    // Several: what they have in common, and then the list.
+    terminal.mark();
+    terminal.text("get us");
+    terminal.keys(&["Tab"]);
+    terminal.wait("both keys", SOON, |lines| {
+        lines.iter().any(|line| line.contains("user:17") && line.contains("user:18"))
+            && at_line(lines, "> get user:1")
+    });
+    drop_line(terminal);
+    terminal.line(" exists blank");
+    wait_prompt(terminal, "[sharded");
+}
+
+/// The last line ends so, whatever hint follows.
+fn at_line(lines: &[String], end: &str) -> bool {
+    lines.last().is_some_and(|line| line.contains(end))
+}
+
+fn typo(terminal: &Terminal) {
+    terminal.line("strategy swich full");
+    terminal.see("error[UnknownCommand]: there is no command `swich`; did you mean `switch`", SOON);
+    wait_prompt(terminal, "[sharded");
+}
+
+/// One help, however it is asked for.
+fn help(terminal: &Terminal) {
+    let mut seen = Vec::new();
+    for line in ["help shard", "? shard", "shard --help"] {
+        terminal.line(line);
+        let lines = wait_prompt(terminal, "[sharded");
+        assert!(lines.iter().any(|line| line.contains("Where the data is")), "{lines:#?}");
+        seen.push(lines[1..lines.len() - 1].to_vec());
+    }
+    assert!(seen[0] == seen[1] && seen[1] == seen[2], "{seen:#?}");
+}
+
+/// A switch is watched to its end: the bar, what came of it, and the prompt that follows.
+fn switch(terminal: &Terminal) {
+    terminal.line("strategy switch full");
+    let lines = wait_prompt(terminal, "[full e2");
+    let text = lines.join("\n");
+    assert!(lines.iter().any(|line| line.starts_with("[#")), "no bar: {text}");
+    assert!(text.contains("next: `strategy revert` goes back"), "{text}");
+    assert!(!text.contains("* operation"), "it is not told twice: {text}");
+}
+
+/// Nobody asks, and it is told above the line that is being typed; the next prompt shows it.
+fn death_of_a_node(terminal: &Terminal) {
+    terminal.line("node kill n3");
+    terminal.see("n3 was killed", LATER);
+    terminal.text("get cart:9");
+    terminal.wait("notice above the line", LATER, |lines| {
+        lines.iter().any(|line| line == "* n3 is down") && at_line(lines, "> get cart:9")
+    });
+    terminal.mark();
+    terminal.keys(&["Enter"]);
+    let lines = wait_prompt(terminal, "degraded:n3");
+    assert!(lines.iter().any(|line| line == "c"), "it serves: {lines:#?}");
+    terminal.line("node start n3");
+    terminal.see("* n3 is back", LATER);
+    terminal.line("");
+    terminal.wait("a healthy prompt", LATER, |lines| at_prompt(lines, "[full e2") && {
+        !lines.last().is_some_and(|line| line.contains("degraded"))
+    });
+}
+
+/// Lines are put together until they are a script; what they leave behind stays.
+fn rhai(terminal: &Terminal) {
+    terminal.line("rhai");
+    terminal.wait("the mode", LATER, |lines| at_line(lines, "rhai>"));
+    terminal.line("let total = 0;");
+    terminal.wait("the next line", LATER, |lines| lines.len() > 1 && at_line(lines, "rhai>"));
+    terminal.line("for i in 1..=4 {");
+    terminal.wait("the rest", SOON, |lines| lines.len() > 1 && at_line(lines, "....>"));
+    terminal.line("  total += i * 100;");
+    terminal.line("}");
+    terminal.wait("its end", LATER, |lines| lines.len() > 1 && at_line(lines, "rhai>"));
+    terminal.line("total + 7");
+    terminal.see("1007", LATER);
+    // Functions of the engine itself are completed.
+    terminal.mark();
+    terminal.text("shard_ver");
+    terminal.keys(&["Tab"]);
+    terminal.see("rhai> shard_verify", SOON);
+    terminal.keys(&["C-c"]);
+    terminal.line("nowhere(1)");
+    terminal.see("nowhere", LATER);
+    terminal.line("exit");
+    wait_prompt(terminal, "[full e2");
+    terminal.line("rhai `total is ${total}`");
+    terminal.see("total is 1000", LATER);
+    wait_prompt(terminal, "[full e2");
+}
+
+/// Ctrl-C leaves a switch that runs; it goes on, the prompt shows it, and its end is told.
+fn detached(terminal: &Terminal) {
+    terminal.line("strategy revert");
+    wait_prompt(terminal, "[sharded e3");
+    terminal.line("config set switch.cool_down 0s");
+    wait_prompt(terminal, "[sharded e3");
+    // So slow that it runs for as long as it is looked at.
+    terminal.line("config set copy.bytes_per_s 16KiB");
+    wait_prompt(terminal, "[sharded e3");
+    terminal.line("strategy switch full");
+    terminal.see("copying", LATER);
+    terminal.mark();
+    terminal.keys(&["C-c"]);
+    terminal.see("(sharded -> full) is copying and goes on", SOON);
+    terminal.see("`ppdb strategy watch` follows it", SOON);
+    wait_prompt(terminal, "[sharded->full e3 copying");
+    // What the message names is understood as it stands there.
+    terminal.line("ppdb strategy throttle 0");
+    wait_prompt(terminal, "[");
+    terminal.see("(sharded -> full) is settled", LATER);
+    terminal.line("");
+    wait_prompt(terminal, "[full e4");
+}
+
+/// The shell outlives its cluster, and finds it again with the next command.
+fn all_gone_and_back(terminal: &Terminal) {
+    for node in ["n1", "n2", "n3", "r1"] {
+        terminal.line(&format!("node kill {node}"));
+        terminal.see(&format!("{node} was killed"), LATER);
+    }
+    terminal.see("* no node answers", LATER);
+    terminal.line("");
+    let lines = wait_prompt(terminal, "-- [not connected]");
+    assert!(lines.len() > 1, "{lines:#?}");
+    for node in ["n1", "n2", "n3", "r1"] {
+        terminal.line(&format!("node start {node}"));
+        terminal.see(&format!("{node} starts"), LATER);
+    }
+    terminal.see("* the cluster answers again", LATER);
+    terminal.line("get cart:9 --timeout 20s");
+    terminal.wait("the value", LATER, |lines| lines.iter().any(|line| line == "c"));
+    wait_prompt(terminal, "[full e4");
+}
