@@ -18,8 +18,8 @@ use super::sweep::{self, Progress, Sweep, Tell};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
-    admin, cert, check, config, explain, logs, manual, metrics, output, settings, stats, strategy, verify,
-    version,
+    admin, cert, check, config, explain, logs, manual, metrics, output, settings, stats, strategy,
+    verify, version,
 };
 use crate::client::{CallOptions, Client};
 use crate::types::{Code, Error, NodeName, Result, limits};

@@ -4,9 +4,9 @@
 //! it is open. One that does not come to its end when it is stopped is left behind, with its variables.
 
 use super::bridge::Bridge;
+use super::engine;
 use super::failure;
 use super::run::{self, STACK_BYTES, ended, furnished, of_result};
-use super::engine;
 use crate::cli::caller::Caller;
 use crate::cli::runbook::{Ended, Runbook, Stage, Trouble};
 use rhai::{AST, Dynamic, LexError, ParseErrorType, Scope};

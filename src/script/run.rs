@@ -129,7 +129,8 @@ pub fn names<C: Caller>(bridge: &Arc<Bridge<C>>) -> Vec<String> {
     let names = signatures.iter().filter_map(|signature| signature.split('(').next());
     let is_name = |name: &&str| {
         let mut chars = name.chars();
-        chars.next().is_some_and(char::is_alphabetic) && chars.all(|c| c.is_alphanumeric() || c == '_')
+        chars.next().is_some_and(char::is_alphabetic)
+            && chars.all(|c| c.is_alphanumeric() || c == '_')
     };
     let mut names: Vec<String> =
         names.map(str::trim).filter(is_name).chain(WORDS).map(str::to_owned).collect();

@@ -158,10 +158,7 @@ pub async fn look(shared: &Mutex<Shared>) {
     shared.lock().take(number, heard, node);
 }
 
-async fn ask(
-    client: &Client,
-    before: Option<&Snapshot>,
-) -> (Heard, Option<NodeName>) {
+async fn ask(client: &Client, before: Option<&Snapshot>) -> (Heard, Option<NodeName>) {
     let status = client.command(Command::Status, None, LOOK_TIMEOUT);
     let view = client.command(Command::StrategyShow, None, LOOK_TIMEOUT);
     // The coordinator may be the one that is gone; the rest does not wait for it.

@@ -64,7 +64,8 @@ fn wanted(place: &Place<'_>) -> Vec<String> {
         let typed = |word: &&str| word.strip_prefix("--") == flag.get_long();
         flag.is_required_set() && !place.flags.iter().any(typed)
     });
-    parts.extend(missing.map(|flag| format!("--{} {}", flag.get_long().unwrap_or(""), value(flag))));
+    parts
+        .extend(missing.map(|flag| format!("--{} {}", flag.get_long().unwrap_or(""), value(flag))));
     parts
 }
 

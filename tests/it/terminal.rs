@@ -155,8 +155,10 @@ fn death_of_a_node(terminal: &Terminal) {
     terminal.line("node start n3");
     terminal.see("* n3 is back", LATER);
     terminal.line("");
-    terminal.wait("a healthy prompt", LATER, |lines| at_prompt(lines, "[full e2") && {
-        !lines.last().is_some_and(|line| line.contains("degraded"))
+    terminal.wait("a healthy prompt", LATER, |lines| {
+        at_prompt(lines, "[full e2") && {
+            !lines.last().is_some_and(|line| line.contains("degraded"))
+        }
     });
 }
 

@@ -137,6 +137,14 @@ pub fn name(line: &str) -> String {
     path.join(" ")
 }
 
+/// The commands that a line is about: its own, and those that it hands to a shell.
+pub fn names(line: &str) -> Vec<String> {
+    let handed = line.split_once("shell -e ").map(|(_, lines)| lines.trim_matches(['\'', '"']));
+    let handed = handed.into_iter().flat_map(|lines| lines.split(';'));
+    let handed = handed.map(|line| name(&format!("ppdb {line}")));
+    handed.chain([name(line)]).collect()
+}
+
 /// The names of all commands that do something by themselves.
 pub fn commands() -> Vec<String> {
     fn walk(command: &Command, path: &str, names: &mut Vec<String>) {

@@ -43,6 +43,8 @@ impl Names {
                 fixed.push((documented, node.addr.to_string()));
             }
         }
+        let certs = cluster.certs.dir().display().to_string();
+        fixed.push(("/etc/ppdb/certs".to_owned(), certs));
         Self { fixed, seen: BTreeMap::new() }
     }
 
@@ -80,6 +82,7 @@ impl Place {
         std::fs::create_dir_all(&dir).expect("a folder");
         std::os::unix::fs::symlink(repository().join("scripts"), dir.join("scripts"))
             .expect("link");
+        std::os::unix::fs::symlink(cluster.certs.dir(), dir.join("certs")).expect("link");
         std::fs::write(dir.join("photo.jpg"), [0xff, 0xd8, 0x00, 0x80]).expect("a file");
         std::fs::write(dir.join("requests"), "get user:1\n[\"status\"]\n").expect("a file");
         std::fs::write(dir.join("ppdb.toml"), "role = \"primary\"\nname = \"n1\"\n")
@@ -142,7 +145,7 @@ fn every_documented_line_is_in_the_story_and_every_command_has_one() {
     let elsewhere = story.iter().filter(|line| matches!(line.run, Run::Elsewhere(_)));
     let gone: Vec<&Line> = elsewhere.filter(|line| !documented.contains(&line.text)).collect();
     assert!(gone.is_empty(), "nobody documents: {gone:#?}");
-    let shown: BTreeSet<String> = story.iter().map(|line| lines::name(&line.text)).collect();
+    let shown: BTreeSet<String> = story.iter().flat_map(|line| lines::names(&line.text)).collect();
     let silent: Vec<String> =
         lines::commands().into_iter().filter(|name| !shown.contains(name)).collect();
     assert!(silent.is_empty(), "commands without a line: {silent:?}");
