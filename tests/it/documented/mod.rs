@@ -104,7 +104,7 @@ impl Place {
         bash.args(["-c", &format!("{exec}{line}")]).current_dir(&self.dir);
         bash.env("PATH", format!("{folder}:{path}"))
             .env("HOME", &self.dir)
-            .env("XDG_CONFIG_HOME", self.dir.join("config"))
+            .env("PPDB_CONTEXTS", self.dir.join("contexts.toml"))
             .env("XDG_STATE_HOME", self.dir.join("state"))
             .env("PPDB_ENDPOINTS", &self.endpoints)
             .env("PPDB_CERTS", &self.certs);
