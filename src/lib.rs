@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod service;
 pub mod hot;
 pub mod slowlog;
+pub mod monitor;
 pub mod request;
 pub mod strategy;
 pub mod admin;

@@ -1,12 +1,14 @@
 //! The spine of the data plane: one request from its frame to its reply.
 //!
 //! 1 decode, 2 deadline, 3 admission, 4 route (shard -> copy here, fence, incarnation), 5 write through the
-//! batcher or read at its level, 6 measure (what was slow goes to the slow log), 7 reply with token. Each step may refuse; none goes back.
+//! batcher or read at its level, 6 measure (what was slow goes to the slow log, what is watched to whoever watches it),
+//! 7 reply with token. Each step may refuse; none goes back.
 
 use crate::admission::{Budget, Class};
 use crate::cluster::{ClusterState, CopyPlacement, LocalCopy, Registry, StateView};
 use crate::faults::{self, Point};
 use crate::hot::Hot;
+use crate::monitor::Monitor;
 use crate::pki::Principal;
 use crate::service::{Kind, Meter, RequestClass, Totals};
 use crate::shard::{self, Spent};
@@ -59,6 +61,8 @@ pub struct Served {
     pub totals: Totals,
     /// Which keys were asked for.
     pub hot: Hot,
+    /// Who watches what is served.
+    pub monitor: Monitor,
 }
 
 /// A request under way.
@@ -141,8 +145,13 @@ impl Plane {
             }
             RequestBody::Kv(kv) => self.kv(&origin.who, kv, under_way).await.map(ReplyBody::Kv),
             RequestBody::Scan(scan) => {
-                let _permit = self.budget.admit(Class::Bulk, limits::SCAN_PAGE_BYTES_MAX)?;
-                self.scan(&origin.who, scan, arrived, deadline).await
+                let watched = self.served.monitor.pick_scan(scan.shard, &scan.prefix);
+                let done = self.scan(&origin.who, scan, arrived, deadline).await;
+                if let Some(picked) = watched {
+                    let code = done.as_ref().err().map(|error| error.code);
+                    self.served.monitor.note_scan(picked, &origin.who, arrived.elapsed(), code);
+                }
+                done
             }
             RequestBody::OpenSession { shard } => {
                 let _permit = self.budget.admit(Class::Write, under_way.held_bytes)?;
@@ -155,6 +164,21 @@ impl Plane {
 
     async fn kv(&self, who: &Principal, kv: Kv, under_way: &mut UnderWay) -> Result<KvReply> {
         let ops = client::decode_ops(&kv.ops)?;
+        let watched = self.served.monitor.pick(kv.shard, &ops);
+        let done = self.ops(who, kv, ops, under_way).await;
+        if let Some(picked) = watched {
+            self.served.monitor.note(picked, who, under_way.arrived.elapsed(), &done);
+        }
+        done
+    }
+
+    async fn ops(
+        &self,
+        who: &Principal,
+        kv: Kv,
+        ops: Vec<Op>,
+        under_way: &mut UnderWay,
+    ) -> Result<KvReply> {
         let writes = ops.iter().filter(|op| op.is_write()).count();
         under_way.class = RequestClass::of_ops(ops.len(), writes);
         let bytes = kv.ops.len();
@@ -209,6 +233,7 @@ impl Plane {
         arrived: Instant,
         deadline: Instant,
     ) -> Result<ReplyBody> {
+        let _permit = self.budget.admit(Class::Bulk, limits::SCAN_PAGE_BYTES_MAX)?;
         let (kind, shard, key) = (SlowKind::Scan, scan.shard, KeyHead::of(&scan.prefix));
         let copy = self.route(shard)?;
         self.check_level(&copy, shard, scan.level)?;

@@ -181,6 +181,10 @@ impl Admin {
             }
             Command::Logs(question) => Ok(Answer::Logs(self.logs.page(&question))),
             Command::SlowLog { limit } => Ok(Answer::SlowLog(self.slow.latest(limit as usize))),
+            Command::Monitor(question) => {
+                self.served.monitor.answer(&question, Instant::now()).map(Answer::Monitor)
+            }
+            Command::Ping => Ok(Answer::Pong),
             Command::Settings => {
                 self.formed()?;
                 Ok(Answer::Settings(self.view.state().settings_view()))

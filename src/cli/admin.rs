@@ -8,7 +8,9 @@ use super::caller::{Caller, other_answer};
 use super::session::{self, Call};
 use super::strategy::document;
 use super::value::{Answered, Doc};
-use super::{breakers, hot, logs, oplog, slowlog, stats, strategy, verify};
+use super::{
+    breakers, doctor, hot, latency, logs, monitor, oplog, slowlog, stats, strategy, verify,
+};
 use crate::client::Client;
 use crate::cluster::heard::clock_ms;
 use crate::types::units::show_bytes;
@@ -54,8 +56,14 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
         Admin::Keys(Keys::Hot { limit }) => hot::run(client, limit.into(), call).await,
         Admin::Breaker(verb) => breakers::run(client, verb, call).await,
         Admin::SlowLog { limit } => slowlog::run(client, limit, call).await,
+        Admin::Monitor(args) => monitor::run(client, args, call).await,
+        Admin::Latency(args) => latency::run(client, &args, call).await,
+        Admin::Doctor(args) => doctor::run(client, &args, call).await,
         Admin::Replica(Replica::Lag) => lag(client, node, call).await,
-        Admin::Cluster(Cluster::Init { .. }) | Admin::Connect { .. } => Err(other_answer()),
+        Admin::Cluster(Cluster::Init { .. })
+        | Admin::Connect { .. }
+        | Admin::Top(_)
+        | Admin::Keys(Keys::Big(_)) => Err(other_answer()),
     }
 }
 

@@ -158,7 +158,7 @@ fn row((node, line): &Said) -> Vec<String> {
 }
 
 /// A time to the millisecond; a dash for years that no clock of ours has.
-fn time(ms: u64) -> String {
+pub fn time(ms: u64) -> String {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
     match at.filter(|_| ms < 253_402_300_800_000) {
         Some(at) => humantime::format_rfc3339_millis(at).to_string(),

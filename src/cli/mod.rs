@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod args;
 pub mod bench;
+pub mod big;
 pub mod breakers;
 pub mod caller;
 pub mod care;
@@ -15,13 +16,17 @@ pub mod config;
 pub mod contexts;
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod everywhere;
 pub mod exit;
 pub mod explain;
 pub mod hot;
+pub mod latency;
+pub mod live;
 pub mod logs;
 pub mod manual;
 pub mod metrics;
+pub mod monitor;
 pub mod nodes;
 pub mod oplog;
 pub mod output;
@@ -37,6 +42,7 @@ pub mod sweep;
 pub mod talk;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod top;
 pub mod value;
 pub mod verify;
 pub mod version;
@@ -145,9 +151,10 @@ async fn once(env: Globals, cli: Cli) -> u8 {
     let started = Instant::now();
     let mut session = Session::new(env, Door::CommandLine).attended(is_terminal());
     let stand = Stand::default();
+    let ends_itself = live::hears_interrupt(&cli.verb);
     let done = tokio::select! {
         done = session.run(cli, &stand) => done,
-        _ = tokio::signal::ctrl_c() => {
+        _ = tokio::signal::ctrl_c(), if !ends_itself => {
             eprintln!("{}", session.left_early());
             return exit::INTERRUPTED;
         }

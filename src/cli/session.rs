@@ -6,7 +6,7 @@ mod asking;
 mod connecting;
 
 use super::args::admin::{Admin, Cluster, Shard};
-use super::args::load::Stats;
+use super::args::load::{Keys, Stats};
 use super::args::strategy::Strategy;
 use super::args::{
     Cli, ConfigVerb, Data, Format, Globals, MetricsVerb, NodeVerb, Verb, WritesVerb,
@@ -18,8 +18,8 @@ use super::sweep::{self, Progress, Sweep, Tell};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
-    admin, cert, check, config, explain, logs, manual, metrics, output, settings, stats, strategy,
-    verify, version,
+    admin, big, cert, check, config, doctor, explain, live, logs, manual, metrics, output,
+    settings, stats, strategy, top, verify, version,
 };
 use crate::client::{CallOptions, Client};
 use crate::types::{Code, Error, NodeName, Result, limits};
@@ -236,6 +236,16 @@ impl Session {
             Verb::Admin(Admin::Cluster(Cluster::Init { members, shards })) => {
                 admin::init(&members, shards, &call).await.map_err(Failure::from)
             }
+            Verb::Admin(Admin::Doctor(args)) if args.list => Ok(doctor::list()),
+            Verb::Admin(Admin::Top(args)) => {
+                top::check(&call)?;
+                let client = self.client(&call).await?;
+                Ok(top::run(&client, &args, &call).await?)
+            }
+            Verb::Admin(Admin::Keys(Keys::Big(args))) => {
+                let client = self.client(&call).await?;
+                Ok(big::run(&client, &args, &call).await?)
+            }
             Verb::Admin(command) => {
                 let client = self.client(&call).await?;
                 admin::run(&client, command, &call).await.map_err(Failure::from)
@@ -318,6 +328,12 @@ impl Session {
 
     /// Where this command says what happens while it waits.
     fn show(&self, verb: &Verb, globals: &Globals) -> Show {
+        let format = output::format_or_default(globals.output);
+        if let (Door::CommandLine | Door::Shell, Some(show)) =
+            (self.door, live::shows(verb, format))
+        {
+            return show;
+        }
         match (self.door, verb) {
             (Door::Driven, _) => Show::Nothing,
             (_, Verb::Admin(Admin::Stats(Stats { watch: true, .. }))) => {
@@ -388,6 +404,9 @@ fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
             return typed.timeout.unwrap_or(stats::WATCH_DEFAULT);
         }
         Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => INIT_TIMEOUT,
+        view if let Some(patience) = live::patience(view) => {
+            return typed.timeout.unwrap_or(patience);
+        }
         _ => limits::DEADLINE_DEFAULT,
     };
     all.timeout.unwrap_or(usual)

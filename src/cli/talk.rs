@@ -92,6 +92,34 @@ impl Talk {
         output::print(&output::Printed { out: text.into_bytes(), err: String::new() }).is_ok()
     }
 
+    /// Several lines at once, each as columns or as an object. False once nobody reads them.
+    pub fn lines<T>(
+        &self,
+        items: &[T],
+        row: impl Fn(&T) -> Vec<String>,
+        json: impl Fn(&T) -> serde_json::Value,
+    ) -> bool {
+        let mut text = String::new();
+        for item in items {
+            match self.show {
+                Show::Lines(Format::Table) => text.push_str(&row(item).join("  ")),
+                Show::Lines(Format::Plain) => text.push_str(&row(item).join("\t")),
+                Show::Lines(Format::Jsonl) => text.push_str(&json(item).to_string()),
+                _ => return true,
+            }
+            text.push('\n');
+        }
+        let out = text.into_bytes();
+        out.is_empty() || output::print(&output::Printed { out, err: String::new() }).is_ok()
+    }
+
+    /// A sentence for whoever looks on, on standard error; nothing for a program that gets one answer.
+    pub fn note(&self, text: &str) {
+        if self.show != Show::Nothing {
+            eprintln!("{}", output::escape(text.as_bytes()));
+        }
+    }
+
     /// Whether answers can be shown one after the other.
     pub fn shows_pages(&self) -> bool {
         matches!(self.show, Show::Pages(_))

@@ -22,6 +22,16 @@ pub fn name(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
 
+/// A command that was just given, and may take so long.
+pub fn call(time: std::time::Duration) -> super::session::Call {
+    super::session::Call {
+        globals: Default::default(),
+        typed: Default::default(),
+        deadline: std::time::Instant::now() + time,
+        talk: Default::default(),
+    }
+}
+
 /// From `sharded` to `full`.
 pub fn operation(id: u64, phase: Phase) -> Operation {
     Operation {

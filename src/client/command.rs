@@ -119,6 +119,8 @@ pub(super) fn mutates(command: &Command) -> bool {
             | Command::Alarms
             | Command::Metrics
             | Command::SlowLog { .. }
+            | Command::Monitor(_)
+            | Command::Ping
     )
 }
 

@@ -13,7 +13,7 @@ use crate::cli::args::admin::Admin;
 use crate::cli::args::{Cli, Format, Verb};
 use crate::cli::data::Stand;
 use crate::cli::session::Session;
-use crate::cli::{exit, millis, output};
+use crate::cli::{exit, live, millis, output};
 use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::IsTerminal;
@@ -214,12 +214,15 @@ impl Shell<'_> {
         let place = self.session.base().clone();
         let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
         self.shared.lock().told_elsewhere = orders;
+        let ends_itself = live::hears_interrupt(&cli.verb);
         tokio::select! {
             done = self.session.run(cli, stand) => {
                 script::show(&done, format, millis(started));
                 self.shared.lock().note(&keys, &done);
             }
-            _ = tokio::signal::ctrl_c() => eprintln!("{}", self.session.left_early()),
+            _ = tokio::signal::ctrl_c(), if !ends_itself => {
+                eprintln!("{}", self.session.left_early());
+            }
         }
         let moves = !self.session.base().same_connection(&place);
         if moves {

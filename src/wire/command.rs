@@ -8,6 +8,7 @@ use super::breaker::{BreakerOrder, PeerBreaker};
 use super::client::{Map, Role, Strategy};
 use super::load::{HotKeys, NodeStats};
 use super::logs::{LogPage, LogQuestion};
+use super::monitor::{MonitorPage, MonitorQuestion};
 use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
@@ -78,6 +79,10 @@ pub enum Command {
     HotKeys { limit: u32 },
     /// The last slow requests of the node asked, newest first, at most so many.
     SlowLog { limit: u32 },
+    /// Operations of the node asked, as they come.
+    Monitor(MonitorQuestion),
+    /// Nothing but an answer: how long is the way?
+    Ping,
 }
 
 /// Who shall form a cluster.
@@ -140,6 +145,10 @@ pub enum Answer {
     HotKeys(HotKeys),
     /// To `SlowLog`.
     SlowLog(Vec<SlowRequest>),
+    /// To `Monitor`.
+    Monitor(MonitorPage),
+    /// To `Ping`.
+    Pong,
 }
 
 /// The whole cluster as one node sees it.

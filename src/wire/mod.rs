@@ -12,6 +12,7 @@ pub mod frame;
 pub mod guard;
 pub mod load;
 pub mod logs;
+pub mod monitor;
 pub mod operation;
 pub mod oplog;
 pub mod peer;

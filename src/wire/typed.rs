@@ -40,7 +40,9 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::Breakers
         | Command::Stats
         | Command::HotKeys { .. }
-        | Command::SlowLog { .. } => None,
+        | Command::SlowLog { .. }
+        | Command::Monitor(_)
+        | Command::Ping => None,
     }
 }
 

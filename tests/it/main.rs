@@ -30,6 +30,8 @@ mod durability;
 mod guard;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
+/// Live views: operations as they come, ways, large values, the doctor, the screen.
+mod live;
 /// What nodes say, and how much.
 mod logs;
 /// Who had the cluster do what.

@@ -13,6 +13,7 @@ use ppdb::wire::breaker::{BreakerOrder, PeerClass};
 use ppdb::wire::client::*;
 use ppdb::wire::command::*;
 use ppdb::wire::logs::*;
+use ppdb::wire::monitor::{self, MonitorEvent, MonitorPage, MonitorQuestion, OpKind, Wish};
 use ppdb::wire::oplog::{Outcome, Record};
 use ppdb::wire::peer::*;
 use ppdb::wire::plan::{Bound, BoundMember, Plan};
@@ -149,6 +150,8 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("metrics", RequestBody::Command(Command::Metrics)),
         ("stats", RequestBody::Command(Command::Stats)),
         ("hot-keys", RequestBody::Command(Command::HotKeys { limit: 10 })),
+        ("monitor", RequestBody::Command(Command::Monitor(monitor_question()))),
+        ("ping", RequestBody::Command(Command::Ping)),
         (
             "breaker",
             RequestBody::Command(Command::Breaker(BreakerOrder {
@@ -208,9 +211,38 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
         ("slow-log", Ok(ReplyBody::Command(Answer::SlowLog(vec![slow_request()])))),
         ("alarms", Ok(ReplyBody::Command(Answer::Alarms(vec![alarm()])))),
+        ("monitor", Ok(ReplyBody::Command(Answer::Monitor(monitor_page())))),
+        ("pong", Ok(ReplyBody::Command(Answer::Pong))),
         ("metrics", Ok(ReplyBody::Command(Answer::Metrics("ppdb_epoch 3\n".into())))),
         ("refused", Err(refused)),
     ]
+}
+
+fn monitor_question() -> MonitorQuestion {
+    let wish = Wish {
+        one_in: 100,
+        pattern: Some("cart:*".into()),
+        kinds: vec![OpKind::Set, OpKind::Scan],
+    };
+    MonitorQuestion { watch: 7, wish, after: 30, is_last: true }
+}
+
+fn monitor_page() -> MonitorPage {
+    let event = MonitorEvent {
+        sequence: 31,
+        at_ms: 1_795_000_000_000,
+        by: "user ann".into(),
+        kind: OpKind::Cas,
+        key: "cart:42".into(),
+        key_bytes: 7,
+        shard: ShardId(3),
+        operations: 2,
+        outcome: monitor::Outcome::Failed(Code::Overloaded),
+        took_us: 1_250,
+    };
+    let (sampled, matched, dropped) = (900, 31, 1);
+    let events = vec![event];
+    MonitorPage { began_us: 5, events, sampled, matched, dropped, spent_us: 80 }
 }
 
 fn alarm() -> Alarm {

@@ -1,5 +1,6 @@
 //! Questions and orders to a node, as typed.
 
+use super::live::{self, DoctorArgs, LatencyArgs, MonitorArgs, TopArgs};
 use super::load::{Breaker, Keys, Stats};
 use super::logs::LogsArgs;
 use super::oplog::OpLog;
@@ -71,6 +72,20 @@ pub enum Admin {
         #[arg(value_parser = clap::value_parser!(u32).range(1..=REQUESTS_MAX as i64))]
         limit: u32,
     },
+    /// Operations of all nodes, or of the one of --node, as they come: a sample of them, and a summary at the end.
+    #[command(after_help = live::MONITOR_EXAMPLES)]
+    Monitor(MonitorArgs),
+    /// How long the way to each node, or to the one of --node, and back takes, as this client sees it.
+    #[command(after_help = live::LATENCY_EXAMPLES)]
+    Latency(LatencyArgs),
+    /// What is not as it should be, by checks that have codes: how it is, what was seen, and the command that goes on
+    /// from there. The exit code is 1 if something is bad.
+    #[command(after_help = live::DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// The whole cluster on a screen that is drawn again and again: nodes, shards, breakers, alarms, and the change of
+    /// strategy under way.
+    #[command(after_help = live::TOP_EXAMPLES)]
+    Top(TopArgs),
 }
 
 /// Forms a cluster, lists its nodes.

@@ -1,6 +1,7 @@
 //! How nodes do, as typed: breakers between them, rates, hot keys.
 
 use super::Consent;
+use super::live::{self, BigArgs};
 use crate::types::{NodeName, units};
 use crate::wire::breaker::{FORCE_MAX, FORCE_MIN, PeerClass};
 use crate::wire::load::HOT_KEYS_MAX;
@@ -94,6 +95,10 @@ pub enum Keys {
         #[arg(value_parser = clap::value_parser!(u16).range(1..=HOT_KEYS_MAX as i64))]
         limit: u16,
     },
+    /// The largest values, and how many keys and bytes each prefix up to the first colon has, by a scan that gives way
+    /// to everything else and says how far it looked.
+    #[command(after_help = live::BIG_EXAMPLES)]
+    Big(BigArgs),
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod consent;
 pub mod contexts;
 pub mod data;
 pub mod globals;
+pub mod live;
 pub mod load;
 pub mod local;
 pub mod logs;
