@@ -50,6 +50,18 @@ impl Watching {
         (out.join().expect("a thread").expect("its output"), code)
     }
 
+    /// The summary, of more lines than are worth keeping.
+    fn read(mut self) -> Value {
+        let mut last = String::new();
+        let mut line = String::new();
+        while self.out.read_line(&mut line).expect("a line") > 0 {
+            last = std::mem::take(&mut line);
+        }
+        let answer: Value = serde_json::from_str(&last).unwrap_or_else(|e| panic!("{e}: {last}"));
+        let _ = self.child.wait();
+        answer["value"]["summary"].clone()
+    }
+
     /// The operations and the summary of `-o jsonl`.
     fn operations(self) -> (Vec<Value>, Value, Option<i32>) {
         let (out, code) = self.end();
@@ -343,4 +355,60 @@ async fn the_screen_shows_the_cluster_and_gives_the_terminal_back() {
     let pid = child.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a child");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
     tmux.is_given_back(0).await;
+}
+
+/// What a process has spent on processors so far.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    // The name before that may hold blanks.
+    let numbers = stat.rsplit_once(')').expect("a name").1;
+    let ticks = numbers.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 1_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Prints what watching costs at full load, and holds it against its bound: the processor time of `monitor` itself and
+/// the timed path in the nodes together are under 3 % of what the nodes spend. Needs an optimized build, and a machine
+/// that does nothing else: `cargo test --release --test it what_watching_costs -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, for half a minute"]
+async fn what_watching_costs_at_full_load() {
+    let cluster = small().await;
+    let pids: Vec<u32> = cluster.nodes.iter().filter_map(|node| node.pid()).collect();
+    let nodes_cpu = || pids.iter().map(|pid| cpu(*pid)).sum::<Duration>();
+    let load = |seconds: &str| {
+        let shape = ["--clients", "64", "--mix", "get=90,set=10", "--keys", "20000"];
+        let before = nodes_cpu();
+        let ran = cluster.ppdb(&[&["bench"], &shape[..], &["--duration", seconds]].concat());
+        let report = ran.expect(0).json();
+        (nodes_cpu() - before, report["rate"].as_f64().unwrap_or_default())
+    };
+    load("3s");
+    println!("sample   nodes' cpu ms   monitor's cpu ms   nodes' watching ms   share   requests/s   shown   dropped");
+    for sample in ["none", "1%", "none", "1%", "none", "100%"] {
+        if sample == "none" {
+            let (nodes, rate) = load("5s");
+            println!("{sample:6}   {:13}   {:16}   {:18}   {:>5}   {rate:.0}", nodes.as_millis(), 0, 0, "-");
+            continue;
+        }
+        let watching = Watching::start(&cluster, &["--sample", sample, "-o", "jsonl"]);
+        let out = watching.child.id();
+        let began = cpu(out);
+        let reading = std::thread::spawn(move || watching.read());
+        let (nodes, rate) = load("5s");
+        let own = cpu(out) - began;
+        let pid = rustix::process::Pid::from_raw(out as i32).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+        let summary = reading.join().expect("a summary");
+        let watched_ms = summary["node_ms"].as_f64().unwrap_or_default();
+        let share = (own.as_secs_f64() + watched_ms / 1_000.0) / nodes.as_secs_f64();
+        println!(
+            "{sample:6}   {:13}   {:16}   {watched_ms:18.1}   {:4.1}%   {rate:.0}   {}   {}",
+            nodes.as_millis(),
+            own.as_millis(),
+            share * 100.0,
+            summary["shown"],
+            summary["dropped"]
+        );
+        assert!(sample != "1%" || share < 0.03, "{share}: {summary}");
+    }
 }
