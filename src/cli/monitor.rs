@@ -210,16 +210,17 @@ impl Watching {
         let rate = |count: u64| count as f64 * weight / seconds;
         let spent_us: u64 = self.told.values().map(Told::spent_us).sum();
         let kinds = self.by_kind.iter().map(|(kind, count)| {
-            let shown = json!({ "shown": count, "ops_per_s": rate(*count).round() });
-            ((*kind).to_owned(), shown)
+            json!({ "op": kind, "shown": count, "ops_per_s": rate(*count).round() })
         });
+        let failed =
+            self.failed.iter().map(|(code, count)| json!({ "code": code, "shown": count }));
         let begun_anew: u64 = self.told.values().map(|told| told.begun_anew).sum();
         let silent: Vec<&str> = self.silent.iter().map(NodeName::as_str).collect();
         let summary = json!({
             "seconds": (seconds * 10.0).round() / 10.0, "one_in": self.wish.one_in,
             "sampled": all.sampled, "matched": all.matched, "shown": self.shown,
             "dropped": all.dropped, "ops_per_s": rate(self.shown).round(),
-            "kinds": kinds.collect::<JsonMap<_, _>>(), "failed": self.failed,
+            "kinds": kinds.collect::<Vec<_>>(), "failed": failed.collect::<Vec<_>>(),
             "node_ms": spent_us as f64 / 1_000.0, "begun_anew": begun_anew, "no_answer": silent,
         });
         let json = json!({
@@ -398,8 +399,9 @@ mod tests {
         let summary = &doc.json["summary"];
         assert_eq!((&summary["shown"], &summary["matched"]), (&json!(10), &json!(20)));
         assert_eq!((&summary["dropped"], &summary["ops_per_s"]), (&json!(10), &json!(20.0)));
-        assert_eq!(summary["kinds"]["get"], json!({ "shown": 5, "ops_per_s": 10.0 }));
-        assert_eq!(summary["failed"], json!({ "Overloaded": 5 }));
+        let get = json!({ "op": "get", "shown": 5, "ops_per_s": 10.0 });
+        assert_eq!(summary["kinds"][0], get);
+        assert_eq!(summary["failed"], json!([{ "code": "Overloaded", "shown": 5 }]));
         assert_eq!(summary["no_answer"], json!(["n2"]));
         let first = &doc.json["operations"][0];
         assert_eq!((&first["op"], &first["outcome"]), (&json!("get"), &json!("absent")));

@@ -1,7 +1,7 @@
 //! Live views of a real cluster: what is watched is what was done, and a node that is away holds nobody up.
 
 use crate::harness::{
-    Cluster, Ran, Shape, command, get, one, program, set, wait, wait_until, within,
+    Cluster, Ran, Shape, Terminal, get, one, program, set, wait, wait_until, within,
 };
 use ppdb::client::Client;
 use serde_json::{Value, json};
@@ -116,7 +116,9 @@ async fn what_is_watched_is_what_was_done() {
     assert_eq!((&summary["shown"], &summary["matched"]), (&json!(401), &json!(401)), "{summary}");
     assert_eq!((&summary["dropped"], &summary["one_in"]), (&json!(0), &json!(1)));
     assert!(summary["sampled"].as_u64() >= Some(602), "{summary}");
-    assert_eq!(summary["kinds"]["get"]["shown"], 201);
+    let kinds: Vec<_> = summary["kinds"].as_array().into_iter().flatten().collect();
+    let counts: Vec<_> = kinds.iter().map(|kind| (&kind["op"], &kind["shown"])).collect();
+    assert_eq!(counts, [(&json!("get"), &json!(201)), (&json!("set"), &json!(200))]);
     assert!(!format!("{operations:?}").contains("secret"), "a value is shown");
 
     some_of_it_for_a_while(&cluster).await;
@@ -226,7 +228,7 @@ async fn what_is_wrong_has_a_code(cluster: &mut Cluster, client: &Client) {
     let well = wait_until("a cluster that is well", SOON, look, |ran| bad(ran).is_empty()).await;
     let all = findings(&well.expect(0));
     let list = cluster.ppdb(&["doctor", "--list"]).expect(0).json();
-    for check in list["value"].as_array().expect("checks") {
+    for check in list["value"]["checks"].as_array().expect("checks") {
         assert!(all.iter().any(|finding| finding["code"] == check["code"]), "{check}");
     }
     let settings = all.iter().find(|finding| finding["code"] == "D-08").expect("settings");
@@ -264,97 +266,58 @@ fn large_values_are_found(cluster: &Cluster) {
     assert_eq!(cluster.ppdb(&words).expect(0).json()["value"]["looked_at"], 200);
 }
 
-/// A terminal of 100 columns, whose screen can be read.
-struct Tmux(String);
-
-impl Tmux {
-    fn start() -> Self {
-        let tmux = Self(format!("ppdb-it-{}", std::process::id()));
-        let size = ["-x", "100", "-y", "24"];
-        let shell = ["env", "-i", "PATH=/usr/bin:/bin", "TERM=screen", "PS1=ready>", "sh"];
-        tmux.run(&[&["new-session", "-d", "-s", "it"], &size[..], &shell].concat());
-        tmux
-    }
-
-    fn run(&self, words: &[&str]) -> String {
-        let mut tmux = command("tmux");
-        let ran = tmux.args(["-L", &self.0, "-f", "/dev/null"]).args(words).output().expect("tmux");
-        assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8_lossy(&ran.stdout).into_owned()
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        self.run(&[&["send-keys", "-t", "it"], keys].concat());
-    }
-
-    /// The screen, once it shows all of this.
-    async fn shows(&self, texts: &[&str]) -> String {
-        let what = format!("{texts:?} on the screen");
-        let look = async || self.run(&["capture-pane", "-p", "-t", "it"]);
-        let is_there = |screen: &String| texts.iter().all(|text| screen.contains(text));
-        wait_until(&what, SOON, look, is_there).await
-    }
-
-    /// Gone from the screen that was there before, and the terminal takes lines as before.
-    async fn is_given_back(&self, code: u8) {
-        self.shows(&["\nready>"]).await;
-        self.keys(&["echo ended $?; stty -a | grep -o ' -*icanon\\| -*echo '", "Enter"]);
-        let screen = self.shows(&[&format!("ended {code}"), " icanon", " echo"]).await;
-        assert!(!screen.contains("READS/S"), "{screen}");
-        assert!(!screen.contains("-icanon\n") && !screen.contains("\n -echo"), "{screen}");
-        self.keys(&["clear", "Enter"]);
-        self.shows(&["ready>"]).await;
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        let mut tmux = command("tmux");
-        let _ = tmux.args(["-L", &self.0, "kill-server"]).output();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_screen_shows_the_cluster_and_gives_the_terminal_back() {
     let mut cluster = small().await;
     let refused = cluster.ppdb(&["top"]).expect(2).json();
     assert!(refused["message"].as_str().is_some_and(|why| why.contains("stats --watch")));
 
-    let tmux = Tmux::start();
-    let line = format!(
-        "{} top --interval 300ms {}",
-        env!("CARGO_BIN_EXE_ppdb"),
-        cluster.flags().join(" ")
-    );
-    let top = async || {
-        tmux.keys(&[&line, "Enter"]);
-        tmux.shows(&["1 nodes", "READS/S", "n1", "3 of 3 up", "q ends"]).await
+    let terminal = Terminal::with("sh", cluster.dir(), &[], &[]);
+    terminal.line("PS1=ready\\>");
+    let shows = |texts: &[&str]| {
+        let is_there = |lines: &[String]| {
+            texts.iter().all(|text| lines.iter().any(|line| line.contains(text)))
+        };
+        terminal.wait(&format!("{texts:?}"), SOON, is_there)
     };
-    top().await;
-    tmux.keys(&["Tab"]);
-    let shards = tmux.shows(&["OWNER", "FURTHEST", "s5"]).await;
-    assert!(!shards.contains("READS/S"), "{shards}");
-    tmux.keys(&["4"]);
-    tmux.shows(&["4 alarms"]).await;
-    tmux.keys(&["1"]);
+    // The shell writes its number down, and becomes the program.
+    let (program, flags) = (env!("CARGO_BIN_EXE_ppdb"), cluster.flags().join(" "));
+    let line = format!("sh -c 'echo $$ > pid; exec {program} top --interval 300ms {flags}'");
+    let top = || {
+        terminal.line(&line);
+        shows(&["1 nodes", "READS/S", "n1", "3 of 3 up", "q ends"])
+    };
+    top();
+    terminal.keys(&["Tab"]);
+    let shards = shows(&["OWNER", "FURTHEST", "s5"]);
+    assert!(!shards.iter().any(|line| line.contains("READS/S")), "{shards:?}");
+    terminal.keys(&["4"]);
+    shows(&["4 alarms"]);
+    terminal.keys(&["1"]);
     cluster.node("n3").kill();
-    tmux.shows(&["2 of 3 up", "DOWN"]).await;
+    shows(&["2 of 3 up", "DOWN"]);
     cluster.node("n3").start();
-    tmux.shows(&["3 of 3 up"]).await;
-    tmux.keys(&["q"]);
-    tmux.is_given_back(0).await;
+    shows(&["3 of 3 up"]);
+    terminal.keys(&["q"]);
+    is_given_back(&terminal);
 
-    top().await;
-    tmux.keys(&["C-c"]);
-    tmux.is_given_back(0).await;
+    top();
+    terminal.keys(&["C-c"]);
+    is_given_back(&terminal);
 
-    top().await;
-    let pane = tmux.run(&["display-message", "-p", "-t", "it", "#{pane_pid}"]);
-    let children = format!("/proc/{0}/task/{0}/children", pane.trim());
-    let child = std::fs::read_to_string(&children).expect("the children of the shell");
-    let pid = child.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a child");
+    top();
+    let pid = std::fs::read_to_string(cluster.dir().join("pid")).expect("its number");
+    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a number");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
-    tmux.is_given_back(0).await;
+    is_given_back(&terminal);
+}
+
+/// What was on the screen before is there again, and the terminal takes lines, and shows them.
+fn is_given_back(terminal: &Terminal) {
+    terminal.wait("a prompt", SOON, |lines| lines.last().is_some_and(|line| line == "ready>"));
+    terminal.line("echo \"ended $?\" $(stty -a | grep -o -e '-*icanon' -e '-*echo ')");
+    let lines = terminal.see("ended 0 icanon echo", SOON);
+    assert!(!lines.iter().any(|line| line.contains("READS/S")), "{lines:?}");
 }
 
 /// What a process has spent on processors so far.
@@ -383,11 +346,19 @@ async fn what_watching_costs_at_full_load() {
         (nodes_cpu() - before, report["rate"].as_f64().unwrap_or_default())
     };
     load("3s");
-    println!("sample   nodes' cpu ms   monitor's cpu ms   nodes' watching ms   share   requests/s   shown   dropped");
+    println!(
+        "sample   nodes' cpu ms   monitor's cpu ms   nodes' watching ms   share   requests/s   shown   dropped"
+    );
     for sample in ["none", "1%", "none", "1%", "none", "100%"] {
         if sample == "none" {
             let (nodes, rate) = load("5s");
-            println!("{sample:6}   {:13}   {:16}   {:18}   {:>5}   {rate:.0}", nodes.as_millis(), 0, 0, "-");
+            println!(
+                "{sample:6}   {:13}   {:16}   {:18}   {:>5}   {rate:.0}",
+                nodes.as_millis(),
+                0,
+                0,
+                "-"
+            );
             continue;
         }
         let watching = Watching::start(&cluster, &["--sample", sample, "-o", "jsonl"]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const MONITOR_EXAMPLES: &str = "\
 Example:
   ppdb monitor
-  ppdb monitor --sample 100% --match 'cart:*' --op set,del --for 10s
+  ppdb monitor --sample 100% --match 'cart:*' --op set,del --for 3s
   ppdb monitor --node n1 --sample 1/1000 -o jsonl
 
 Each line is one operation: when, at which node, who asked, what, on which key, what came of it, how many
@@ -22,7 +22,7 @@ and counted. At the end, or at Ctrl-C, there is a summary.";
 pub const LATENCY_EXAMPLES: &str = "\
 Example:
   ppdb latency
-  ppdb latency --node n2 --interval 10ms --for 1m
+  ppdb latency --node n2 --interval 10ms --for 2s
   ppdb latency --watch -o jsonl";
 
 /// Under `ppdb keys big --help`.

@@ -34,7 +34,7 @@ pub fn list() -> Answered {
     let row = |check: &Check| [check.code, check.name, check.looks_at].map(str::to_owned).to_vec();
     Answered::doc(
         Doc {
-            json: json.collect(),
+            json: json!({ "checks": json.collect::<Vec<_>>() }),
             header: vec!["CODE", "CHECK", "LOOKS AT"],
             rows: CHECKS.iter().map(row).collect(),
             notes: Vec::new(),

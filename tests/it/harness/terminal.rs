@@ -22,6 +22,11 @@ pub struct Terminal {
 impl Terminal {
     /// Starts the built program with these words, in a folder, with these variables.
     pub fn start(dir: &Path, env: &[(&str, &str)], words: &[&str]) -> Self {
+        Self::with(env!("CARGO_BIN_EXE_ppdb"), dir, env, words)
+    }
+
+    /// The same with any program.
+    pub fn with(program: &str, dir: &Path, env: &[(&str, &str)], words: &[&str]) -> Self {
         let socket = format!("ppdb-it-{}-{:?}", std::process::id(), std::thread::current().id());
         let terminal = Self { socket, seen: Default::default() };
         let mut tmux = terminal.tmux();
@@ -29,7 +34,7 @@ impl Terminal {
         for (name, value) in env {
             tmux.args(["-e", &format!("{name}={value}")]);
         }
-        tmux.arg(env!("CARGO_BIN_EXE_ppdb")).args(words);
+        tmux.arg(program).args(words);
         // What the program left on its screen is wanted also when it has ended.
         tmux.args([";", "set-option", "remain-on-exit", "on"]);
         terminal.run(tmux);
