@@ -130,7 +130,7 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut tmux = self.tmux();
-            tmux.args(["capture-pane", "-p", "-S", SCROLLED]);
+            tmux.args(["capture-pane", "-p", "-J", "-S", SCROLLED]);
             let screen = tmux.output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
             eprintln!("--- the terminal\n{}", screen.unwrap_or_default());
         }
