@@ -53,7 +53,7 @@ async fn list<C: Caller>(caller: &C, call: &Call) -> Result<Answered> {
 
 /// The exit code is 1 if a node did not take the order.
 async fn order<C: Caller>(caller: &C, force: Force, open: bool, call: &Call) -> Result<Answered> {
-    let Force { peer, class, time } = force;
+    let Force { peer, class, time, .. } = force;
     let nodes = nodes(caller, call, |name| *name != peer).await?;
     let for_ms = time.as_millis() as u64;
     let command = Command::Breaker(BreakerOrder { peer, class, open, for_ms });

@@ -17,7 +17,8 @@ pub struct Stand {
 }
 
 impl Stand {
-    fn bytes(&self, word: &OsStr) -> Bytes {
+    /// The bytes that a word stands for.
+    pub fn bytes(&self, word: &OsStr) -> Bytes {
         match self.ins.get(word) {
             Some(bytes) => bytes.clone(),
             None => word.to_owned().into_vec().into(),
@@ -75,7 +76,13 @@ pub fn plan(command: &Data, stand: &Stand) -> Result<Plan> {
             let op = Op::Set { key: of(key), value: of(value), condition, expiry };
             (vec![op], Shape::One, false)
         }
-        Data::Del { keys, atomic } => (each(keys, |key| Op::Del { key }), Shape::Count, *atomic),
+        Data::Del { prefix: Some(_), .. } => {
+            let message = "keys are deleted by their prefix in a way of its own";
+            return Err(Error::new(Code::Internal, message));
+        }
+        Data::Del { keys, atomic, .. } => {
+            (each(keys, |key| Op::Del { key }), Shape::Count, *atomic)
+        }
         Data::Exists { keys } => (each(keys, |key| Op::Exists { key }), Shape::Count, false),
         Data::Mget { keys, atomic } => (each(keys, |key| Op::Get { key }), Shape::List, *atomic),
         Data::Mset { pairs, atomic } => (mset(pairs, stand)?, Shape::All, *atomic),
@@ -226,9 +233,9 @@ fn partly(ops: &[Op], results: Vec<Result<Value>>) -> Failure {
     }
     if done > 0 && worst.class() != Class::Uncertain {
         let message = format!("{done} of {total} operations took effect; {worst}");
-        return Failure { error: Error::new(Code::Unknown, message), results };
+        return Failure { results, ..Error::new(Code::Unknown, message).into() };
     }
-    Failure { error: worst, results }
+    Failure { results, ..worst.into() }
 }
 
 #[cfg(test)]

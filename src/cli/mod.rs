@@ -8,6 +8,7 @@ pub mod args;
 pub mod bench;
 pub mod breakers;
 pub mod caller;
+pub mod care;
 pub mod cert;
 pub mod check;
 pub mod config;
@@ -16,11 +17,14 @@ pub mod data;
 pub mod demo;
 pub mod everywhere;
 pub mod exit;
+pub mod explain;
 pub mod hot;
 pub mod logs;
 pub mod metrics;
+pub mod nodes;
 pub mod oplog;
 pub mod output;
+pub mod preview;
 pub mod runbook;
 pub mod serve;
 pub mod session;
@@ -28,6 +32,7 @@ pub mod settings;
 pub mod slowlog;
 pub mod stats;
 pub mod strategy;
+pub mod sweep;
 pub mod talk;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -43,6 +48,7 @@ use output::format_or_default;
 use runbook::ScriptDoor;
 use session::{Call, Door, Session};
 use std::future::Future;
+use std::io::IsTerminal;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -99,7 +105,9 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
         match cli.verb {
             Verb::Shell(args) => {
                 let base = contexts::here(env.overlaid_by(&cli.globals))?;
-                Ok((doors.shell)(Session::new(base, Door::Shell), args).await)
+                // Whoever types lines can be asked; `-e` and a pipe are scripts.
+                let attended = args.execute.is_none() && is_terminal();
+                Ok((doors.shell)(Session::new(base, Door::Shell).attended(attended), args).await)
             }
             Verb::Bench(options) => {
                 load(&contexts::here(env.overlaid_by(&cli.globals))?, &options).await
@@ -116,6 +124,11 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
     code
 }
 
+/// Whether a person sits in front: reads what is said, and types.
+fn is_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// The runtime of a program.
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
@@ -129,7 +142,7 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
 async fn once(env: Globals, cli: Cli) -> u8 {
     let format = format_or_default(cli.globals.output);
     let started = Instant::now();
-    let mut session = Session::new(env, Door::CommandLine);
+    let mut session = Session::new(env, Door::CommandLine).attended(is_terminal());
     let stand = Stand::default();
     let done = tokio::select! {
         done = session.run(cli, &stand) => done,

@@ -201,13 +201,15 @@ pub fn explain(failure: &Failure) -> String {
     if let Some(ms) = error.retry_after_ms {
         text.push_str(&format!("  hint: try again in {ms} ms\n"));
     }
-    if let Some(hint) = hint(error) {
-        text.push_str(&format!("  hint: {hint}\n"));
+    match hint(error) {
+        Some(hint) => text.push_str(&format!("  hint: {hint}\n")),
+        None => text.push_str(&format!("  more: `ppdb explain {}`\n", error.code)),
     }
     text
 }
 
-fn class_name(class: Class) -> &'static str {
+/// The name of a class.
+pub fn class_name(class: Class) -> &'static str {
     match class {
         Class::Retry => "retry",
         Class::Fix => "fix",
@@ -216,7 +218,8 @@ fn class_name(class: Class) -> &'static str {
     }
 }
 
-fn class_advice(class: Class) -> &'static str {
+/// What the caller should do next.
+pub fn class_advice(class: Class) -> &'static str {
     match class {
         Class::Retry => "nothing happened; the same command may succeed later or elsewhere",
         Class::Fix => "nothing happened, and nothing will until the command or the settings change",
@@ -247,9 +250,6 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Code::Undone => Some("`ppdb strategy history` lists what was done and why it ended"),
         Code::UnknownCommand => Some("`help` lists the commands"),
-        Code::ReadOnly => Some(
-            "--writes allows one command to change something; in a shell `writes on --for 10m` does for the lines that follow",
-        ),
         _ => None,
     }
 }
@@ -326,5 +326,9 @@ mod tests {
         assert!(printed.out.is_empty());
         assert!(printed.err.starts_with("error[Unreachable]: no node answered\n  retry: "));
         assert!(printed.err.contains("--endpoint"), "{}", printed.err);
+        assert!(!printed.err.contains("explain"), "{}", printed.err);
+        // Where no hint is known, there is where to read more.
+        let printed = render(&Err(Error::new(Code::NoSpace, "full").into()), Format::Table, 1.0);
+        assert!(printed.err.ends_with("  more: `ppdb explain NoSpace`\n"), "{}", printed.err);
     }
 }

@@ -2,25 +2,35 @@
 //!
 //! The command line runs one command in a session, the shell many. A session does not parse or print.
 
+mod asking;
+mod connecting;
+
 use super::args::admin::{Admin, Cluster, Shard};
-use super::args::load::{Breaker, Stats};
+use super::args::load::Stats;
 use super::args::strategy::Strategy;
-use super::args::{Cli, ConfigVerb, Data, Format, Globals, NodeVerb, Verb, WritesVerb};
+use super::args::{
+    Cli, ConfigVerb, Data, Format, Globals, MetricsVerb, NodeVerb, Verb, WritesVerb,
+};
+use super::care;
 use super::contexts::{self, InForce};
 use super::data::{self, Plan, Stand};
+use super::sweep::{self, Progress, Sweep, Tell};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
-    admin, cert, check, config, logs, metrics, output, settings, stats, strategy, verify, version,
+    admin, cert, check, config, explain, logs, metrics, output, settings, stats, strategy, verify,
+    version,
 };
-use crate::client::{CallOptions, Client, Options};
-use crate::pki::Identity;
-use crate::types::{Code, Error, NodeName, Op, Result, limits};
+use crate::client::{CallOptions, Client};
+use crate::types::{Code, Error, NodeName, Result, limits};
 use crate::wire::client::Map;
+use bytes::Bytes;
 use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+
+pub use connecting::{client_options, open};
 
 /// Connections to each node; requests share them.
 const CONNECTIONS_PER_NODE: usize = 1;
@@ -62,6 +72,10 @@ pub struct Session {
     talk: Talk,
     /// The command under way may change something.
     changes: bool,
+    /// A person at a terminal types, and can be asked.
+    attended: bool,
+    /// How far a deletion by prefix is.
+    progress: Progress,
     crew: Option<Arc<Mutex<dyn Crew>>>,
 }
 
@@ -102,7 +116,15 @@ impl Session {
     pub fn new(base: Globals, door: Door) -> Self {
         let talk = Talk::default();
         let (client, cluster, last_node) = (None, None, None);
-        Self { base, door, client, cluster, last_node, talk, changes: false, crew: None }
+        let (attended, progress) = (false, Progress::default());
+        let (changes, crew) = (false, None);
+        Self { base, door, client, cluster, last_node, talk, changes, attended, progress, crew }
+    }
+
+    /// The same with a person at a terminal, who is asked before much is touched (`care`).
+    pub fn attended(mut self, attended: bool) -> Self {
+        self.attended = attended;
+        self
     }
 
     /// The same, with processes for `node kill` and `node start`.
@@ -124,6 +146,9 @@ impl Session {
     /// The command under way was left early: what goes on without us, and what can be done about it.
     pub fn left_early(&self) -> String {
         let usual = "a command that changes something may or may not have done so";
+        if let Some(deleted) = self.progress.left_early() {
+            return format!("interrupted; {deleted}");
+        }
         match self.talk.left_running() {
             Some(left) => format!("interrupted; {left}"),
             None if self.changes => format!("interrupted; {usual}"),
@@ -166,24 +191,32 @@ impl Session {
         let globals = self.base.overlaid_by(&cli.globals);
         let globals = if connects(&cli.verb) { contexts::here(globals)? } else { globals };
         let timeout = timeout(&cli.verb, &cli.globals, &globals);
-        let changes = changes(&cli.verb);
+        let changes = care::changes(&cli.verb);
         if let Some(why) = globals.read_only(Instant::now()).filter(|_| changes) {
             return Err(Error::new(Code::ReadOnly, why).into());
         }
         if self.door == Door::CommandLine {
             self.base = globals.clone();
         }
-        self.changes = changes;
+        // Until everything is agreed on.
+        self.changes = false;
+        self.progress = Progress::default();
         let moves = matches!(cli.verb, Verb::Admin(Admin::Strategy(_))) && self.door == Door::Shell;
         self.talk = Talk::new(self.show(&cli.verb, &globals));
-        let deadline = Instant::now() + timeout;
-        let call = Call { globals, typed: cli.globals, deadline, talk: self.talk.clone() };
-        let done = match tokio::time::timeout(timeout + GRACE, self.dispatch(cli.verb, call, stand))
-            .await
-        {
-            Ok(done) => done,
-            Err(_) => Err(out_of_time(changes, timeout).into()),
-        };
+        let (mut verb, deadline) = (cli.verb, Instant::now() + timeout);
+        let mut call = Call { globals, typed: cli.globals, deadline, talk: self.talk.clone() };
+        self.look_up(&mut verb, &mut call).await?;
+        if !self.agreed(&mut verb, &call, stand).await? {
+            return Ok(care::declined());
+        }
+        // A person may have thought about it for a while.
+        call.deadline = Instant::now() + timeout;
+        self.changes = changes;
+        let done =
+            match tokio::time::timeout(timeout + GRACE, self.dispatch(verb, call, stand)).await {
+                Ok(done) => done,
+                Err(_) => Err(out_of_time(changes, timeout).into()),
+            };
         if let (true, Some(client)) = (moves, &self.client) {
             // The prompt shows the map; a node that does not answer now is no reason to wait.
             let _ = tokio::time::timeout(REFRESH_TIMEOUT, client.refresh()).await;
@@ -228,12 +261,26 @@ impl Session {
             Verb::Node(verb) => Ok(self.node(&verb).await?),
             Verb::Context(verb) => Ok(contexts::commands::run(verb, &call).await?),
             Verb::Writes(verb) => Ok(self.writes(&verb)?),
+            Verb::Explain { code } => Ok(explain::run(code.as_deref())?),
             Verb::Version => Ok(Answered::doc(version::of_this_build(), None)),
             Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => {
                 let message = "this command starts a program of its own; call it as `ppdb …`";
                 Err(Error::new(Code::BadRequest, message).into())
             }
         }
+    }
+
+    async fn sweep(&mut self, prefix: Bytes, dry_run: bool, call: &Call) -> Done {
+        let client = self.client(call).await?;
+        if dry_run {
+            return sweep::dry_run(&client, &prefix, call.deadline).await;
+        }
+        let tell = match self.door {
+            Door::Driven => Tell::Nobody,
+            Door::CommandLine | Door::Shell => Tell::whoever_sees(),
+        };
+        let (deadline, progress) = (call.deadline, &self.progress);
+        Sweep { prefix, deadline, progress, tell }.run(&client).await
     }
 
     async fn node(&self, verb: &NodeVerb) -> Result<Answered> {
@@ -292,6 +339,9 @@ impl Session {
         if self.door == Door::CommandLine {
             from_standard_input(&mut data)?;
         }
+        if let Some((prefix, dry_run)) = sweep::asked(&data, stand) {
+            return self.sweep(prefix, dry_run, call).await;
+        }
         let plan = data::plan(&data, stand)?;
         let options = call.options(matches!(plan, Plan::Ops { atomic: true, .. }))?;
         let client = self.client(call).await?;
@@ -305,95 +355,12 @@ impl Session {
         }
     }
 
-    async fn connect(&mut self, addr: Option<String>, call: &Call) -> Done {
-        let globals = match addr {
-            Some(addr) => towards(addr, &call.globals)?,
-            None => call.globals.clone(),
-        };
-        let (client, cluster) = open_unguarded(&globals, call).await?;
-        let answered = admin::connected(&client, &cluster, &globals, call).await?;
-        if let Some(old) = self.client.replace(client) {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, old.close()).await;
-        }
-        // What was allowed in one context is not allowed in the next.
-        let stays = self.base.place == globals.place;
-        self.base = Globals {
-            endpoints: globals.endpoints,
-            certs: globals.certs,
-            user: globals.user,
-            ca: globals.ca,
-            cert: globals.cert,
-            key: globals.key,
-            context: globals.context,
-            place: globals.place,
-            writes: self.base.writes && stays,
-            writes_until: self.base.writes_until.filter(|_| stays),
-            ..self.base.clone()
-        };
-        self.cluster = Some(cluster);
-        Ok(answered)
-    }
-
-    /// The session's client; a line with endpoints or certificates of its own gets one for itself.
-    async fn client(&mut self, call: &Call) -> Result<Client> {
-        if !call.globals.same_connection(&self.base) {
-            return Ok(open(&call.globals, call).await?.0);
-        }
-        if let Some(client) = &self.client {
-            return Ok(guarded(client, &call.globals));
-        }
-        let (client, cluster) = open_unguarded(&call.globals, call).await?;
-        self.cluster = Some(cluster);
-        Ok(guarded(self.client.insert(client), &call.globals))
-    }
-
     /// Says goodbye to the nodes.
     pub async fn close(&mut self) {
         if let Some(client) = self.client.take() {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
         }
     }
-}
-
-/// Connects within the time of the call; also says which cluster our certificate is of. In a protected context the
-/// client changes nothing unless that was allowed.
-pub async fn open(globals: &Globals, call: &Call) -> Result<(Client, String)> {
-    let globals = contexts::here(globals.clone())?;
-    let (client, cluster) = open_unguarded(&globals, call).await?;
-    Ok((guarded(&client, &globals), cluster))
-}
-
-fn guarded(client: &Client, globals: &Globals) -> Client {
-    match globals.read_only(Instant::now()) {
-        Some(why) => client.read_only(&why),
-        None => client.clone(),
-    }
-}
-
-/// Where `connect` leads to: a context of that name, or an address, which has a colon.
-fn towards(addr: String, globals: &Globals) -> Result<Globals> {
-    if addr.contains(':') {
-        return Ok(Globals { endpoints: vec![addr], ..globals.clone() });
-    }
-    contexts::here(globals.overlaid_by(&Globals { context: Some(addr), ..Globals::default() }))
-}
-
-async fn open_unguarded(globals: &Globals, call: &Call) -> Result<(Client, String)> {
-    let options = client_options(globals)?;
-    let cluster = options.identity.principal().cluster.clone();
-    let names = options.endpoints.join(", ");
-    match tokio::time::timeout(call.left(), Client::connect(options)).await {
-        Ok(client) => Ok((client?, cluster)),
-        Err(_) => Err(Error::new(Code::Unreachable, format!("no answer from {names} in time"))),
-    }
-}
-
-/// What a client is made from: where, and as whom.
-pub fn client_options(globals: &Globals) -> Result<Options> {
-    let (ca, cert, key) = globals.identity_paths();
-    let identity = Identity::load(&ca, &cert, &key)?;
-    let endpoints = globals.endpoints();
-    Ok(Options { endpoints, identity, connections_per_node: CONNECTIONS_PER_NODE })
 }
 
 /// How long a command may take. What waits for an operation goes by the flag on its own line: a short
@@ -405,6 +372,9 @@ fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
                 return typed.timeout.unwrap_or(patience);
             }
             limits::DEADLINE_DEFAULT
+        }
+        Verb::Data(Data::Del { prefix: Some(_), .. }) => {
+            return typed.timeout.unwrap_or(sweep::SWEEP_DEFAULT);
         }
         Verb::Admin(Admin::Shard(Shard::Verify { .. })) => {
             return typed.timeout.unwrap_or(verify::VERIFY_DEFAULT);
@@ -425,24 +395,11 @@ fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
 fn connects(verb: &Verb) -> bool {
     match verb {
         Verb::Config(verb) => matches!(verb, ConfigVerb::Get { .. } | ConfigVerb::Set { .. }),
-        Verb::Cert(_) | Verb::Context(_) | Verb::Writes(_) | Verb::Node(_) | Verb::Version => false,
-        Verb::Data(_) | Verb::Admin(_) | Verb::Check(_) | Verb::Metrics(_) => true,
+        Verb::Cert(_) | Verb::Context(_) | Verb::Writes(_) | Verb::Node(_) => false,
+        Verb::Explain { .. } | Verb::Version => false,
+        Verb::Metrics(verb) => !matches!(verb, MetricsVerb::List),
+        Verb::Data(_) | Verb::Admin(_) | Verb::Check(_) => true,
         Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => false,
-    }
-}
-
-/// True for commands after whose time nobody can say whether they took effect.
-fn changes(verb: &Verb) -> bool {
-    match verb {
-        Verb::Data(data) => match data::plan(data, &Stand::default()) {
-            Ok(Plan::Ops { ops, .. }) => ops.iter().any(Op::is_write),
-            _ => false,
-        },
-        Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => true,
-        Verb::Admin(Admin::Strategy(verb)) => verb.orders(),
-        Verb::Admin(Admin::Breaker(Breaker::Open(_) | Breaker::Close(_))) => true,
-        Verb::Config(ConfigVerb::Set { .. }) => true,
-        _ => false,
     }
 }
 
@@ -527,29 +484,6 @@ mod tests {
 
     #[test]
     fn only_what_changes_something_ends_unknown() {
-        for (line, expected) in [
-            ("set k v", true),
-            ("incr k", true),
-            ("mset a 1 b 2", true),
-            ("get k", false),
-            ("scan", false),
-            ("status", false),
-            ("cluster init --member n1=primary@h:1", true),
-            ("strategy commit --no-wait", true),
-            ("strategy plan full", false),
-            ("strategy watch", false),
-            ("config set reads.default local", true),
-            ("config get", false),
-            ("shard verify", false),
-            ("op list", false),
-            ("breaker open n2 --for 1m", true),
-            ("breaker close n2 --for 1m", true),
-            ("breaker list", false),
-            ("stats --watch", false),
-            ("keys hot", false),
-        ] {
-            assert_eq!(changes(&parse(line).unwrap().verb), expected, "{line}");
-        }
         let time = Duration::from_secs(2);
         assert_eq!(out_of_time(true, time).outcome(), "unknown");
         assert_eq!(out_of_time(false, time).outcome(), "fail");
@@ -574,6 +508,8 @@ mod tests {
         assert_eq!(of("shard verify --timeout 3s"), s(3));
         assert_eq!(of("shard verify"), verify::VERIFY_DEFAULT);
         assert_eq!(of("stats"), s(2));
+        assert_eq!(of("del k"), s(2));
+        assert_eq!(of("del --prefix k"), sweep::SWEEP_DEFAULT);
         assert_eq!(of("stats --watch"), stats::WATCH_DEFAULT);
     }
 

@@ -29,7 +29,7 @@
 //! A command on several keys of which some failed is a failure with `results`: an array with
 //! `{"ok":true,"value":…}` or `{"ok":false,"outcome":…,"code":…,"class":…,"message":…}` for each key. If
 //! writes among them took effect, its outcome is `unknown`: the command as a whole neither happened nor
-//! not.
+//! not. `del --prefix` that ended early has `details` instead: `{"deleted":…,"unknown":…}`.
 
 use crate::types::{Error, NodeName, Token};
 use base64::Engine as _;
@@ -103,6 +103,8 @@ pub struct Failure {
     pub error: Error,
     /// What became of each key, if some were done.
     pub results: Vec<Result<Value, Error>>,
+    /// What else is known of how far it came.
+    pub details: Option<Box<Json>>,
 }
 
 /// How a command ended.
@@ -110,7 +112,7 @@ pub type Done = Result<Answered, Failure>;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error, results: Vec::new() }
+        Failure { error, results: Vec::new(), details: None }
     }
 }
 
@@ -154,6 +156,9 @@ pub fn envelope(done: &Done, ms: f64) -> Json {
             failed(&mut object, &failure.error);
             if !failure.results.is_empty() {
                 object.insert("results".into(), failure.results.iter().map(result).collect());
+            }
+            if let Some(details) = &failure.details {
+                object.insert("details".into(), details.as_ref().clone());
             }
         }
     }
@@ -302,7 +307,7 @@ mod tests {
         let json = envelope(&Err(Error::new(Code::Unknown, "lost").into()), 2.0);
         assert_eq!((&json["outcome"], &json["class"]), (&json!("unknown"), &json!("uncertain")));
         let results = vec![Ok(Value::Bool(true)), Err(Error::new(Code::NotReady, "booting"))];
-        let failure = Failure { error: Error::new(Code::Unknown, "1 of 2"), results };
+        let failure = Failure { results, ..Error::new(Code::Unknown, "1 of 2").into() };
         let json = envelope(&Err(failure), 2.0);
         assert_eq!(json["results"][0], json!({"ok": true, "value": true}));
         assert_eq!(json["results"][1]["code"], "NotReady");

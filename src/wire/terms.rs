@@ -34,7 +34,9 @@ impl FromStr for PlanId {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let number = text.strip_prefix("P-").and_then(|number| number.parse().ok());
+        let digits = text.strip_prefix("P-").unwrap_or(text);
+        let number =
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
         number.map(PlanId).ok_or_else(|| format!("`{text}` is no plan such as P-17"))
     }
 }
@@ -134,7 +136,8 @@ mod tests {
     fn a_plan_is_written_as_people_say_it() {
         assert_eq!(PlanId(17).to_string(), "P-17");
         assert_eq!("P-17".parse(), Ok(PlanId(17)));
-        for bad in ["17", "P-", "P-x", "p-17", "P--1", ""] {
+        assert_eq!("17".parse(), Ok(PlanId(17)));
+        for bad in ["P-", "P-x", "p-17", "P--1", "-1", "+1", ""] {
             assert!(bad.parse::<PlanId>().is_err(), "{bad}");
         }
     }

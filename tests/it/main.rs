@@ -18,6 +18,8 @@ mod checker;
 mod certificates;
 /// A cluster is formed once; every data command and its edges, through the shell's JSON lines.
 mod commands;
+/// Contexts, protected ones, questions at a terminal, and what errors mean.
+mod contexts;
 /// The switch by commands and runbooks.
 mod doors;
 /// `kill -9` under load loses nothing that was acknowledged.

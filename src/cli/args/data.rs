@@ -1,6 +1,7 @@
 //! Commands on keys, as typed. Keys and values are bytes: on the command line whatever the system
 //! passes, in a shell line what stands between the quotes.
 
+use super::Consent;
 use crate::types::limits;
 use crate::types::units;
 use clap::Subcommand;
@@ -43,14 +44,34 @@ pub enum Data {
         keep_ttl: bool,
     },
     /// Removes keys; answers how many of them existed.
-    #[command(after_help = "Example:\n  ppdb del user:1 user:2")]
+    #[command(
+        after_help = "Example:\n  ppdb del user:1 user:2\n  ppdb del --prefix cart: --dry-run\n  ppdb del --prefix cart: --yes"
+    )]
     Del {
         /// The keys.
-        #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+        #[arg(
+            required_unless_present = "prefix",
+            value_name = "KEY",
+            allow_negative_numbers = true
+        )]
         keys: Vec<OsString>,
         /// All or none: refused unless the keys share a shard.
         #[arg(long)]
         atomic: bool,
+        /// Every key that starts with this. A person is asked, with a count and three of the keys; elsewhere it takes
+        /// --yes, and for an empty prefix, which is every key, --confirm. Ends after ten minutes unless --timeout says
+        /// otherwise; keys written meanwhile may stay.
+        #[arg(long, conflicts_with_all = ["keys", "atomic"], allow_negative_numbers = true)]
+        prefix: Option<OsString>,
+        /// Count them and delete none.
+        #[arg(long, requires = "prefix")]
+        dry_run: bool,
+        /// Whether to ask.
+        #[command(flatten)]
+        consent: Consent,
+        /// The name of the cluster whose every key shall be deleted.
+        #[arg(long, requires = "prefix", value_name = "CLUSTER")]
+        confirm: Option<String>,
     },
     /// How many of some keys exist.
     #[command(after_help = "Example:\n  ppdb exists user:1")]

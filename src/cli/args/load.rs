@@ -1,5 +1,6 @@
 //! How nodes do, as typed: breakers between them, rates, hot keys.
 
+use super::Consent;
 use crate::types::{NodeName, units};
 use crate::wire::breaker::{FORCE_MAX, FORCE_MIN, PeerClass};
 use crate::wire::load::HOT_KEYS_MAX;
@@ -40,6 +41,9 @@ pub struct Force {
     /// For how long, 1s to 24h; it ends by itself.
     #[arg(long = "for", value_parser = force_time, value_name = "TIME")]
     pub time: Duration,
+    /// Whether to ask.
+    #[command(flatten)]
+    pub consent: Consent,
 }
 
 fn class(text: &str) -> Result<PeerClass, String> {

@@ -4,6 +4,7 @@
 //! Only what was typed is here; `Globals::settle` and the modules of the commands check it.
 
 pub mod admin;
+pub mod consent;
 pub mod contexts;
 pub mod data;
 pub mod globals;
@@ -16,6 +17,7 @@ pub mod strategy;
 pub mod watching;
 
 pub use admin::Admin;
+pub use consent::Consent;
 pub use contexts::{ContextVerb, WritesVerb};
 pub use data::Data;
 pub use globals::{Format, Globals, LevelName};
@@ -121,6 +123,12 @@ pub enum Verb {
     /// Metrics: their names, their values, rules for Prometheus.
     #[command(subcommand, after_help = "Example:\n  ppdb metrics list")]
     Metrics(MetricsVerb),
+    /// Says what the code of an error means, where it usually comes from, and what to do; without one lists all of them.
+    #[command(after_help = "Example:\n  ppdb explain PrecheckFailed\n  ppdb explain -o json")]
+    Explain {
+        /// The code, as it stands behind `error`.
+        code: Option<String>,
+    },
     /// Prints version and build; a debug build also lists its failpoints.
     #[command(after_help = "Example:\n  ppdb version -o json")]
     Version,

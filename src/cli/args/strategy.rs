@@ -1,5 +1,6 @@
 //! The switch between strategies, as typed.
 
+use super::Consent;
 use crate::cluster::settings::copy_rate;
 use crate::types::units;
 use crate::wire::client;
@@ -48,6 +49,9 @@ pub enum Strategy {
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
+        /// Whether to ask.
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Phase two: what is prepared becomes the strategy.
     #[command(after_help = "Example:\n  ppdb strategy commit")]
@@ -58,6 +62,9 @@ pub enum Strategy {
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
+        /// Whether to ask.
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Both phases in one.
     #[command(
@@ -72,6 +79,9 @@ pub enum Strategy {
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
+        /// Whether to ask.
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Gives up before the commit point: extra copies are dropped, the origin holds.
     #[command(after_help = "Example:\n  ppdb strategy abort --reason 'the sale is off'")]
@@ -108,6 +118,9 @@ pub enum Strategy {
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
+        /// Whether to ask.
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Sets the rate at which each node sends copies for the operation under way; a copy that runs follows at
     /// once. It holds for this operation alone and until its commit point or its abort; the rate of every other
@@ -289,19 +302,26 @@ mod tests {
     fn every_word_of_the_switch_parses_and_only_two_targets_exist() {
         let wait = Wait { no_wait: true };
         let terms = Asked::default();
-        let prepare = Strategy::Prepare { to: To::Full, terms, wait };
+        let consent = Consent::default();
+        let prepare = Strategy::Prepare { to: To::Full, terms, wait, consent };
         assert_eq!(parse("prepare full --no-wait"), Ok(prepare));
         let skip = vec!["load".to_owned(), "disk".to_owned()];
         let terms = Asked { plan: Some(PlanId(17)), skip, ..Asked::default() };
-        let switch = Strategy::Switch { to: To::Full, terms, wait: Wait::default() };
+        let switch = Strategy::Switch { to: To::Full, terms, wait: Wait::default(), consent };
         assert_eq!(parse("switch full --plan P-17 --skip load --skip disk"), Ok(switch));
-        assert!(parse("switch full --plan 17").is_err());
+        assert!(matches!(
+            parse("switch full --plan 17"),
+            Ok(Strategy::Switch { terms: Asked { plan: Some(PlanId(17)), .. }, .. })
+        ));
+        assert!(parse("switch full --plan Q-17").is_err());
         assert_eq!(parse("plan sharded"), Ok(Strategy::Plan { to: To::Sharded }));
         let reason = "no sale".to_owned();
         let (meant, wait) = (Meant { operation: Some(7) }, Wait::default());
         let abort = Strategy::Abort { reason, meant, wait };
         assert_eq!(parse("abort --reason 'no sale' --operation 7"), Ok(abort));
-        assert_eq!(parse("finalize"), Ok(Strategy::Finalize { meant: Meant::default(), wait }));
+        let consent = Consent { yes: true };
+        let finalize = Strategy::Finalize { meant: Meant::default(), wait, consent };
+        assert_eq!(parse("finalize -y"), Ok(finalize));
         for bad in ["prepare", "prepare half", "switch", "commit full", "plan"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -215,9 +215,12 @@ impl Globals {
     pub fn read_only(&self, now: Instant) -> Option<String> {
         let context = self.in_force().filter(|context| context.protected)?;
         let allowed = self.writes || self.writes_until.is_some_and(|until| now < until);
-        let name = &context.name;
         (!allowed).then(|| {
-            format!("context `{name}` is protected, and changes are not allowed in it now")
+            format!(
+                "context `{}` is protected and read-only now; --writes allows one command to change something, \
+                 `writes on` in a shell the lines that follow",
+                context.name
+            )
         })
     }
 }

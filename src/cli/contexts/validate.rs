@@ -54,7 +54,7 @@ async fn checks(context: &Context, call: &Call) -> Vec<Check> {
 fn certificate(who: &str, days_left: i64, until: &str) -> Check {
     let detail = match days_left {
         ..0 => format!("{who} EXPIRED at {until}; `ppdb cert issue user` makes another one"),
-        ..DAYS_FEW => format!(
+        0..DAYS_FEW => format!(
             "{who}, valid for {days_left} days, until {until}; `ppdb cert issue user` makes another one"
         ),
         _ => format!("{who}, valid for {days_left} days, until {until}"),

@@ -59,20 +59,20 @@ pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answe
         Verb::Plan { to } => return plan(caller, to.into(), call).await,
         Verb::History => return history(caller, call).await,
         Verb::Watch => return watch(caller, call).await,
-        Verb::Prepare { to, terms, wait } => {
+        Verb::Prepare { to, terms, wait, .. } => {
             (StrategyOrder::Prepare { to: to.into(), terms: terms.into() }, None, wait)
         }
-        Verb::Switch { to, terms, wait } => {
+        Verb::Switch { to, terms, wait, .. } => {
             (StrategyOrder::Switch { to: to.into(), terms: terms.into() }, None, wait)
         }
-        Verb::Commit { meant, wait } => (StrategyOrder::Commit, meant.operation, wait),
+        Verb::Commit { meant, wait, .. } => (StrategyOrder::Commit, meant.operation, wait),
         Verb::Abort { reason, meant, wait } => {
             (StrategyOrder::Abort { reason }, meant.operation, wait)
         }
         Verb::Revert { reason, meant, wait } => {
             (StrategyOrder::Revert { reason }, meant.operation, wait)
         }
-        Verb::Finalize { meant, wait } => (StrategyOrder::Finalize, meant.operation, wait),
+        Verb::Finalize { meant, wait, .. } => (StrategyOrder::Finalize, meant.operation, wait),
         Verb::Throttle { rate: Rate(copy_bytes_per_s), meant } => {
             let order = StrategyOrder::Throttle { copy_bytes_per_s };
             (order, meant.operation, Wait { no_wait: true })

@@ -84,7 +84,7 @@ fn what_waits_has_patience() {
     assert_eq!(patience(&Verb::Watch), Some(WATCH_DEFAULT));
     let prepare = |no_wait| {
         let (terms, wait) = (Asked::default(), Wait { no_wait });
-        Verb::Prepare { to, terms, wait }
+        Verb::Prepare { to, terms, wait, consent: Default::default() }
     };
     assert_eq!(patience(&prepare(false)), Some(WAIT_DEFAULT));
     assert_eq!(patience(&prepare(true)), None);

@@ -31,6 +31,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     for (name, _) in ours {
         command.env_remove(name);
     }
+    // Nor the contexts of whoever runs the tests.
+    command.env("PPDB_CONTEXTS", "/nonexistent/contexts.toml");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -17,7 +17,16 @@ pub struct Shell {
 impl Shell {
     /// Starts `ppdb shell -o jsonl ARGS`.
     pub fn start<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        Self::start_as(&[], args)
+    }
+
+    /// The same with some variables.
+    pub fn start_as<S: AsRef<std::ffi::OsStr>>(
+        envs: &[(&str, &str)],
+        args: impl IntoIterator<Item = S>,
+    ) -> Self {
         let mut command = program();
+        command.envs(envs.iter().copied());
         command.args(["shell", "-o", "jsonl"]).args(args).stdin(std::process::Stdio::piped());
         command.stderr(std::process::Stdio::inherit());
         let mut child = command.spawn().expect("the shell starts");

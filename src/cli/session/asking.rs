@@ -1,0 +1,81 @@
+//! What comes before a command: whole names of nodes for beginnings of names, and the consent of a person.
+
+use super::{Call, GRACE, REFRESH_TIMEOUT, Session, client_options, out_of_time};
+use crate::cli::args::Verb;
+use crate::cli::care::{self, Danger, Decision};
+use crate::cli::data::Stand;
+use crate::cli::{nodes, preview, strategy};
+use crate::types::{NodeName, Result};
+use crate::wire::client::Map;
+use std::time::Instant;
+
+impl Session {
+    /// Puts whole names of nodes where the beginnings of names were typed.
+    pub(super) async fn look_up(&mut self, verb: &mut Verb, call: &mut Call) -> Result<()> {
+        let mut globals = call.globals.clone();
+        let crew = matches!(verb, Verb::Node(_));
+        let mut places = nodes::places(verb, &mut globals);
+        if places.is_empty() {
+            return Ok(());
+        }
+        // The nodes of a demo are started when none answers.
+        let client = match crew {
+            true => self.client.clone(),
+            false => Some(self.client(call).await?),
+        };
+        let Some(client) = client else { return Ok(()) };
+        let mut map = client.map();
+        let known = |map: &Map, name: &NodeName| map.nodes.iter().any(|node| node.name == *name);
+        if !crew && !map.nodes.is_empty() && !places.iter().all(|name| known(&map, name)) {
+            // The node may have joined since; a node that does not answer now is no reason to wait.
+            let fresh = tokio::time::timeout(call.left().min(REFRESH_TIMEOUT), client.refresh());
+            map = fresh.await.ok().and_then(Result::ok).unwrap_or(map);
+        }
+        if map.nodes.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&NodeName> = map.nodes.iter().map(|node| &node.name).collect();
+        for place in &mut places {
+            **place = nodes::resolve(place, &names)?;
+        }
+        call.globals = globals;
+        Ok(())
+    }
+
+    /// Whether the command may be carried out: it touches little, or consent came with it, or a person says so now.
+    pub(super) async fn agreed(
+        &mut self,
+        verb: &mut Verb,
+        call: &Call,
+        stand: &Stand,
+    ) -> Result<bool> {
+        let danger = care::danger(verb);
+        let cluster = match danger {
+            Danger::Severe => client_options(&call.globals)?.identity.principal().cluster.clone(),
+            _ => String::new(),
+        };
+        let by_name = match care::decide(danger, care::given(verb), self.attended, &cluster) {
+            Decision::Go => return Ok(true),
+            Decision::Refuse(why) => return Err(why),
+            Decision::AskYes => false,
+            Decision::AskName => true,
+        };
+        let time = call.typed.timeout.unwrap_or(strategy::PLAN_DEFAULT);
+        let call = Call { deadline: Instant::now() + time, ..call.clone() };
+        let client = self.client(&call).await?;
+        let looked = tokio::time::timeout(time + GRACE, preview::of(&client, verb, &call, stand));
+        let Some(preview) = looked.await.unwrap_or_else(|_| Err(out_of_time(false, time)))? else {
+            return Ok(true);
+        };
+        self.talk.close_line();
+        eprint!("{}", preview.shown);
+        let question = preview.question;
+        Ok(match by_name {
+            false => care::is_yes(&care::ask(&format!("{question} [y/N]")).await?),
+            true => {
+                care::ask(&format!("{question} type the name of the cluster, {cluster}:")).await?
+                    == cluster
+            }
+        })
+    }
+}

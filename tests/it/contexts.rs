@@ -1,0 +1,339 @@
+//! Contexts as an operator has them: protected ones refuse until they are told otherwise, by every door; much is deleted
+//! only with consent; an error can be looked up.
+
+use crate::harness::{Cluster, Ran, Shape, Shell, program, set, within};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SMALL: fn() -> Shape = || Shape { primaries: 1, replicas: 1, shards: 3, ..Shape::default() };
+
+/// A user with contexts of their own.
+struct User {
+    file: PathBuf,
+}
+
+impl User {
+    fn command(&self) -> Command {
+        let mut command = program();
+        command.env("PPDB_CONTEXTS", &self.file);
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        let started = Instant::now();
+        let output = self.command().args(words).output().expect("ppdb runs");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let (out, err, took) = (text(output.stdout), text(output.stderr), started.elapsed());
+        Ran { code: output.status.code(), out, err, took }
+    }
+
+    /// With `-o json`, held to an exit code.
+    fn json(&self, words: &[&str], code: i32) -> Value {
+        self.run(&[words, &["-o", "json"]].concat()).expect(code).json()
+    }
+
+    /// Refused, because the context is protected, with the way to lift that.
+    fn read_only(&self, words: &[&str]) {
+        let answer = self.json(words, 5);
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert_eq!(
+            (&answer["code"], &answer["outcome"]),
+            (&json!("ReadOnly"), &json!("fail")),
+            "{words:?}: {answer}"
+        );
+        assert!(
+            message.contains("--writes") && message.contains("`writes on`"),
+            "{words:?}: {answer}"
+        );
+    }
+
+    /// What is typed at a terminal, and everything that it shows.
+    fn at_a_terminal(&self, line: &str, typed: &str) -> (Option<i32>, String) {
+        let mut command = self.command();
+        let ppdb = command.get_program().to_str().expect("a plain path").to_owned();
+        let terminal = "script";
+        let envs: Vec<_> =
+            command.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
+        command = Command::new(terminal);
+        for (name, value) in envs {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.args(["-qec", &format!("{ppdb} {line}"), "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("a terminal");
+        let mut input = child.stdin.take().expect("its input");
+        // The terminal keeps what is typed until it is read.
+        input.write_all(typed.as_bytes()).expect("it is typed");
+        let output = child.wait_with_output().expect("it ends");
+        drop(input);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn user(cluster: &Cluster) -> User {
+    User { file: cluster.dir().join("config/contexts.toml") }
+}
+
+/// `context add NAME` for this cluster.
+fn add(user: &User, cluster: &Cluster, name: &str, more: &[&str]) {
+    let flags = cluster.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    user.run(&[&["context", "add", name], &flags[..], more].concat()).expect(0);
+}
+
+fn script(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).expect("a script");
+    path.to_str().expect("a plain path").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
+    let cluster = Cluster::start(SMALL()).await;
+    let user = user(&cluster);
+    add(&user, &cluster, "prod", &["--protected", "--color", "red"]);
+    add(&user, &cluster, "test", &[]);
+    assert_eq!(
+        user.json(&["context", "add", "prod", "--endpoint", "h:1"], 2)["code"],
+        "BadRequest"
+    );
+    user.run(&["context", "use", "prod"]).expect(0);
+    let list = user.json(&["context", "list"], 0)["value"].clone();
+    assert_eq!((&list[0]["name"], &list[0]["current"]), (&json!("prod"), &json!(true)), "{list}");
+    assert_eq!((&list[0]["protected"], &list[0]["color"]), (&json!(true), &json!("red")), "{list}");
+    assert_eq!(user.json(&["context", "validate"], 0)["value"][1]["ok"], true);
+    let file = user.file.to_str().expect("a plain path");
+
+    // By a command: the current context, and one that is named.
+    user.read_only(&["set", "a", "1"]);
+    assert_eq!(user.json(&["get", "a"], 1)["value"], Value::Null);
+    user.run(&["set", "a", "1", "--writes"]).expect(0);
+    assert_eq!(user.json(&["get", "a"], 0)["value"], "1");
+    user.run(&["--context", "test", "set", "a", "2"]).expect(0);
+    for words in [
+        &["mset", "a", "1"][..],
+        &["del", "--prefix", "a", "--yes"],
+        &["config", "set", "reads.default", "local"],
+        &["strategy", "switch", "full"],
+        &["strategy", "abort"],
+        &["breaker", "open", "r1", "--for", "1s"],
+        &["cluster", "init", "--member", "n1=primary@127.0.0.1:1"],
+        &["bench", "--duration", "1s"],
+        &["--context", "prod", "incr", "a"],
+    ] {
+        user.read_only(words);
+    }
+    for words in [
+        &["status"][..],
+        &["strategy", "show"],
+        &["op", "list"],
+        &["del", "--prefix", "a", "--dry-run"],
+    ] {
+        user.json(words, 0);
+    }
+    assert_eq!(user.json(&["get", "a"], 0)["value"], "2");
+    // Flags that say everything are no context; the environment lies between.
+    let flags = cluster.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    user.run(&[&["set", "a", "3"], &flags[..]].concat()).expect(0);
+    let by_env = user.command().env("PPDB_CONTEXT", "test").args(["set", "a", "4"]).status();
+    assert!(by_env.expect("ppdb runs").success());
+
+    // By a runbook: a question may be asked, an order may not be given.
+    let orders =
+        script(cluster.dir(), "orders.rhai", "let a = get(\"a\"); set(\"a\", a + \"!\"); a");
+    let refused = user.json(&["run", &orders], 5);
+    assert_eq!((&refused["code"], &refused["line"]), (&json!("ReadOnly"), &json!(1)), "{refused}");
+    assert_eq!(user.json(&["run", &orders, "--dry-run"], 0)["result"], "4");
+    assert_eq!(user.json(&["get", "a"], 0)["value"], "4");
+    assert_eq!(user.json(&["run", &orders, "--writes"], 0)["result"], "4");
+    assert_eq!(user.json(&["get", "a"], 0)["value"], "4!");
+
+    // By a shell.
+    let mut shell = Shell::start_as(&[("PPDB_CONTEXTS", file)], [] as [&str; 0]);
+    assert_eq!(shell.code("set a 5"), "ReadOnly");
+    assert_eq!(shell.value("writes on")["writes"], true);
+    shell.value("set a 5");
+    assert_eq!(shell.value("writes off")["writes"], false);
+    assert_eq!(shell.code("set a 6"), "ReadOnly");
+    shell.value("set a 6 --writes");
+    assert_eq!(shell.code("set a 7"), "ReadOnly", "it was for one line");
+    shell.value("writes on --for 1s");
+    shell.value("set a 7");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(shell.code("set a 8"), "ReadOnly", "it was for a second");
+    // Whatever was allowed is allowed there only.
+    shell.value("writes on");
+    shell.value("connect test");
+    shell.value("set a 8");
+    assert_eq!(shell.code("set a 9 --context prod"), "ReadOnly");
+    shell.value("connect prod");
+    assert_eq!(shell.code("set a 9"), "ReadOnly");
+    assert_eq!(shell.code("connect prdo"), "NotFound");
+    assert_eq!(shell.value("get a"), "8");
+    assert_eq!(shell.finish(), Some(0));
+    let ran = user.run(&["shell", "-e", "set a 9; set b 1"]).expect(5);
+    assert!(ran.err.starts_with("error[ReadOnly]: context `prod` is protected"), "{}", ran.err);
+    user.run(&["shell", "-e", "writes on; set a 9"]).expect(0);
+
+    // What does not work any more is told, and what is wrong with a name.
+    let unknown = user.json(&["--context", "prdo", "get", "a"], 1);
+    assert!(
+        unknown["message"].as_str().is_some_and(|m| m.contains("did you mean `prod`?")),
+        "{unknown}"
+    );
+    user.run(&["context", "add", "gone", "--endpoint", "127.0.0.1:1", "--certs", "/nowhere"])
+        .expect(0);
+    let checks = user.json(&["context", "validate", "gone"], 1)["value"][0]["checks"].clone();
+    assert_eq!(
+        (&checks[0]["check"], &checks[0]["ok"]),
+        (&json!("files"), &json!(false)),
+        "{checks}"
+    );
+    user.json(&["context", "remove", "prod"], 0);
+    assert_eq!(user.json(&["context", "list"], 0)["value"][0]["current"], false);
+}
+
+async fn fill(cluster: &Cluster, prefix: &str, count: usize) {
+    let client = cluster.client().await;
+    let ops = (0..count).map(|i| set(format!("{prefix}{i:05}"), "x")).collect();
+    for answer in client.call(ops, &within(Duration::from_secs(30))).await {
+        answer.expect("a write");
+    }
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
+    let cluster = Cluster::start(SMALL()).await;
+    let user = user(&cluster);
+    add(&user, &cluster, "here", &[]);
+    user.run(&["context", "use", "here"]).expect(0);
+    fill(&cluster, "cart:", 2_500).await;
+    fill(&cluster, "user:", 30).await;
+    let count = |prefix: &str| {
+        let ran = user.run(&["del", "--prefix", prefix, "--dry-run", "-o", "json"]);
+        ran.json()["value"]["keys"].as_u64().expect("a number")
+    };
+
+    let counted = user.json(&["del", "--prefix", "cart:", "--dry-run"], 0)["value"].clone();
+    assert_eq!((&counted["keys"], &counted["deleted"]), (&json!(2_500), &json!(0)), "{counted}");
+    assert_eq!(counted["samples"][2], json!({ "key": "cart:00002" }), "{counted}");
+    // Nobody is there to be asked.
+    let refused = user.json(&["del", "--prefix", "cart:"], 2);
+    assert!(refused["message"].as_str().is_some_and(|m| m.contains("--yes")), "{refused}");
+    user.run(&["shell", "-e", "del --prefix cart:"]).expect(2);
+    assert_eq!(count("cart:"), 2_500);
+    // A cluster that takes few at a time, so that batches become smaller.
+    user.run(&["config", "set", "safety.max_batch_size", "40"]).expect(0);
+    let deleted = user.json(&["del", "--prefix", "cart:", "--yes"], 0)["value"].clone();
+    assert_eq!(deleted, json!({ "prefix": "cart:", "deleted": 2_500, "dry_run": false }));
+    assert_eq!((count("cart:"), count("user:")), (0, 30), "and nothing else");
+    user.run(&["del", "--prefix", "cart:", "--yes"]).expect(1);
+
+    // A person is shown what it is about.
+    let (code, shown) = user.at_a_terminal("del --prefix user:", "n\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("30 keys with the prefix `user:`, such as `user:00000`"), "{shown}");
+    assert!(shown.contains("delete all of them? [y/N]"), "{shown}");
+    assert_eq!(count("user:"), 30);
+    let (code, shown) = user.at_a_terminal("del --prefix user:0000", "y\n");
+    assert_eq!((code, count("user:")), (Some(0), 20), "{shown}");
+    // Every key: a yes is not enough.
+    user.run(&["del", "--prefix", "", "--yes"]).expect(2);
+    user.run(&["del", "--prefix", "", "--confirm", "another"]).expect(2);
+    let (code, shown) = user.at_a_terminal("del --prefix ''", "y\n");
+    assert_eq!((code, count("")), (Some(1), 20), "{shown}");
+    assert!(shown.contains("type the name of the cluster, it:"), "{shown}");
+    user.run(&["set", "other", "1"]).expect(0);
+    assert_eq!(user.json(&["del", "--prefix", "", "--confirm", "it"], 0)["value"]["deleted"], 21);
+
+    // Orders about the strategy ask as well, and only a person.
+    let (code, shown) = user.at_a_terminal("strategy switch full", "n\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("to full: ") && shown.contains("go to full by "), "{shown}");
+    assert_eq!(user.json(&["strategy", "show"], 0)["value"]["operation"], Value::Null);
+    let (code, shown) = user.at_a_terminal("breaker open r --for 1s", "n\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("hold back calls to r1?"), "the whole name is shown: {shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_may_be_short_and_errors_can_be_looked_up() {
+    let cluster = Cluster::start(SMALL()).await;
+    let value = |words: &[&str]| cluster.ppdb(words).expect(0).json()["value"].clone();
+    assert_eq!(value(&["info", "r"])["node"], "r1");
+    assert_eq!(value(&["info", "n1"])["node"], "n1");
+    assert_eq!(
+        cluster.ppdb(&["get", "a", "--node", "r", "--level", "local"]).expect(1).json()["served_by"],
+        "r1"
+    );
+    let unknown = cluster.ppdb(&["info", "n11"]).expect(1).json();
+    assert_eq!(unknown["code"], "NotFound");
+    assert!(
+        unknown["message"].as_str().is_some_and(|m| m.contains("did you mean `n1`?")),
+        "{unknown}"
+    );
+    assert_eq!(value(&["shard", "verify", "2"])["shards"].as_array().map(Vec::len), Some(1));
+
+    // Each kind of end, and where its code is explained.
+    let flags = cluster.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let here = |words: &[&str]| crate::harness::ppdb([words, &flags[..]].concat());
+    let fails = script(cluster.dir(), "fails.rhai", "fail(\"no\")");
+    let misspelt = script(cluster.dir(), "misspelt.rhai", "swich()");
+    let broken = script(cluster.dir(), "broken.rhai", "let a = ;");
+    let endless = script(cluster.dir(), "endless.rhai", "loop { }");
+    for (words, exit, code) in [
+        (&["info", "zzz"][..], 1, "NotFound"),
+        (&["config", "set", "reads.defualt", "local"], 2, "BadConfig"),
+        (&["get", ""], 5, "KeyTooLong"),
+        (&["strategy", "commit"], 5, "OperationConflict"),
+        (&["run", &fails], 1, "ScriptFailed"),
+        (&["run", &misspelt], 2, "ScriptError"),
+        (&["run", &broken], 2, "ScriptSyntax"),
+        (&["run", &endless], 2, "ScriptLimit"),
+        (&["run", &endless, "--timeout", "10ms"], 124, "ScriptTimeout"),
+    ] {
+        let ran = here(words).expect(exit);
+        assert!(ran.err.contains(&format!("error[{code}]")), "{words:?}: {}", ran.err);
+        let told = crate::harness::ppdb(["explain", code, "-o", "json"]).expect(0).json();
+        assert_eq!(told["value"]["exit"], exit, "{code}: {told}");
+        assert!(!told["value"]["cures"][0].as_str().unwrap_or_default().is_empty(), "{told}");
+    }
+    let ran = crate::harness::ppdb(["get", "a", "--certs", "/nowhere"]).expect(4);
+    assert!(ran.err.starts_with("error[BadCertificate]"), "{}", ran.err);
+    let certs = cluster.certs.dir().to_str().expect("a plain path");
+    let nobody = [
+        "get",
+        "a",
+        "--certs",
+        certs,
+        "--user",
+        "tester",
+        "--endpoint",
+        "127.0.0.1:1",
+        "--timeout",
+        "1s",
+    ];
+    assert!(crate::harness::ppdb(nobody).expect(3).err.contains("error[Unreachable]"));
+    let no_hint = here(&["get", ""]).expect(5);
+    assert!(no_hint.err.ends_with("  more: `ppdb explain KeyTooLong`\n"), "{}", no_hint.err);
+
+    let all = crate::harness::ppdb(["explain", "-o", "json"]).expect(0).json();
+    let names: Vec<&str> = all["value"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|code| code["code"].as_str())
+        .collect();
+    assert!(ppdb::types::Code::ALL.iter().all(|code| names.contains(&code.name())), "{names:?}");
+    let wrong = crate::harness::ppdb(["explain", "PrecheckFialed"]).expect(1);
+    assert!(wrong.err.contains("did you mean `PrecheckFailed`?"), "{}", wrong.err);
+}
