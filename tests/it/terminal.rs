@@ -138,7 +138,7 @@ fn switch(terminal: &Terminal) {
     terminal.line(SWITCH);
     let lines = wait_prompt(terminal, "[full e2");
     let text = lines.join("\n");
-    assert!(lines.iter().any(|line| line.starts_with("[#")), "no bar: {text}");
+    assert!(lines.iter().any(|line| line.starts_with("[#") || line.starts_with("[-")), "no bar: {text}");
     assert!(text.contains("next: `strategy revert` goes back"), "{text}");
     assert!(!text.contains("* operation"), "it is not told twice: {text}");
 }
