@@ -3,6 +3,8 @@
 use super::caller::{Caller, other_answer};
 use super::session::Call;
 use super::value::{Answered, Doc};
+use crate::cluster::settings::live_settings;
+use crate::config::setting::closest;
 use crate::types::{Code, Error, Result};
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::SettingView;
@@ -18,8 +20,17 @@ pub async fn get<C: Caller>(caller: &C, name: Option<&str>, call: &Call) -> Resu
 /// Sets one, and answers what holds then.
 pub async fn set<C: Caller>(caller: &C, name: &str, value: &str, call: &Call) -> Result<Answered> {
     let order = Command::Set { name: name.to_owned(), value: value.to_owned() };
-    let all = ask(caller, order, call.left()).await?;
+    let all = ask(caller, order, call.left()).await.map_err(|error| with_advice(error, name))?;
     Ok(Answered::doc(doc(&all, Some(name))?, None))
+}
+
+/// A refusal because of a name that is not known here either names the one that was meant.
+fn with_advice(error: Error, name: &str) -> Error {
+    let names = || live_settings().map(|setting| setting.name);
+    match error.code {
+        Code::BadConfig if !names().any(|known| known == name) => unknown(name, names().collect()),
+        _ => error,
+    }
 }
 
 /// Sends one of the two commands that are answered with all settings.
@@ -36,19 +47,17 @@ pub async fn ask<C: Caller>(
 
 /// The setting of that name, or which names there are.
 pub fn find<'a>(all: &'a [SettingView], name: &str) -> Result<&'a SettingView> {
-    all.iter().find(|setting| setting.name == name).ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|setting| setting.name.as_str()).collect();
-        let close = names
-            .iter()
-            .map(|known| (strsim::jaro_winkler(known, name), known))
-            .filter(|(likeness, _)| *likeness > 0.85)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let advice = match close {
-            Some((_, known)) => format!("did you mean `{known}`?"),
-            None => format!("there are: {}", names.join(", ")),
-        };
-        Error::new(Code::BadConfig, format!("there is no live setting `{name}`; {advice}"))
-    })
+    all.iter()
+        .find(|setting| setting.name == name)
+        .ok_or_else(|| unknown(name, all.iter().map(|setting| setting.name.as_str()).collect()))
+}
+
+fn unknown(name: &str, names: Vec<&str>) -> Error {
+    let advice = match closest(name, names.iter().copied()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("there are: {}", names.join(", ")),
+    };
+    Error::new(Code::BadConfig, format!("there is no live setting `{name}`; {advice}"))
 }
 
 fn doc(all: &[SettingView], name: Option<&str>) -> Result<Doc> {
@@ -97,6 +106,10 @@ mod tests {
         let error = doc(&settings(), Some("reads.defualt")).unwrap_err();
         assert_eq!(error.code, Code::BadConfig);
         assert!(error.message.contains("did you mean `reads.default`?"), "{error}");
+        let refused = || Error::new(Code::BadConfig, "refused");
+        let told = |name: &str| with_advice(refused(), name).message;
+        assert!(told("reads.defualt").contains("did you mean `reads.default`?"));
+        assert_eq!(told("reads.default"), "refused", "the name was not what was wrong");
         let error = doc(&settings(), Some("zzz")).unwrap_err();
         assert!(error.message.contains("there are: "), "{error}");
     }

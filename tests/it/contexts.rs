@@ -282,6 +282,12 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
     );
     assert_eq!(value(&["shard", "verify", "2"])["shards"].as_array().map(Vec::len), Some(1));
 
+    let unknown = cluster.ppdb(&["config", "set", "reads.defualt", "local"]).expect(2).json();
+    assert!(
+        unknown["message"].as_str().is_some_and(|m| m.contains("did you mean `reads.default`?")),
+        "{unknown}"
+    );
+
     // Each kind of end, and where its code is explained.
     let flags = cluster.flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();

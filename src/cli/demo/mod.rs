@@ -123,7 +123,8 @@ async fn act(
     let _ = tokio::time::timeout(CLOSE, client.close()).await;
     how_to_connect(&base, args);
     drop(guard);
-    let session = Session::new(base, Door::Shell).with_crew(shared.clone());
+    let attended = super::is_terminal();
+    let session = Session::new(base, Door::Shell).attended(attended).with_crew(shared.clone());
     Ok((doors.shell)(session, ShellArgs::default()).await)
 }
 
