@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod oplog;
 pub mod output;
 pub mod runbook;
+pub mod runs;
 pub mod serve;
 pub mod session;
 pub mod settings;
