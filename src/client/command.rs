@@ -119,6 +119,8 @@ pub(super) fn mutates(command: &Command) -> bool {
             | Command::Alarms
             | Command::Metrics
             | Command::SlowLog { .. }
+            | Command::Runs { .. }
+            | Command::RunShow { .. }
     )
 }
 
@@ -206,6 +208,8 @@ mod tests {
             Command::HotKeys { limit: 10 },
             Command::Alarms,
             Command::Metrics,
+            Command::Runs { limit: 9 },
+            Command::RunShow { run: 1 },
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

@@ -13,6 +13,7 @@ use super::operation::{
 };
 use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
+use super::runs::{Run, RunHead, RunOrder};
 use super::slowlog::SlowRequest;
 use super::tally::Tally;
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
@@ -78,6 +79,12 @@ pub enum Command {
     HotKeys { limit: u32 },
     /// The last slow requests of the node asked, newest first, at most so many.
     SlowLog { limit: u32 },
+    /// An event of a run of a runbook, for its record. Any node passes it to the coordinator.
+    Run(Box<RunOrder>),
+    /// The latest runs, newest first, at most so many.
+    Runs { limit: u32 },
+    /// The record of one run.
+    RunShow { run: u64 },
 }
 
 /// Who shall form a cluster.
@@ -116,7 +123,7 @@ pub enum Answer {
     Settings(Vec<SettingView>),
     /// To `Report`.
     Report(NodeReport),
-    /// To `Shard` and `Record`: it was carried out.
+    /// To `Shard`, `Record` and most of `Run`: it was carried out.
     Ordered,
     /// To `Probe`.
     Probed(ProbeReport),
@@ -140,6 +147,10 @@ pub enum Answer {
     HotKeys(HotKeys),
     /// To `SlowLog`.
     SlowLog(Vec<SlowRequest>),
+    /// To `RunShow`, and to a `Run` that begins or resumes one.
+    Run(Box<Run>),
+    /// To `Runs`.
+    Runs(Vec<RunHead>),
 }
 
 /// The whole cluster as one node sees it.

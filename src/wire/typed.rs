@@ -40,7 +40,11 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::Breakers
         | Command::Stats
         | Command::HotKeys { .. }
-        | Command::SlowLog { .. } => None,
+        | Command::SlowLog { .. }
+        // A run has a record of its own, and its orders have theirs.
+        | Command::Run(_)
+        | Command::Runs { .. }
+        | Command::RunShow { .. } => None,
     }
 }
 

@@ -178,9 +178,12 @@ fn rhai(terminal: &Terminal) {
     terminal.see("1007", LATER);
     // Functions of the engine itself are completed.
     terminal.mark();
-    terminal.text("shard_ver");
+    terminal.text("strat");
     terminal.keys(&["Tab"]);
-    terminal.see("rhai> shard_verify", SOON);
+    terminal.see("rhai> strategy", SOON);
+    terminal.text(".swi");
+    terminal.keys(&["Tab"]);
+    terminal.see("rhai> strategy.switch_to", SOON);
     terminal.keys(&["C-c"]);
     terminal.line("nowhere(1)");
     terminal.see("nowhere", LATER);
