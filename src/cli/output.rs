@@ -110,10 +110,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// The columns in which there is anything: for people the others are noise.
-fn without_empty<'a>(
-    header: &[&'a str],
-    rows: &[Vec<String>],
-) -> (Vec<&'a str>, Vec<Vec<String>>) {
+fn without_empty<'a>(header: &[&'a str], rows: &[Vec<String>]) -> (Vec<&'a str>, Vec<Vec<String>>) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
     let filled = |column: &usize| rows.iter().any(|row| !cell(row, *column).is_empty());

@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn keys_are_completed_where_a_key_stands_and_nowhere_else() {
-        for line in ["get us", "set us", "del x us", "mget us", "scan us", "mset a 1 us", "ttl us"] {
+        for line in ["get us", "set us", "del x us", "mget us", "scan us", "mset a 1 us", "ttl us"]
+        {
             assert_eq!(completed(line), ["user:1", "user:2"], "{line}");
         }
         for line in ["set k us", "mset us", "mset a us", "incr k us", "expire k us", "get k us"] {

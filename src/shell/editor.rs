@@ -12,9 +12,7 @@ use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::{MemHistory, SearchDirection};
-use rustyline::{
-    ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper,
-};
+use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -179,7 +177,12 @@ impl Highlighter for Desk {
 impl rustyline::completion::Completer for Desk {
     type Candidate = Pair;
 
-    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let line = line.get(..at).unwrap_or(line);
         let script_names = self.names.shared.lock().script_names.clone();
         Ok(match script_names {
@@ -244,7 +247,8 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_keeps_the_common_part_from_being_taken_over() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let names = Live { shared: shared.clone(), handle: runtime.handle().clone(), keys: true };
         shared.lock().keys.note("user:17");

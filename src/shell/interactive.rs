@@ -300,7 +300,9 @@ impl Shell<'_> {
         let is_open = old.as_ref().is_some_and(|script| script.is_open);
         let mut script = match old.filter(|script| script.fits(base)) {
             Some(script) => script,
-            None => ScriptMode::new(client, base).map_err(|error| output::explain(&error.into()))?,
+            None => {
+                ScriptMode::new(client, base).map_err(|error| output::explain(&error.into()))?
+            }
         };
         script.is_open = is_open;
         Ok(self.script.insert(script))

@@ -82,9 +82,8 @@ impl Live {
             retry: false,
             ..CallOptions::default()
         };
-        let page = self.ask(KEYS_TIMEOUT, |client| async move {
-            client.scan(&scan, &options).await.ok()
-        });
+        let page =
+            self.ask(KEYS_TIMEOUT, |client| async move { client.scan(&scan, &options).await.ok() });
         // Without an answer nobody knows what else there is.
         found.more = page.as_ref().is_none_or(|page| page.cursor.is_some());
         let keys = page.map(|page| page.entries).unwrap_or_default();
@@ -182,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_question_without_a_cluster_or_without_an_answer_is_given_up() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let live = Live { shared: shared.clone(), handle: runtime.handle().clone(), keys: true };
         shared.lock().keys.note("user:1");

@@ -158,10 +158,8 @@ mod tests {
     fn it_says_what_is_under_way() {
         let mut moving = Snapshot { operation: Some(running(Phase::Copying)), ..healthy() };
         assert_eq!(prompt(&at(moving.clone())), "ppdb:prod n1 [sharded->full e41 copying]> ");
-        moving.operation = moving.operation.map(|op| super::super::seen::Running {
-            percent: Some(37),
-            ..op
-        });
+        moving.operation =
+            moving.operation.map(|op| super::super::seen::Running { percent: Some(37), ..op });
         assert_eq!(prompt(&at(moving.clone())), "ppdb:prod n1 [sharded->full e41 copying 37%]> ");
         moving.down = [node("n2")].into();
         let expected = "ppdb:prod n1 [sharded->full e41 copying 37% degraded:n2]> ";

@@ -75,9 +75,8 @@ impl Lines {
 /// Where the name under the cursor starts: letters, digits and `_`.
 pub fn name_start(line: &str) -> usize {
     let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
-    line.rfind(|c| !part_of_name(c)).map_or(0, |at| {
-        at + line[at..].chars().next().map_or(1, char::len_utf8)
-    })
+    line.rfind(|c| !part_of_name(c))
+        .map_or(0, |at| at + line[at..].chars().next().map_or(1, char::len_utf8))
 }
 
 #[cfg(test)]

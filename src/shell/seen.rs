@@ -75,9 +75,10 @@ impl Snapshot {
     /// Of two answers. The second is the coordinator's; without it the operation is what it was before.
     pub fn of(status: &Status, view: Option<&StrategyView>, before: Option<&Snapshot>) -> Self {
         let down = status.nodes.iter().filter(|node| !node.up);
-        let alarms = status.alarms.iter().map(|alarm| {
-            ((alarm.name.clone(), alarm.subject.clone()), alarm.message.clone())
-        });
+        let alarms = status
+            .alarms
+            .iter()
+            .map(|alarm| ((alarm.name.clone(), alarm.subject.clone()), alarm.message.clone()));
         Snapshot {
             strategy: status.strategy,
             epoch: status.epoch,

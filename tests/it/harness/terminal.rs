@@ -119,6 +119,12 @@ impl Terminal {
         self.wait(&format!("`{text}`"), within, |lines| lines.iter().any(|l| l.contains(text)))
     }
 
+    /// Waits for a line with this text that may have appeared at any time.
+    pub fn anywhere(&self, text: &str, within: Duration) -> Vec<String> {
+        self.seen.borrow_mut().clear();
+        self.see(text, within)
+    }
+
     /// Lines from the one that was being typed at the mark on.
     fn since_mark<'a>(&self, screen: &'a [String]) -> &'a [String] {
         let seen = self.seen.borrow().len();
