@@ -14,6 +14,7 @@ use super::value::{Answered, Doc};
 use super::{output, sweep};
 use crate::client::Client;
 use crate::types::{NodeName, Result};
+use crate::wire::plan::{Check, Precheck, Verdict};
 
 /// What is shown, and what is asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +80,7 @@ async fn of_strategy<C: Caller>(
             let named =
                 terms.plan.map_or("a plan of its own".to_owned(), |plan| format!("plan {plan}"));
             let question = format!("go to {}", question(&named));
-            Ok(Some(Preview { shown: table(plan::document(&told)), question }))
+            Ok(Some(Preview { shown: table(what_matters(&told)), question }))
         }
         Strategy::Commit { meant, .. } | Strategy::Finalize { meant, .. } => {
             let view = order::view(caller, call.left()).await?;
@@ -98,6 +99,23 @@ async fn of_strategy<C: Caller>(
     }
 }
 
+/// The plan with the checks that do not simply say go: a person has to see them among all the others.
+fn what_matters(told: &Precheck) -> Doc {
+    let doc = plan::document(told);
+    let matters = |check: &Check| check.verdict != Verdict::Go || check.skipped;
+    let rows: Vec<_> = told
+        .checks
+        .iter()
+        .zip(doc.rows)
+        .filter(|(check, _)| matters(check))
+        .map(|(_, row)| row)
+        .collect();
+    let (all, go) = (told.checks.len(), told.checks.len() - rows.len());
+    let mut notes = doc.notes;
+    notes.push(format!("{go} of {all} checks say go"));
+    Doc { rows, notes, ..doc }
+}
+
 fn table(doc: Doc) -> String {
     let printed = output::render(&Ok(Answered::doc(doc, None)), Format::Table, 0.0);
     String::from_utf8_lossy(&printed.out).into_owned()
@@ -110,7 +128,6 @@ mod tests {
     use super::super::testing::{Twin, operation};
     use super::*;
     use crate::wire::operation::Phase;
-    use crate::wire::plan::Verdict;
     use crate::wire::terms::PlanId;
     use std::ffi::OsString;
     use std::time::{Duration, Instant};
@@ -141,7 +158,9 @@ mod tests {
         );
         let no = Twin::with(|state| state.verdict = Verdict::NoGo);
         let (preview, _) = shown(&no, "switch full --skip disk").await;
-        assert!(preview.unwrap().shown.contains("NO-GO"));
+        let shown = preview.unwrap().shown;
+        assert!(shown.contains("NO-GO") && shown.contains("disk   n2"), "{shown}");
+        assert!(shown.contains("1 of 2 checks say go") && !shown.contains("members"), "{shown}");
     }
 
     #[tokio::test]

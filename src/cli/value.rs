@@ -12,6 +12,7 @@
 //! | `get` | string, or null for a missing key |
 //! | `set` | true if stored, false if `--nx` or `--xx` did not hold |
 //! | `del`, `exists` | number of the keys that existed |
+//! | `del --prefix` | `{"prefix":…,"deleted":…,"dry_run":false}`; with `--dry-run` also `keys` and up to three `samples` |
 //! | `mget` | array of string or null, in the order of the keys |
 //! | `mset` | true |
 //! | `scan` | `{"entries":[{"key":…,"value":…}],"cursor":string or null}`; no `value` with `--keys-only` |

@@ -52,8 +52,8 @@ Exit codes:
   2    the command is wrong
   3    the cluster cannot be reached
   4    a certificate or a permission is missing
-  5    refused, nothing was changed: a precheck said no, the plan is outdated, or the order does not fit
-       what is under way
+  5    refused, nothing was changed: a precheck said no, the plan is outdated, the order does not fit
+       what is under way, or the context is protected
   6    failed, and undone: the operation waited for was aborted or reverted
   7    failed, an operator has to look
   124  out of time, or the outcome is unknown; an operation that was waited for goes on

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How long one context is tried, unless the command has less time.
 const TRY: Duration = Duration::from_secs(3);
 /// Days left from which on it is said how to renew a certificate.
-const DAYS_FEW: i64 = 14;
+const DAYS_FEW: i64 = 3;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,8 +115,8 @@ mod tests {
             let check = certificate("user ann", days, "2027-01-01T00:00:00Z");
             (check.ok, check.detail.contains("cert issue"), check.detail.contains("EXPIRED"))
         };
-        assert_eq!(told(90), (true, false, false));
-        assert_eq!(told(13), (true, true, false));
+        assert_eq!(told(3), (true, false, false));
+        assert_eq!(told(2), (true, true, false));
         assert_eq!(told(0), (true, true, false));
         assert_eq!(told(-1), (false, true, true));
     }
