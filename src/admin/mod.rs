@@ -179,6 +179,17 @@ impl Admin {
                 self.formed()?;
                 Ok(Answer::OperationLog(self.view.state().oplog.latest(limit as usize)))
             }
+            Command::Runs { limit } => {
+                self.formed()?;
+                Ok(Answer::Runs(self.view.state().runs.latest(limit as usize)))
+            }
+            Command::RunShow { run } => {
+                self.formed()?;
+                let state = self.view.state();
+                let found = state.runs.get(run).cloned().map(|run| Answer::Run(Box::new(run)));
+                let missing = || format!("there is no record of RUN-{run}; see `runs list`");
+                found.ok_or_else(|| Error::new(Code::NotFound, missing()))
+            }
             Command::Logs(question) => Ok(Answer::Logs(self.logs.page(&question))),
             Command::SlowLog { limit } => Ok(Answer::SlowLog(self.slow.latest(limit as usize))),
             Command::Monitor(question) => {
@@ -232,6 +243,7 @@ impl Admin {
             | Command::Strategy(_)
             | Command::StrategyOf { .. }
             | Command::StrategyShow
+            | Command::Run(_)
             | Command::Set { .. } => self.coordinate(asker, command, deadline).await,
             Command::Digest { shard, at } => self.digest(shard, at, deadline).await,
         }
@@ -365,6 +377,7 @@ async fn coordinate_here(
             tracing::info!(by = asker.name, name, value, "setting");
             coordinator.set(name, value).await.map(Answer::Settings)
         }
+        Command::Run(order) => coordinator.keep_run(&asker.name, &asker.from, *order).await,
         _ => Err(Error::new(Code::Internal, "not a command of the coordinator")),
     }
 }

@@ -9,7 +9,7 @@ use super::session::{self, Call};
 use super::strategy::document;
 use super::value::{Answered, Doc};
 use super::{
-    breakers, doctor, hot, latency, logs, monitor, oplog, slowlog, stats, strategy, verify,
+    breakers, doctor, hot, latency, logs, monitor, oplog, runs, slowlog, stats, strategy, verify,
 };
 use crate::client::Client;
 use crate::cluster::heard::clock_ms;
@@ -51,6 +51,7 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
         }
         Admin::Strategy(verb) => strategy::run(client, verb, call).await,
         Admin::Op(question) => oplog::run(client, question, call).await,
+        Admin::Runs(question) => runs::run(client, question, call).await,
         Admin::Logs(args) => logs::run(client, args, call).await,
         Admin::Stats(args) => stats::run(client, &args, call).await,
         Admin::Keys(Keys::Hot { limit }) => hot::run(client, limit.into(), call).await,
@@ -285,7 +286,7 @@ fn busy_doc(status: &Status, infos: &BTreeMap<NodeName, Info>) -> Doc {
     doc
 }
 
-fn info_doc(info: &Info) -> Doc {
+pub fn info_doc(info: &Info) -> Doc {
     let copies: Vec<Json> = info
         .copies
         .iter()
@@ -362,7 +363,7 @@ fn map_nodes(map: &Map) -> Vec<Json> {
         .collect()
 }
 
-fn map_doc(map: &Map) -> Doc {
+pub fn map_doc(map: &Map) -> Doc {
     let count = map.shards.len() as u16;
     let slots = |shard| crate::types::slots::slots_of(shard, count);
     let shards = map.shards.iter().map(|s| {
@@ -392,12 +393,21 @@ fn map_doc(map: &Map) -> Doc {
 /// Asks one node, or every member: a leader knows its followers only. Members that did not answer are
 /// named, not left out.
 async fn lag<C: Caller>(client: &C, node: Option<&NodeName>, call: &Call) -> Result<Answered> {
+    Ok(Answered::doc(lags(client, node, call.left()).await?, None))
+}
+
+/// How far each copy is behind, as one node or all of them know it.
+pub async fn lags<C: Caller>(
+    client: &C,
+    node: Option<&NodeName>,
+    timeout: Duration,
+) -> Result<Doc> {
     let asked: Vec<NodeName> = match node {
         Some(node) => vec![node.clone()],
         None => client.map().await?.nodes.iter().map(|n| n.name.clone()).collect(),
     };
     let ask = |node: NodeName| async move {
-        (client.command(Command::ReplicaLag, Some(&node), call.left()).await, node)
+        (client.command(Command::ReplicaLag, Some(&node), timeout).await, node)
     };
     let answers = futures_util::future::join_all(asked.into_iter().map(ask)).await;
     let (mut copies, mut silent, mut last) = (Vec::new(), Vec::new(), None);
@@ -413,7 +423,7 @@ async fn lag<C: Caller>(client: &C, node: Option<&NodeName>, call: &Call) -> Res
     }
     match last {
         Some(error) if copies.is_empty() => Err(error),
-        _ => Ok(Answered::doc(lag_doc(&best_of(copies), &silent), None)),
+        _ => Ok(lag_doc(&best_of(copies), &silent)),
     }
 }
 

@@ -1,9 +1,9 @@
-//! What the doors need of a cluster: one command to a node, operations on keys, the map.
+//! What the doors need of a cluster: one command to a node, operations on keys, pages of them, the map.
 //!
 //! The real thing is the client; tests put a twin in its place (`testing`), so that orders, waiting and
 //! scripts are tried without a node.
 
-use crate::client::{CallOptions, Client, NodeBreaker, OpAnswer};
+use crate::client::{CallOptions, Client, NodeBreaker, OpAnswer, Page, ScanOptions};
 use crate::types::{Code, Error, NodeName, Op, Result};
 use crate::wire::client::Map;
 use crate::wire::command::{Answer, Command};
@@ -27,6 +27,13 @@ pub trait Caller: Send + Sync + 'static {
         ops: Vec<Op>,
         options: &CallOptions,
     ) -> impl Future<Output = Vec<Result<OpAnswer>>> + Send;
+
+    /// A page of keys.
+    fn scan(
+        &self,
+        scan: &ScanOptions,
+        options: &CallOptions,
+    ) -> impl Future<Output = Result<Page>> + Send;
 
     /// The map as it is now.
     fn map(&self) -> impl Future<Output = Result<Arc<Map>>> + Send;
@@ -53,6 +60,14 @@ impl Caller for Client {
         options: &CallOptions,
     ) -> impl Future<Output = Vec<Result<OpAnswer>>> + Send {
         Client::call(self, ops, options)
+    }
+
+    fn scan(
+        &self,
+        scan: &ScanOptions,
+        options: &CallOptions,
+    ) -> impl Future<Output = Result<Page>> + Send {
+        Client::scan(self, scan, options)
     }
 
     fn map(&self) -> impl Future<Output = Result<Arc<Map>>> + Send {

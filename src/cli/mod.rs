@@ -32,6 +32,7 @@ pub mod oplog;
 pub mod output;
 pub mod preview;
 pub mod runbook;
+pub mod runs;
 pub mod serve;
 pub mod session;
 pub mod settings;

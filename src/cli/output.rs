@@ -90,7 +90,11 @@ fn text(value: &Value, format: Format) -> Printed {
             for note in doc.notes.iter().filter(|_| format == Format::Table) {
                 out.extend_from_slice(format!("{note}\n").as_bytes());
             }
-            out.extend_from_slice(table(&doc.header, &doc.rows, format).as_bytes());
+            let (header, rows) = match format {
+                Format::Table => without_empty(&doc.header, &doc.rows),
+                _ => (doc.header.clone(), doc.rows.clone()),
+            };
+            out.extend_from_slice(table(&header, &rows, format).as_bytes());
         }
     }
     printed
@@ -103,6 +107,17 @@ fn cell(value: &Value) -> String {
         Value::Int(number) => number.to_string(),
         _ => "(absent)".into(),
     }
+}
+
+/// The columns in which there is anything: for people the others are noise.
+fn without_empty<'a>(header: &[&'a str], rows: &[Vec<String>]) -> (Vec<&'a str>, Vec<Vec<String>>) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+    let filled = |column: &usize| rows.iter().any(|row| !cell(row, *column).is_empty());
+    let kept: Vec<usize> = (0..columns).filter(filled).collect();
+    let header = kept.iter().filter_map(|column| header.get(*column).copied()).collect();
+    let row = |row: &Vec<String>| kept.iter().map(|column| cell(row, *column)).collect();
+    (header, rows.iter().map(row).collect())
 }
 
 /// Aligned columns under a header for people; tabs and no header for pipes.
@@ -273,6 +288,13 @@ mod tests {
         let table = shown(Value::Doc(doc.clone()), Format::Table).0;
         assert_eq!(table, "two nodes\nNODE  ROLE\nn1    primary\nn22   replica\n");
         assert_eq!(shown(Value::Doc(doc), Format::Plain).0, "n1\tprimary\nn22\treplica\n");
+        let gap = Doc {
+            header: vec!["A", "B", "C"],
+            rows: vec![vec!["1".into(), String::new(), "3".into()]],
+            ..Doc::default()
+        };
+        assert_eq!(shown(Value::Doc(gap.clone()), Format::Table).0, "A  C\n1  3\n");
+        assert_eq!(shown(Value::Doc(gap), Format::Plain).0, "1\t\t3\n");
         let entries = vec![(Bytes::from_static(b"k"), None)];
         let page = Value::Page { entries, cursor: Some("c9".into()) };
         assert_eq!(

@@ -2,15 +2,19 @@
 //! misbehave: for orders, waiting, comparing and scripts.
 
 use super::caller::Caller;
-use crate::client::{CallOptions, Level, OpAnswer};
+use crate::client::{CallOptions, Level, OpAnswer, Page, ScanOptions};
+use crate::cluster::core::tests::record as formation;
+use crate::cluster::runs::RunEntry;
+use crate::cluster::{ClusterState, MetaCommand, MetaReply};
 use crate::types::{Code, Error, Incarnation, NodeName, Op, OpResult, Result, ShardId, Token};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
-use crate::wire::command::{Answer, Command, CopyDigest, NodeStatus, Status};
+use crate::wire::command::{Answer, Command, CopyDigest, Info, NodeStatus, SafetyInfo, Status};
 use crate::wire::guard::Guard;
 use crate::wire::operation::{
     Operation, Phase, Progress, SettingView, StrategyOrder, StrategyView, Times,
 };
 use crate::wire::plan::{Check, Field, Planned, Precheck, Verdict};
+use crate::wire::runs::{RunEvent, RunOrder};
 use crate::wire::terms::{PlanId, Predicted};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -97,6 +101,26 @@ pub fn precheck(verdict: Verdict) -> Precheck {
     }
 }
 
+fn info() -> Info {
+    Info {
+        node: name("n1"),
+        node_id: None,
+        disk: crate::types::DiskId(1),
+        version: "0".into(),
+        pid: 1,
+        uptime_s: 1,
+        ready: true,
+        wal_bytes: 0,
+        wal_syncs: 0,
+        copies_bytes: 0,
+        copies: vec![],
+        reads: 0,
+        writes: 0,
+        safety: SafetyInfo::default(),
+        metadata_term: None,
+    }
+}
+
 pub fn settings() -> Vec<SettingView> {
     let setting = |name: &str, value: &str| SettingView {
         name: name.into(),
@@ -144,6 +168,12 @@ pub struct State {
     pub orders: Vec<Command>,
     /// Levels of the reads, in order.
     pub levels: Vec<Option<Level>>,
+    /// The records of runs.
+    pub records: ClusterState,
+    /// What happens to the next events of runs, if anything.
+    pub record_mishaps: VecDeque<Option<Mishap>>,
+    /// A node whose reads of this key are odd.
+    pub odd_reads: Option<(NodeName, Bytes)>,
 }
 
 /// The twin.
@@ -167,6 +197,9 @@ impl Twin {
             down: None,
             orders: vec![],
             levels: vec![],
+            records: formed(),
+            record_mishaps: VecDeque::new(),
+            odd_reads: None,
         }))
     }
 
@@ -179,6 +212,12 @@ impl Twin {
     pub fn phase(&self) -> Option<Phase> {
         self.0.lock().operations.last().map(|op| op.phase)
     }
+}
+
+fn formed() -> ClusterState {
+    let mut state = ClusterState::default();
+    state.apply(&MetaCommand::Form(formation(3, 1, 12)));
+    state
 }
 
 fn conflict(text: &str) -> Error {
@@ -340,8 +379,32 @@ impl State {
                 }
             }
             Command::Status => Answer::Status(self.status()),
+            Command::Info => Answer::Info(Info { node: node.clone(), ..info() }),
+            Command::ReplicaLag => Answer::ReplicaLag(vec![]),
+            Command::Run(order) => self.event(order)?,
+            Command::RunShow { run } => {
+                let found = self.records.runs.get(*run).cloned();
+                let missing = || Error::new(Code::NotFound, "there is no such record");
+                Answer::Run(Box::new(found.ok_or_else(missing)?))
+            }
             other => panic!("{other:?} is not part of any test"),
         })
+    }
+
+    fn event(&mut self, order: &RunOrder) -> Result<Answer> {
+        let (by, from) = ("user ann".to_owned(), "10.0.0.9:5000".to_owned());
+        // Before every operation.
+        let entry = RunEntry { order: order.clone(), by, from, now_ms: 1_600_000_000_000 };
+        match self.records.apply(&MetaCommand::Run(Box::new(entry))) {
+            MetaReply::Refused(error) => Err(error),
+            MetaReply::Done { .. } => Ok(match order.event {
+                RunEvent::Begin(_) | RunEvent::Resume(_) => {
+                    let run = self.records.runs.of_runner(order.runner).cloned();
+                    Answer::Run(Box::new(run.expect("it was begun")))
+                }
+                _ => Answer::Ordered,
+            }),
+        }
     }
 
     fn status(&self) -> Status {
@@ -392,10 +455,20 @@ impl Caller for Twin {
             }
             command => command,
         };
-        if matches!(command, Command::Strategy(_) | Command::Set { .. }) {
+        let (is_order, is_event) = (
+            matches!(command, Command::Strategy(_) | Command::Set { .. }),
+            matches!(command, Command::Run(_)),
+        );
+        if is_order {
             state.orders.push(command.clone());
+        }
+        if is_order || is_event {
             let lost = Error::new(Code::Unknown, "the answer was lost");
-            match state.mishaps.pop_front() {
+            let mishap = match is_event {
+                true => state.record_mishaps.pop_front().flatten(),
+                false => state.mishaps.pop_front(),
+            };
+            match mishap {
                 None => {}
                 Some(Mishap::Refused(error)) => return Err(error),
                 Some(Mishap::OrderLost) => return Err(lost),
@@ -420,6 +493,10 @@ impl Caller for Twin {
             Ok(answer(match op {
                 Op::Get { key } => {
                     state.levels.push(options.level);
+                    let asked = options.node.clone().map(|node| (node, key.clone()));
+                    if asked.is_some() && state.odd_reads == asked {
+                        return Ok(answer(OpResult::Nil));
+                    }
                     state.keys.get(&key).cloned().map_or(OpResult::Nil, OpResult::Value)
                 }
                 Op::Set { key, value, .. } => {
@@ -427,10 +504,20 @@ impl Caller for Twin {
                     OpResult::Done
                 }
                 Op::Del { key } => OpResult::Bool(state.keys.remove(&key).is_some()),
+                Op::Exists { key } => OpResult::Bool(state.keys.contains_key(&key)),
+                Op::Incr { by, .. } => OpResult::Int(by),
                 other => panic!("{other:?} is not part of any test"),
             }))
         };
         ops.into_iter().map(&mut apply).collect()
+    }
+
+    async fn scan(&self, scan: &ScanOptions, _options: &CallOptions) -> Result<Page> {
+        let state = self.0.lock();
+        let found = state.keys.iter().filter(|(key, _)| key.starts_with(&scan.prefix));
+        let found = found.take(scan.limit as usize);
+        let entries = found.map(|(k, v)| (k.clone(), (!scan.keys_only).then(|| v.clone())));
+        Ok(Page { entries: entries.collect(), cursor: None })
     }
 
     async fn map(&self) -> Result<Arc<Map>> {

@@ -121,6 +121,8 @@ pub(super) fn mutates(command: &Command) -> bool {
             | Command::SlowLog { .. }
             | Command::Monitor(_)
             | Command::Ping
+            | Command::Runs { .. }
+            | Command::RunShow { .. }
     )
 }
 
@@ -208,6 +210,8 @@ mod tests {
             Command::HotKeys { limit: 10 },
             Command::Alarms,
             Command::Metrics,
+            Command::Runs { limit: 9 },
+            Command::RunShow { run: 1 },
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

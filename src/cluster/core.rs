@@ -5,6 +5,7 @@
 
 use super::journal::Event;
 use super::oplog::OperationLog;
+use super::runs::{RunEntry, Runs};
 use super::{placement, settings};
 use crate::types::{Code, CopyId, DiskId, Error, Incarnation, NodeId, NodeName, ShardId, limits};
 use crate::wire::client::{Map, MapNode, MapShard, Role, Strategy};
@@ -40,6 +41,8 @@ pub enum MetaCommand {
     Plan(Box<Plan>),
     /// Keeps a record of the operation log, or notes the outcome of the one with its key.
     Record(Box<Record>),
+    /// Takes an event of a run of a runbook.
+    Run(Box<RunEntry>),
 }
 
 /// What a command led to. Stored nowhere; append-only on the wire all the same.
@@ -87,6 +90,9 @@ pub struct ClusterState {
     /// with every entry.
     #[serde(skip)]
     pub oplog: OperationLog,
+    /// What the last runbooks did. Stored beside this record for the same reason.
+    #[serde(skip)]
+    pub runs: Runs,
 }
 
 /// A member of the cluster.
@@ -157,6 +163,7 @@ impl ClusterState {
             MetaCommand::Replace { copies } => self.replace(copies),
             MetaCommand::Plan(plan) => self.keep_plan(plan),
             MetaCommand::Record(record) => self.keep_record(record),
+            MetaCommand::Run(entry) => self.keep_run(entry),
         };
         match result {
             Ok(()) => MetaReply::Done { epoch: self.epoch },
@@ -340,6 +347,7 @@ impl ClusterState {
         self.check_journal()?;
         self.check_plans()?;
         self.oplog.check()?;
+        self.runs.check()?;
         match self.members.keys().last() {
             Some(last) if last.0 < self.next_node => Ok(()),
             _ => Err("node ids run ahead of their counter".into()),

@@ -1,17 +1,17 @@
 //! The metadata group as a replicated state machine: decodes entries, applies them to the state, stores
-//! the state as one record, and those of the operation log beside it, and publishes it.
+//! the state as one record, and those of the operation log and of runs beside it, and publishes it.
 //!
 //! What a command does is decided in `core`.
 
 use super::core::{ClusterState, MetaCommand};
 use super::journal::Event;
 use super::oplog::{OperationLog, RECORDS_MAX};
+use super::runs::{RUNS_MAX, Runs};
 use crate::faults::{self, Point};
 use crate::raft::{Effect, Logic};
 use crate::storage::{Error, Space, View, Writer};
 use crate::types::LogPos;
 use crate::wire::codec;
-use crate::wire::oplog::Record;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ const STATE_KEY: &[u8] = b"cluster";
 const TALLY_KEY: &[u8] = b"tally";
 /// Before the place of a record of the operation log, in the same space.
 const OPLOG_PREFIX: &[u8] = b"oplog/";
+/// Before the place of the record of a run, in the same space.
+const RUNS_PREFIX: &[u8] = b"runs/";
 
 /// Applies metadata entries.
 pub struct MetaLogic {
@@ -42,7 +44,9 @@ impl Logic for MetaLogic {
     fn load(&mut self, view: &dyn View) -> Result<(), Error> {
         self.state = stored(view, STATE_KEY, "cluster state")?;
         self.state.forgotten = stored(view, TALLY_KEY, "tally of operations")?;
-        self.state.oplog = load_oplog(view)?;
+        let records = load_places(view, OPLOG_PREFIX, RECORDS_MAX, "operation log")?;
+        self.state.oplog = OperationLog::of(records);
+        self.state.runs = Runs::of(load_places(view, RUNS_PREFIX, RUNS_MAX, "record of a run")?);
         self.published.send_replace(Arc::new(self.state.clone()));
         Ok(())
     }
@@ -65,6 +69,7 @@ impl Logic for MetaLogic {
         let reply = self.state.apply(&command);
         match &command {
             MetaCommand::Record(record) => self.store_record(record.key, writer),
+            MetaCommand::Run(entry) => self.store_run(entry.order.runner, writer),
             _ => writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into()),
         }
         if self.state.forgotten != forgotten {
@@ -94,24 +99,38 @@ impl MetaLogic {
     /// A record has a place of its own, which the one that pushes it out of the log takes over.
     fn store_record(&self, key: u64, writer: &mut Writer<'_>) {
         if let Some(record) = self.state.oplog.get(key) {
-            let place = oplog_key(record.number % RECORDS_MAX as u64);
+            let place = place(OPLOG_PREFIX, record.number % RECORDS_MAX as u64);
             writer.put(Space::Meta, &place, codec::encode(record).into());
         }
     }
-}
 
-fn load_oplog(view: &dyn View) -> Result<OperationLog, Error> {
-    let mut records: Vec<Record> = Vec::new();
-    for place in 0..RECORDS_MAX as u64 {
-        if let Some(bytes) = view.get(Space::Meta, &oplog_key(place))? {
-            records.push(codec::decode(&bytes).map_err(|e| corrupt("operation log", &e))?);
+    /// The same for the run of a runner.
+    fn store_run(&self, runner: u64, writer: &mut Writer<'_>) {
+        if let Some(run) = self.state.runs.of_runner(runner) {
+            let place = place(RUNS_PREFIX, run.number % RUNS_MAX as u64);
+            writer.put(Space::Meta, &place, codec::encode(run).into());
         }
     }
-    Ok(OperationLog::of(records))
 }
 
-fn oplog_key(place: u64) -> Vec<u8> {
-    [OPLOG_PREFIX, &(place as u16).to_be_bytes()].concat()
+/// The records at all places of a kind, in no order.
+fn load_places<T: DeserializeOwned>(
+    view: &dyn View,
+    prefix: &[u8],
+    places: usize,
+    what: &str,
+) -> Result<Vec<T>, Error> {
+    let mut records = Vec::new();
+    for number in 0..places as u64 {
+        if let Some(bytes) = view.get(Space::Meta, &place(prefix, number))? {
+            records.push(codec::decode(&bytes).map_err(|e| corrupt(what, &e))?);
+        }
+    }
+    Ok(records)
+}
+
+fn place(prefix: &[u8], number: u64) -> Vec<u8> {
+    [prefix, &(number as u16).to_be_bytes()].concat()
 }
 
 fn corrupt(what: &str, error: &codec::Error) -> Error {
@@ -123,8 +142,10 @@ mod tests {
     use super::*;
     use crate::cluster::core::tests::record;
     use crate::cluster::journal::OPERATIONS_MAX;
+    use crate::cluster::runs::RunEntry;
     use crate::storage::{Applied, Options, Store};
     use crate::wire::client::Strategy;
+    use crate::wire::runs::{Book, RunEvent, RunOrder};
 
     #[test]
     fn everything_that_is_known_is_there_again_after_a_restart() {
@@ -151,6 +172,13 @@ mod tests {
             }
         }
         assert_eq!(logic.state.forgotten.to_full.aborted, 2);
+        for runner in 1..=RUNS_MAX as u64 + 2 {
+            let event = RunEvent::Begin(Book::default());
+            let order = RunOrder { runner, run: 0, sequence: 0, event };
+            let (by, from) = ("test".to_owned(), String::new());
+            let entry = RunEntry { order, by, from, now_ms: 3 };
+            apply(&mut logic, &MetaCommand::Run(Box::new(entry)));
+        }
         let (mut again, _) = MetaLogic::new();
         store.read(|view| again.load(view)).unwrap().unwrap();
         assert_eq!(again.state, logic.state);

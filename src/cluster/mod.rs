@@ -1,7 +1,7 @@
 //! The metadata group: the only source of members, placement, strategy and epoch.
 //!
 //! `core`, `journal` and `guarded` decide (pure), `placement` places, `plans` keeps the plans of switches, `oplog` what
-//! operators did, `settings` and `thresholds` are what an operator changes live, `tally` counts operations, `logic`
+//! operators did, `runs` what runbooks did, `settings` and `thresholds` are what an operator changes live, `tally` counts operations, `logic`
 //! applies it as a replicated state machine, `agent` makes this node's copies what the placement says. `heard` is what
 //! peers said of themselves, `breakers` what became of the calls to them. Data never passes here.
 
@@ -20,6 +20,7 @@ pub mod placement;
 pub mod plans;
 pub mod registry;
 pub mod rejoin;
+pub mod runs;
 pub mod settings;
 pub mod tally;
 mod thresholds;

@@ -1,154 +1,167 @@
-//! Scripts one after the other, typed by a person: variables and functions of one are there for the next.
+//! The language line by line: for a person, who sees what each line leads to before typing the next.
 //!
-//! The engine's values cannot leave the thread they were made on, so a console has a thread of its own for as long as
-//! it is open. One that does not come to its end when it is stopped is left behind, with its variables.
+//! Variables and functions stay from line to line. What changes something needs no step: nothing is resumed here, and
+//! there is no record of a run; orders are in the operation log as ever.
 
-use super::bridge::Bridge;
-use super::engine;
+use super::bridge::{Bridge, Mode};
 use super::failure;
-use super::run::{self, STACK_BYTES, ended, furnished, of_result};
+use super::meter::Meter;
+use super::run::{STACK_BYTES, compile_in, ended, furnished};
+use super::{engine, objects, table};
 use crate::cli::caller::Caller;
-use crate::cli::runbook::{Ended, Runbook, Stage, Trouble};
-use rhai::{AST, Dynamic, LexError, ParseErrorType, Scope};
+use crate::cli::runbook::{Ended, RUN_DEFAULT, Runbook, Stage, Trouble};
+use crate::types::{Code, Error, Result};
+use rhai::{AST, Dynamic, Engine, ParseErrorType, Scope};
 use serde_json::Value as Json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
-/// One script for the thread.
-struct Job<C> {
-    bridge: Arc<Bridge<C>>,
-    tell: oneshot::Sender<Result<Json, Box<Trouble>>>,
-}
+/// What such a text is called in messages.
+pub const NAME: &str = "rhai";
+/// Time for a line that was stopped to end; after that it is left behind, and the console with it.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// An open console.
+/// A conversation in the language of runbooks.
 pub struct Console<C> {
-    jobs: Option<SyncSender<Job<C>>>,
+    bridge: Arc<Bridge<C>>,
+    lines: mpsc::Sender<Line>,
 }
 
-impl<C: Caller> Default for Console<C> {
-    fn default() -> Self {
-        Self { jobs: None }
-    }
+/// A text to be carried out, and where its end goes.
+struct Line {
+    text: String,
+    done: oneshot::Sender<Said>,
 }
+
+/// What came of it, and the variables that there are afterwards.
+type Said = (std::result::Result<Json, Box<Trouble>>, Vec<String>);
 
 impl<C: Caller> Console<C> {
-    /// Runs a script until it ends or the flag is raised. Has to be called inside the runtime that drives the client.
+    /// A console over a cluster; has to be made inside the runtime that drives its client. `request_timeout` is that of
+    /// one request.
+    pub fn new(caller: Arc<C>, stage: Arc<dyn Stage>, request_timeout: Duration) -> Result<Self> {
+        let book = Runbook { name: NAME.into(), request_timeout, ..Runbook::of("", "") };
+        let (_, never) = watch::channel(false);
+        let bridge = Bridge::new(caller, book, stage, never, Mode::Console, None);
+        let (bridge, (lines, told)) = (Arc::new(bridge), mpsc::channel());
+        let for_thread = bridge.clone();
+        let thread = std::thread::Builder::new().name("ppdb-rhai".into()).stack_size(STACK_BYTES);
+        let spawned = thread.spawn(move || answer(&for_thread, &told));
+        spawned.map_err(|error| Error::new(Code::Internal, format!("no thread: {error}")))?;
+        Ok(Self { bridge, lines })
+    }
+
+    /// Carries out a text, which may have any number of lines, until it ends, its time is up, or the flag is raised.
+    /// Answers the value of its last expression, and the variables that there are afterwards.
     pub async fn eval(
-        &mut self,
-        caller: Arc<C>,
-        book: Runbook,
-        stage: Arc<dyn Stage>,
+        &self,
+        text: &str,
+        timeout: Option<Duration>,
         stop: watch::Receiver<bool>,
-    ) -> Ended {
-        let bridge = Arc::new(Bridge::new(caller, book, stage, stop.clone()));
-        let (tell, told) = oneshot::channel();
-        let job = Job { bridge: bridge.clone(), tell };
-        let given = self.thread().and_then(|jobs| jobs.send(job).map_err(|_| gone()));
-        let (ended, left_behind) = ended(&bridge, given.map(|()| told), stop).await;
-        if left_behind {
-            self.jobs = None;
+    ) -> (Ended, Vec<String>) {
+        let started = Instant::now();
+        let timeout = timeout.unwrap_or(RUN_DEFAULT);
+        self.bridge.begin_line(timeout, stop.clone());
+        let (done, told) = oneshot::channel();
+        let sent = self.lines.send(Line { text: text.to_owned(), done });
+        let gone =
+            || (Err(failure::broken("the console was left behind; open it again")), Vec::new());
+        let (result, variables) = match sent {
+            Err(_) => gone(),
+            Ok(()) => tokio::select! {
+                told = told => told.unwrap_or_else(|_| gone()),
+                () = long_stopped(stop, timeout) => gone(),
+            },
+        };
+        let (calls, calls_left_out) = self.bridge.calls();
+        let ms = started.elapsed().as_secs_f64() * 1000.0;
+        let ended =
+            Ended { calls, calls_left_out, steps: self.bridge.steps(), ms, ..Ended::of(result) };
+        (ended, variables)
+    }
+}
+
+async fn long_stopped(mut stop: watch::Receiver<bool>, timeout: Duration) {
+    let raised = async {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
         }
-        ended
+    };
+    tokio::select! {
+        () = raised => {}
+        () = tokio::time::sleep(timeout) => {}
     }
+    tokio::time::sleep(STOP_GRACE).await;
+}
 
-    /// The thread; started if there is none.
-    fn thread(&mut self) -> Result<&SyncSender<Job<C>>, Box<Trouble>> {
-        if self.jobs.is_none() {
-            let (send, jobs) = sync_channel(1);
-            let thread =
-                std::thread::Builder::new().name("ppdb-console".into()).stack_size(STACK_BYTES);
-            thread
-                .spawn(move || work(&jobs))
-                .map_err(|error| failure::broken(&format!("no thread for scripts: {error}")))?;
-            self.jobs = Some(send);
+/// On the console's own thread, until nobody asks any more.
+fn answer<C: Caller>(bridge: &Arc<Bridge<C>>, lines: &mpsc::Receiver<Line>) {
+    let (engine, handlers, meters) = furnished(bridge);
+    let (mut scope, mut known) = (Scope::new(), AST::empty());
+    while let Ok(Line { text, done }) = lines.recv() {
+        *meters.borrow_mut() = Meter::start(bridge.book.alone);
+        let said =
+            catch_unwind(AssertUnwindSafe(|| one(&engine, bridge, &mut scope, &mut known, &text)));
+        let said = said.unwrap_or_else(|_| Err(failure::broken("the text broke the engine")));
+        // A line that failed is over; the next one is no cleaning up.
+        bridge.close_step();
+        handlers.borrow_mut().clear();
+        let variables = scope.iter().map(|(name, ..)| name.to_owned()).collect();
+        if done.send((said, variables)).is_err() {
+            return;
         }
-        self.jobs.as_ref().ok_or_else(gone)
     }
 }
 
-fn gone() -> Box<Trouble> {
-    failure::broken("the console's thread is gone")
-}
-
-/// On the console's thread: one job after the other, until the console is closed.
-fn work<C: Caller>(jobs: &Receiver<Job<C>>) {
-    let (mut scope, mut functions) = (Scope::new(), AST::empty());
-    for job in jobs {
-        let run = AssertUnwindSafe(|| evaluate(&job.bridge, &mut scope, &mut functions));
-        let broken = |_| Err(failure::broken("the script broke the engine"));
-        // Nobody listens any more if it was left behind.
-        let _ = job.tell.send(catch_unwind(run).unwrap_or_else(broken));
-    }
-}
-
-fn evaluate<C: Caller>(
-    bridge: &Arc<Bridge<C>>,
+fn one<C: Caller>(
+    engine: &Engine,
+    bridge: &Bridge<C>,
     scope: &mut Scope<'static>,
-    functions: &mut AST,
-) -> Result<Json, Box<Trouble>> {
-    let engine = furnished(bridge);
-    let script = engine.compile_with_scope(scope, &bridge.book.source);
-    let script = functions.merge(&script.map_err(|error| failure::of_parse(&error))?);
-    let result = engine.eval_ast_with_scope::<Dynamic>(scope, &script);
-    *functions = script.clone_functions_only();
-    of_result(result, bridge)
+    known: &mut AST,
+    text: &str,
+) -> std::result::Result<Json, Box<Trouble>> {
+    let mut names = objects::names();
+    for (name, ..) in scope.iter() {
+        names.push(name.to_owned(), ());
+    }
+    let new = compile_in(engine, &names, text)?;
+    let ast = known.merge(&new);
+    let done = engine.eval_ast_with_scope::<Dynamic>(scope, &ast);
+    // The functions stay, what was carried out does not.
+    *known = ast;
+    known.clear_statements();
+    ended(bridge, done)
 }
 
-/// Names that a script may use: functions, and words of the language. Has to be called inside a runtime.
-pub fn names<C: Caller>(caller: Arc<C>, book: Runbook, stage: Arc<dyn Stage>) -> Vec<String> {
-    let (_keep, stop) = watch::channel(false);
-    run::names(&Arc::new(Bridge::new(caller, book, stage, stop)))
-}
-
-/// Whether a text is the beginning of a script, and not one yet.
+/// Whether a text only lacks its end: an open bracket, string or comment, or a statement that has just begun.
 pub fn is_unfinished(text: &str) -> bool {
     let mut engine = engine::fenced();
-    // Which variables there are is not known here.
     engine.set_strict_variables(false);
     let Err(error) = engine.compile(text) else { return false };
+    let last = text.trim_end().lines().count();
+    let at_the_end = error.position().line().is_none_or(|line| {
+        let chars = text.lines().nth(line - 1).map_or(0, |line| line.trim_end().chars().count());
+        line >= last && error.position().position().is_none_or(|at| at > chars)
+    });
     match error.err_type() {
         ParseErrorType::UnexpectedEOF => true,
-        ParseErrorType::BadInput(LexError::UnterminatedString) => text.contains('`'),
-        _ => at_end(text, error.position()),
+        ParseErrorType::MissingToken(..) | ParseErrorType::ExprExpected(_) => at_the_end,
+        ParseErrorType::BadInput(lex) => {
+            matches!(lex, rhai::LexError::UnterminatedString) && at_the_end
+        }
+        _ => false,
     }
 }
 
-/// Whether a place lies behind everything that was typed.
-fn at_end(text: &str, place: rhai::Position) -> bool {
-    let Some(line) = place.line() else { return true };
-    let lines: Vec<&str> = text.trim_end().lines().collect();
-    let last = lines.last().map_or(0, |last| last.chars().count());
-    line > lines.len() || (line == lines.len() && place.position().is_some_and(|at| at > last))
+/// Every name that a text may begin with, for completion: objects, functions, words of the language.
+pub fn names() -> Vec<&'static str> {
+    table::names()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_script_is_unfinished_as_long_as_its_end_is_missing() {
-        for open in [
-            "for i in 0..3 {\n",
-            "print(\n",
-            "print(1,\n",
-            "let a = [1,\n",
-            "let m = #{ a: 1,\n",
-            "let x =\n",
-            "1 +\n",
-            "if true {\n print(1);\n}\nelse {\n",
-            "let t = `one\n",
-            "fn f(a) {\n",
-            "unknown + {\n",
-        ] {
-            assert!(is_unfinished(open), "{open}");
-        }
-        for done in ["", "1 + 1\n", "let x = 1;\n", "for i in 0..3 { }\n", "unknown\n"] {
-            assert!(!is_unfinished(done), "{done}");
-        }
-        for wrong in ["let 1 = x;\n", ")\n", "print(1));\n", "\"open\n", "let x = 1 2;\n", "}\n"] {
-            assert!(!is_unfinished(wrong), "{wrong}");
-        }
-    }
+/// What can be called on an object, by its name: `strategy` has `plan`, `switch_to`, …; none for any other name.
+pub fn methods(object: &str) -> Vec<&'static str> {
+    table::methods(object)
 }

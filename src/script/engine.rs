@@ -7,7 +7,7 @@ use rhai::packages::{
     BasicArrayPackage, BasicMapPackage, BasicMathPackage, BasicTimePackage, CorePackage,
     LogicPackage, MoreStringPackage, Package,
 };
-use rhai::{Engine, OptimizationLevel};
+use rhai::{Engine, EvalAltResult, ImmutableString, OptimizationLevel, Position};
 
 /// Operations of the language; a runbook needs hundreds, a day of polling some ten thousand.
 pub const OPERATIONS_MAX: u64 = 20_000_000;
@@ -15,10 +15,10 @@ pub const OPERATIONS_MAX: u64 = 20_000_000;
 pub const CALL_DEPTH_MAX: usize = 32;
 /// Depth of an expression, outside and inside a function.
 pub const EXPRESSION_DEPTH_MAX: (usize, usize) = (64, 32);
-/// Bytes of a string; the largest value fits.
-pub const STRING_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a string, and so of a value that a script reads.
+pub const STRING_BYTES_MAX: usize = 256 << 10;
 /// Elements of an array, with those inside.
-pub const ARRAY_MAX: usize = 50_000;
+pub const ARRAY_MAX: usize = 20_000;
 /// Entries of a map, with those inside. The documents of a large cluster fit.
 pub const MAP_MAX: usize = 50_000;
 /// Variables at a time.
@@ -55,5 +55,33 @@ pub fn fenced() -> Engine {
         // What a script costs is what it says, whatever can be computed ahead.
         .set_optimization_level(OptimizationLevel::None)
         .disable_symbol("eval");
+    bounded(&mut engine);
     engine
+}
+
+/// What the language would first carry out and then find too large stands behind these.
+fn bounded(engine: &mut Engine) {
+    type Text = ImmutableString;
+    engine.register_fn("replace", |text: &mut Text, find: &str, with: &str| {
+        replace(text, find, with)
+    });
+    engine.register_fn("replace", |text: &mut Text, find: char, with: &str| {
+        replace(text, find.encode_utf8(&mut [0; 4]), with)
+    });
+    engine.register_fn("replace", |text: &mut Text, find: &str, with: char| {
+        replace(text, find, with.encode_utf8(&mut [0; 4]))
+    });
+    engine.register_fn("replace", |text: &mut Text, find: char, with: char| {
+        replace(text, find.encode_utf8(&mut [0; 4]), with.encode_utf8(&mut [0; 4]))
+    });
+}
+
+fn replace(text: &mut ImmutableString, find: &str, with: &str) -> Result<(), Box<EvalAltResult>> {
+    let more = text.matches(find).count().saturating_mul(with.len());
+    if text.len().saturating_add(more) > STRING_BYTES_MAX {
+        let what = "Length of string".to_owned();
+        return Err(EvalAltResult::ErrorDataTooLarge(what, Position::NONE).into());
+    }
+    *text = text.replace(find, with).into();
+    Ok(())
 }

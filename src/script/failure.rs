@@ -18,22 +18,45 @@ pub const FAILED: &str = "ScriptFailed";
 /// Longest message of an error that is passed on.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
+/// Code of a `guard` that does not hold: nothing was changed.
+pub const GUARD: &str = "GuardFailed";
+/// Code of a change outside of a step.
+pub const NOT_IN_STEP: &str = "NotInStep";
+/// Code of a script that takes more than it may.
+pub const LIMIT: &str = "ScriptLimit";
+
 /// Why a script was stopped from outside. No script can catch it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// By Ctrl-C.
     Interrupted,
     /// Its time is up.
     OutOfTime,
+    /// It takes more than it may.
+    Limit(String),
+    /// Its record cannot be written.
+    Unrecorded(Error),
+    /// A look at it has found what it was for.
+    Looked,
 }
 
 impl Stopped {
-    /// What the engine carries.
+    /// What the engine carries: code and message.
     pub fn token(self) -> Dynamic {
-        Dynamic::from(match self {
-            Stopped::Interrupted => "interrupted",
-            Stopped::OutOfTime => "out of time",
-        })
+        let of = |code: &str, message: String| {
+            let fields = [("code", code.into()), ("message", message.into())];
+            Dynamic::from_map(fields.map(|(name, value)| (name.into(), value)).into())
+        };
+        match self {
+            Stopped::Interrupted => of("Interrupted", "the script was interrupted".into()),
+            Stopped::OutOfTime => of("ScriptTimeout", String::new()),
+            Stopped::Limit(message) => of(LIMIT, message),
+            Stopped::Unrecorded(error) => of(
+                error.code.name(),
+                format!("the record of this run cannot be kept: {}", error.message),
+            ),
+            Stopped::Looked => of(FAILED, "the script was only looked at".into()),
+        }
     }
 
     /// The error that no script can catch.
@@ -57,9 +80,14 @@ pub fn thrown(error: Error) -> Box<EvalAltResult> {
 
 /// `fail(message)`, as an exception.
 pub fn failed(message: &str) -> Box<EvalAltResult> {
+    raised(FAILED, message)
+}
+
+/// An exception with a code of scripts.
+pub fn raised(code: &str, message: &str) -> Box<EvalAltResult> {
     let mut map = Map::new();
     for (name, value) in
-        [("code", FAILED), ("class", "fix"), ("outcome", "fail"), ("message", message)]
+        [("code", code), ("class", "fix"), ("outcome", "fail"), ("message", message)]
     {
         map.insert(name.into(), value.to_owned().into());
     }
@@ -69,11 +97,32 @@ pub fn failed(message: &str) -> Box<EvalAltResult> {
 /// The code that an exception carries, for the list of steps.
 pub fn code_of(error: &EvalAltResult) -> String {
     match error {
-        EvalAltResult::ErrorRuntime(value, _) => field(value, "code"),
-        EvalAltResult::ErrorTerminated(..) => Some("Interrupted".to_owned()),
+        EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
+            field(value, "code")
+        }
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => Some(code_of(inner)),
         _ => None,
     }
     .unwrap_or_else(|| "ScriptError".to_owned())
+}
+
+/// The message of an exception, for the record.
+pub fn message_of(error: &EvalAltResult) -> String {
+    match error {
+        EvalAltResult::ErrorRuntime(value, _) => {
+            field(value, "message").unwrap_or_else(|| value.to_string())
+        }
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => message_of(inner),
+        other => without_place(other),
+    }
+}
+
+/// What `on_failure` is given: what a `catch` would have been, with the code and the message at least.
+pub fn as_value(trouble: &Trouble) -> Dynamic {
+    let fields =
+        [("code", &trouble.code), ("class", &trouble.class), ("message", &trouble.message)];
+    let fields = fields.map(|(name, value)| (name.into(), value.clone().into()));
+    Dynamic::from_map(fields.into_iter().collect())
 }
 
 /// What kept a script from being compiled.
@@ -116,13 +165,11 @@ pub fn of_run(error: EvalAltResult, timeout: Duration) -> Box<Trouble> {
         EvalAltResult::ErrorRuntime(value, _) => {
             field(value, "message").unwrap_or_else(|| value.to_string())
         }
-        EvalAltResult::ErrorTerminated(token, _) if *code == *"Interrupted" => {
-            format!("the script was {token}")
-        }
-        EvalAltResult::ErrorTerminated(..) => {
+        EvalAltResult::ErrorTerminated(..) if *code == *"ScriptTimeout" => {
             let time = humantime::format_duration(timeout);
             format!("the script did not end within {time}; --timeout gives it more")
         }
+        EvalAltResult::ErrorTerminated(token, _) => field(token, "message").unwrap_or_default(),
         other => match limit(other) {
             Some(limit) => format!("{}: {limit}", without_place(other)),
             None => without_place(other),
@@ -142,22 +189,24 @@ fn kind(error: &EvalAltResult) -> (String, String, u8) {
     use EvalAltResult as E;
     let of = |code: &str, class: &str, exit| (code.to_owned(), class.to_owned(), exit);
     match error {
-        E::ErrorRuntime(value, _) => match field(value, "code") {
-            Some(name) => match Code::ALL.iter().find(|code| code.name() == name) {
+        E::ErrorRuntime(value, _) | E::ErrorTerminated(value, _) => {
+            let name = field(value, "code").unwrap_or_default();
+            match Code::ALL.iter().find(|code| code.name() == name) {
                 Some(code) => (name, class_name(code.class()).to_owned(), exit::of_code(*code)),
-                None => of(FAILED, "fix", exit::NO),
-            },
-            None => of(FAILED, "fix", exit::NO),
-        },
-        E::ErrorTerminated(token, _) => match token.clone().into_string().as_deref() {
-            Ok("interrupted") => of("Interrupted", "uncertain", exit::INTERRUPTED),
-            _ => of("ScriptTimeout", "uncertain", exit::UNKNOWN),
-        },
+                None => match name.as_str() {
+                    "Interrupted" => of(&name, "uncertain", exit::INTERRUPTED),
+                    "ScriptTimeout" => of(&name, "uncertain", exit::UNKNOWN),
+                    GUARD => of(&name, "fix", exit::REFUSED),
+                    NOT_IN_STEP | LIMIT => of(&name, "fix", exit::USAGE),
+                    _ => of(FAILED, "fix", exit::NO),
+                },
+            }
+        }
         E::ErrorTooManyOperations(_)
         | E::ErrorTooManyVariables(_)
         | E::ErrorTooManyModules(_)
         | E::ErrorStackOverflow(_)
-        | E::ErrorDataTooLarge(..) => of("ScriptLimit", "fix", exit::USAGE),
+        | E::ErrorDataTooLarge(..) => of(LIMIT, "fix", exit::USAGE),
         E::ErrorParsing(..) => of("ScriptSyntax", "fix", exit::USAGE),
         _ => of("ScriptError", "fix", exit::USAGE),
     }

@@ -1,96 +1,147 @@
-//! Parameters: what `--param` gives, what a script asks for, and their types. Pure.
+//! Parameters: what a script declares, what `--param` gives, and their types. Pure.
 //!
-//! A misspelt parameter is found before anything is done: the names a script asks for stand in its text.
+//! `params(#{ hours: 24, node: required("string") })` comes before anything else in a script. So it can be looked at
+//! without a cluster: a misspelt parameter is found before anything is done.
 
-use crate::cli::runbook::Runbook;
+use crate::cli::runbook::{Param, Runbook};
 use crate::types::{Code, Error, Result, units};
-use rhai::Dynamic;
-use std::collections::BTreeSet;
+use rhai::{Dynamic, Map};
 
-/// Names in calls of `param` with a literal first argument; none if one of them is computed.
-pub fn asked_for(source: &str) -> Option<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
-    for (at, _) in source.match_indices("param") {
-        let before = source[..at].chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            continue;
-        }
-        let Some(rest) = source[at + "param".len()..].trim_start().strip_prefix('(') else {
-            continue;
-        };
-        let literal = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
-        let (name, tail) = literal?;
-        if name.contains('\\') || !tail.trim_start().starts_with([',', ')']) {
-            return None;
-        }
-        names.insert(name.to_owned());
-    }
-    Some(names)
+/// What a parameter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    Int,
+    Float,
+    Text,
 }
 
-/// Refuses a parameter that the script never asks for.
-pub fn check(book: &Runbook) -> Result<Vec<String>> {
-    let Some(names) = asked_for(&book.source) else { return Ok(Vec::new()) };
+/// `required("string")`: a parameter without a default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Required(Kind);
+
+impl Kind {
+    const ALL: [(Kind, &str); 4] =
+        [(Kind::Bool, "bool"), (Kind::Int, "int"), (Kind::Float, "float"), (Kind::Text, "string")];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("string", |(_, name)| name)
+    }
+
+    fn of(value: &Dynamic) -> Option<Self> {
+        match value {
+            value if value.is_bool() => Some(Kind::Bool),
+            value if value.is_int() => Some(Kind::Int),
+            value if value.is_float() => Some(Kind::Float),
+            value if value.is_string() => Some(Kind::Text),
+            value => value.read_lock::<Required>().map(|required| required.0),
+        }
+    }
+
+    fn read(self, name: &str, text: &str) -> Result<Dynamic> {
+        let value = match (self, text) {
+            (Kind::Bool, "true" | "yes" | "on" | "1") => Some(true.into()),
+            (Kind::Bool, "false" | "no" | "off" | "0") => Some(false.into()),
+            (Kind::Bool, _) => None,
+            (Kind::Int, text) => text.parse().ok().map(Dynamic::from_int),
+            (Kind::Float, text) => {
+                text.parse::<f64>().ok().filter(|f| f.is_finite()).map(Dynamic::from_float)
+            }
+            (Kind::Text, text) => Some(text.to_owned().into()),
+        };
+        value.ok_or_else(|| {
+            let wanted = match self {
+                Kind::Bool => "true or false",
+                Kind::Int => "a whole number, such as 3",
+                Kind::Float => "a number, such as 1.5",
+                Kind::Text => "text",
+            };
+            bad(format!("the parameter {name}={text} should be {wanted}"))
+        })
+    }
+}
+
+/// `required(kind)`.
+pub fn required(kind: &str) -> Result<Required> {
+    let found = Kind::ALL.iter().find(|(_, name)| *name == kind);
+    found
+        .map(|(kind, _)| Required(*kind))
+        .ok_or_else(|| bad(format!("`{kind}` is no type of a parameter: bool, int, float, string")))
+}
+
+/// What a declaration says, by name.
+pub fn declared(declaration: &Map) -> Result<Vec<Param>> {
+    let param = |name: &str, value: &Dynamic| {
+        let kind = Kind::of(value).ok_or_else(|| {
+            let message = format!(
+                "the parameter `{name}` should have a default that is true, 1, 1.5 or \"text\", or \
+                 be `required(\"string\")`"
+            );
+            bad(message)
+        })?;
+        let default = match value.is::<Required>() {
+            true => None,
+            false => Some(super::convert::to_json(value)),
+        };
+        Ok(Param { name: name.to_owned(), kind: kind.name(), default })
+    };
+    declaration.iter().map(|(name, value)| param(name, value)).collect()
+}
+
+/// Refuses what was given and is not declared.
+pub fn check(book: &Runbook, params: &[Param]) -> Result<()> {
     for (given, _) in &book.params {
-        if names.contains(given) {
+        if params.iter().any(|param| param.name == *given) {
             continue;
         }
-        let close = names
+        let close = params
             .iter()
-            .map(|known| (strsim::jaro_winkler(known, given), known))
+            .map(|param| (strsim::jaro_winkler(&param.name, given), &param.name))
             .filter(|(likeness, _)| *likeness > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let all: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
         let advice = match close {
             Some((_, known)) => format!("did you mean `{known}`?"),
-            None if all.is_empty() => "it has none".to_owned(),
+            None if all.is_empty() => "it declares none by `params(#{ … })`".to_owned(),
             None => format!("it has: {}", all.join(", ")),
         };
-        let message = format!("{} has no parameter `{given}`; {advice}", book.name);
-        return Err(Error::new(Code::BadRequest, message));
+        return Err(bad(format!("{} has no parameter `{given}`; {advice}", book.name)));
     }
-    Ok(names.into_iter().collect())
+    Ok(())
 }
 
-/// The value of a parameter: as given, in the type of the default; the default if it was not given.
-pub fn value(book: &Runbook, name: &str, default: Option<Dynamic>) -> Result<Dynamic> {
-    let given = book.params.iter().rev().find(|(n, _)| n == name).map(|(_, text)| text.as_str());
-    match (given, default) {
-        (Some(text), Some(default)) => typed(name, text, &default),
-        (Some(text), None) => Ok(Dynamic::from(text.to_owned())),
-        (None, Some(default)) => Ok(default),
-        (None, None) => {
-            let message =
-                format!("the parameter `{name}` has no default: --param {name}=VALUE gives one");
-            Err(Error::new(Code::BadRequest, message))
-        }
+/// The values that are given, each in the type that is declared. A missing one is `()` if `may_lack` says that nobody
+/// reads it.
+pub fn values(book: &Runbook, declaration: &Map, may_lack: bool) -> Result<Map> {
+    let params = declared(declaration)?;
+    check(book, &params)?;
+    let mut values = Map::new();
+    for (name, declared) in declaration {
+        let given = book.params.iter().rev().find(|(given, _)| given == name.as_str());
+        let kind = Kind::of(declared).unwrap_or(Kind::Text);
+        let value = match given {
+            Some((_, text)) => kind.read(name, text)?,
+            None if !declared.is::<Required>() => declared.clone(),
+            None if may_lack => Dynamic::UNIT,
+            None => return Err(missing(name)),
+        };
+        values.insert(name.clone(), value);
     }
+    Ok(values)
 }
 
-fn typed(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
-    let parsed = if default.is_bool() {
-        match text {
-            "true" | "yes" | "on" | "1" => Ok(Dynamic::from(true)),
-            "false" | "no" | "off" | "0" => Ok(Dynamic::from(false)),
-            _ => Err("true or false"),
-        }
-    } else if default.is_int() {
-        text.parse().map(Dynamic::from_int).map_err(|_| "a whole number")
-    } else if default.is_float() {
-        let float = text.parse::<f64>().ok().filter(|float| float.is_finite());
-        float.map(Dynamic::from_float).ok_or("a number")
-    } else {
-        Ok(Dynamic::from(text.to_owned()))
-    };
-    parsed.map_err(|kind| {
-        let message = format!("the parameter {name}={text} should be {kind}, such as {default}");
-        Error::new(Code::BadRequest, message)
-    })
+/// A parameter without a default was not given.
+pub fn missing(name: &str) -> Error {
+    bad(format!("the parameter `{name}` has no default: --param {name}=VALUE gives one"))
 }
 
 /// A duration with its unit.
 pub fn duration(text: &str) -> Result<std::time::Duration> {
-    units::duration(text).map_err(|why| Error::new(Code::BadRequest, why))
+    units::duration(text).map_err(bad)
+}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error::new(Code::BadRequest, message)
 }
 
 #[cfg(test)]
@@ -98,46 +149,63 @@ mod tests {
     use super::*;
     use crate::script::tests::book;
 
+    fn given(params: &[(&str, &str)]) -> Runbook {
+        let params = params.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Runbook { params, ..book("") }
+    }
+
+    fn declaration() -> Map {
+        let mut map = Map::new();
+        map.insert("verify".into(), true.into());
+        map.insert("hours".into(), 24_i64.into());
+        map.insert("share".into(), 1.5.into());
+        map.insert("keep".into(), "cart:".into());
+        map.insert("node".into(), Dynamic::from(required("string").unwrap()));
+        map
+    }
+
     #[test]
-    fn names_are_read_from_the_text() {
-        let names = |source: &str| asked_for(source).map(|n| n.into_iter().collect::<Vec<_>>());
-        let source = "let a = param(\"a\", 1);\nlet b = param ( \"b\" ); xparam(c); param_x(1);";
-        assert_eq!(names(source), Some(vec!["a".into(), "b".into()]));
-        assert_eq!(names("no_params()"), Some(vec![]));
-        assert_eq!(names("param(name)"), None);
-        assert_eq!(names("param(\"a\" + x)"), None);
+    fn a_declaration_says_names_types_and_defaults() {
+        let all = declared(&declaration()).unwrap();
+        let of = |name: &str| {
+            let param = all.iter().find(|param| param.name == name).unwrap();
+            (param.kind, param.default.clone())
+        };
+        assert_eq!(of("hours"), ("int", Some(24.into())));
+        assert_eq!(of("verify"), ("bool", Some(true.into())));
+        assert_eq!(of("keep"), ("string", Some("cart:".into())));
+        assert_eq!(of("node"), ("string", None));
+        let mut odd = Map::new();
+        odd.insert("list".into(), rhai::Array::new().into());
+        assert!(declared(&odd).unwrap_err().message.contains("`list`"));
+        assert!(required("text").unwrap_err().message.contains("string"));
     }
 
     #[test]
     fn a_misspelt_parameter_is_refused_with_the_right_one() {
-        let mut book = book("param(\"verify\", true)");
-        book.params = vec![("verfy".into(), "no".into())];
-        let error = check(&book).unwrap_err();
+        let all = declared(&declaration()).unwrap();
+        let error = check(&given(&[("verfy", "no")]), &all).unwrap_err();
         assert!(error.message.contains("did you mean `verify`?"), "{error}");
-        book.params = vec![("verify".into(), "no".into())];
-        assert_eq!(check(&book), Ok(vec!["verify".to_owned()]));
-        book.source = "param(x)".into();
-        assert_eq!(check(&book), Ok(vec![]), "computed names are not judged");
+        assert!(check(&given(&[("zz", "no")]), &all).unwrap_err().message.contains("hours"));
+        assert_eq!(check(&given(&[("verify", "no")]), &all), Ok(()));
+        assert!(check(&given(&[("a", "")]), &[]).unwrap_err().message.contains("declares none"));
     }
 
     #[test]
-    fn a_value_has_the_type_of_its_default() {
-        let mut book = book("");
-        let mut of = |text: &str, default: Dynamic| {
-            book.params = vec![("p".into(), "first".into()), ("p".into(), text.into())];
-            value(&book, "p", Some(default))
+    fn a_value_has_the_type_that_is_declared() {
+        let of = |name: &str, text: &str| {
+            let book = given(&[(name, "first"), (name, text), ("node", "n1")]);
+            values(&book, &declaration(), false).map(|all| all[name].clone())
         };
-        assert!(!of("no", true.into()).unwrap().as_bool().unwrap());
-        assert_eq!(of("-7", 1_i64.into()).unwrap().as_int(), Ok(-7));
-        assert_eq!(of("2", 1.5.into()).unwrap().as_float(), Ok(2.0));
-        assert_eq!(of("x=y", "".into()).unwrap().into_string(), Ok("x=y".to_owned()));
-        for (text, default) in
-            [("maybe", Dynamic::from(true)), ("1.5", 1_i64.into()), ("nan", 1.5.into())]
-        {
-            assert_eq!(of(text, default).unwrap_err().code, Code::BadRequest, "{text}");
+        assert!(!of("verify", "no").unwrap().as_bool().unwrap());
+        assert_eq!(of("hours", "-7").unwrap().as_int(), Ok(-7));
+        assert_eq!(of("share", "2").unwrap().as_float(), Ok(2.0));
+        assert_eq!(of("keep", "x=y").unwrap().into_string(), Ok("x=y".to_owned()));
+        for (name, text) in [("verify", "maybe"), ("hours", "1.5"), ("share", "nan")] {
+            assert_eq!(of(name, text).unwrap_err().code, Code::BadRequest, "{text}");
         }
-        book.params.clear();
-        assert_eq!(value(&book, "p", Some(3_i64.into())).unwrap().as_int(), Ok(3));
-        assert!(value(&book, "p", None).unwrap_err().message.contains("--param p=VALUE"));
+        let none = values(&given(&[("hours", "1")]), &declaration(), false).unwrap_err();
+        assert!(none.message.contains("--param node=VALUE"), "{none}");
+        assert!(values(&given(&[]), &declaration(), true).unwrap()["node"].is_unit());
     }
 }

@@ -3,17 +3,23 @@
 //! The engine has a thread of its own, because it blocks; here is only waited for it. A script that does not
 //! come to its end when it is stopped (it may be asking a person) is left behind.
 
-use super::bridge::Bridge;
-use super::failure::{self, Stopped};
-use super::{convert, data, engine, orders, params, stage};
+use super::bridge::{Bridge, Mode};
+use super::failure::{self, Answer, Stopped};
+use super::meter::Meter;
+use super::record::Recorder;
+use super::steps::{self, Handlers, ON_FAILURE};
+use super::{convert, engine, keys, objects, orders, params, stage};
 use crate::cli::caller::Caller;
-use crate::cli::runbook::{Ended, Runbook, Stage, Trouble};
+use crate::cli::runbook::{Ended, Param, Runbook, Stage, Trouble};
 use crate::cli::strategy::follow::Change;
 use crate::cli::strategy::order;
 use crate::cli::talk;
-use rhai::Engine;
+use parking_lot::Mutex;
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value as Json;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -22,21 +28,77 @@ use tokio::sync::{oneshot, watch};
 pub const STACK_BYTES: usize = 64 << 20;
 /// How long a stopped script may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long cleaning up after a failure may take.
+const CLOSING: Duration = Duration::from_secs(60);
+/// How long the end of a run is told to its record.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the cluster may take to say what goes on without the script.
 const LAST_LOOK: Duration = Duration::from_secs(1);
-/// Operations of the language between two looks at the clock.
-const LOOK_EVERY: u64 = 64;
+/// Operations of the language between two looks at the clock and the memory.
+const LOOK_EVERY: u64 = 16;
 
-/// Words of the language that start a statement or an expression.
-const WORDS: [&str; 16] = [
-    "break", "catch", "const", "continue", "else", "false", "for", "if", "let", "loop", "return",
-    "switch", "throw", "true", "try", "while",
-];
+/// Measures what the script uses, and begins anew for what cleans up.
+pub type Meters = Rc<RefCell<Meter>>;
 
-/// Compiles a script and holds its parameters against those it asks for; answers their names.
-pub fn check(book: &Runbook) -> Result<Vec<String>, Box<Trouble>> {
-    engine::fenced().compile(&book.source).map_err(|error| failure::of_parse(&error))?;
-    params::check(book).map_err(|error| failure::of_error(&error))
+/// Compiles a script, and holds its parameters against those it declares; answers the declared ones.
+pub fn check(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
+    let book = book.clone();
+    let thread = std::thread::Builder::new().name("ppdb-runbook".into()).stack_size(STACK_BYTES);
+    let spawned = thread.spawn(move || look_at(&book));
+    let spawned = spawned.map_err(|error| failure::broken(&format!("no thread: {error}")))?;
+    spawned.join().unwrap_or_else(|_| Err(failure::broken("the script broke the engine")))
+}
+
+/// Runs a script until it declares its parameters, without a cluster and without a word.
+fn look_at(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
+    let mut engine = engine::fenced();
+    objects::install(&mut engine);
+    let found = Arc::new(Mutex::new(None));
+    let (given, declared) = (book.clone(), found.clone());
+    engine.register_fn("params", move |declaration: Map| -> Answer {
+        let params = params::declared(&declaration);
+        let fits = params::values(&given, &declaration, true);
+        *declared.lock() = Some(fits.and(params));
+        Err(Stopped::Looked.error())
+    });
+    engine.register_fn("required", |kind: &str| -> Answer<params::Required> {
+        params::required(kind).map_err(failure::thrown)
+    });
+    engine.on_print(|_| {}).on_debug(|_, _, _| {});
+    let meter = Meter::start(book.alone);
+    engine.on_progress(move |operations| match operations % LOOK_EVERY {
+        0 => meter.look().map(Stopped::token),
+        _ => None,
+    });
+    let ast = compile(&engine, &book.source)?;
+    // Whatever else a script does first needs a cluster, and fails here.
+    let ended = engine.eval_ast::<Dynamic>(&ast);
+    let declared = found.lock().take();
+    match (declared, ended) {
+        (Some(Ok(params)), _) => Ok(params),
+        (Some(Err(error)), Err(at)) => {
+            let place = failure::of_run(*at, book.timeout).at;
+            Err(Box::new(Trouble { at: place, ..*failure::of_error(&error) }))
+        }
+        (Some(Err(error)), Ok(_)) => Err(failure::of_error(&error)),
+        (None, Err(error)) if matches!(*error, EvalAltResult::ErrorTerminated(..)) => {
+            Err(failure::of_run(*error, book.timeout))
+        }
+        (None, _) => match params::check(book, &[]) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => Err(failure::of_error(&error)),
+        },
+    }
+}
+
+/// Compiles a text that may name the things of a cluster.
+pub fn compile(engine: &Engine, source: &str) -> Result<AST, Box<Trouble>> {
+    compile_in(engine, &objects::names(), source)
+}
+
+/// The same with the names that there are.
+pub fn compile_in(engine: &Engine, names: &Scope<'_>, source: &str) -> Result<AST, Box<Trouble>> {
+    engine.compile_with_scope(names, source).map_err(|error| failure::of_parse(&error))
 }
 
 /// Runs a script until it ends or the flag is raised.
@@ -46,7 +108,44 @@ pub async fn run<C: Caller>(
     stage: Arc<dyn Stage>,
     stop: watch::Receiver<bool>,
 ) -> Ended {
-    let bridge = Arc::new(Bridge::new(caller, book, stage, stop.clone()));
+    let started = Instant::now();
+    let mode = if book.dry_run { Mode::Dry } else { Mode::Run };
+    let recorder = match mode {
+        Mode::Run => match Recorder::begin(caller.clone(), &book).await {
+            Ok(recorder) => Some(Arc::new(recorder)),
+            Err(error) => return never_begun(&error, started),
+        },
+        _ => None,
+    };
+    let run = recorder.as_ref().map(|recorder| recorder.run.number);
+    let bridge = Bridge::new(caller, book, stage, stop.clone(), mode, recorder.clone());
+    let bridge = Arc::new(bridge);
+    let result = on_its_thread(&bridge, stop).await;
+    if let Some(recorder) = &recorder {
+        let failure = result.as_ref().err().map(|t| (t.code.clone(), t.message.clone()));
+        let told = tokio::time::timeout(END_PATIENCE, recorder.end(failure)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            bridge.stage.log("the end of this run could not be recorded");
+        }
+    }
+    let left_running = match &result {
+        Ok(_) => None,
+        Err(_) => left_running(&bridge).await,
+    };
+    let (calls, calls_left_out) = bridge.calls();
+    let ms = started.elapsed().as_secs_f64() * 1000.0;
+    Ended { result, run, steps: bridge.steps(), calls, calls_left_out, left_running, ms }
+}
+
+fn never_begun(error: &crate::types::Error, started: Instant) -> Ended {
+    let ms = started.elapsed().as_secs_f64() * 1000.0;
+    Ended { ms, ..Ended::of(Err(failure::of_error(error))) }
+}
+
+async fn on_its_thread<C: Caller>(
+    bridge: &Arc<Bridge<C>>,
+    stop: watch::Receiver<bool>,
+) -> Result<Json, Box<Trouble>> {
     let (tell, told) = oneshot::channel();
     let for_thread = bridge.clone();
     let thread = std::thread::Builder::new().name("ppdb-runbook".into()).stack_size(STACK_BYTES);
@@ -56,40 +155,20 @@ pub async fn run<C: Caller>(
         // Nobody listens any more if the script was left behind.
         let _ = tell.send(result.unwrap_or_else(broken));
     });
-    let no_thread = |error| failure::broken(&format!("no thread for the script: {error}"));
-    ended(&bridge, spawned.map(|_| told).map_err(no_thread), stop).await.0
+    if let Err(error) = spawned {
+        return Err(failure::broken(&format!("no thread for the script: {error}")));
+    }
+    tokio::select! {
+        told = told => told.unwrap_or_else(|_| Err(failure::broken("the script's thread is gone"))),
+        () = long_stopped(bridge, stop) => {
+            let why = bridge.stopped().unwrap_or(Stopped::Interrupted);
+            Err(failure::of_run(*why.error(), bridge.book.timeout))
+        }
+    }
 }
 
-/// Waits for a script that a thread works at. True if it was stopped and has not come to its end since.
-pub async fn ended<C: Caller>(
-    bridge: &Bridge<C>,
-    told: Result<oneshot::Receiver<Result<Json, Box<Trouble>>>, Box<Trouble>>,
-    stop: watch::Receiver<bool>,
-) -> (Ended, bool) {
-    let started = Instant::now();
-    let mut left_behind = false;
-    let result = match told {
-        Ok(told) => tokio::select! {
-            told = told => told.unwrap_or_else(|_| Err(failure::broken("the script's thread is gone"))),
-            () = long_stopped(stop, bridge.until) => {
-                left_behind = true;
-                let why = bridge.stopped().unwrap_or(Stopped::Interrupted);
-                Err(failure::of_run(*why.error(), bridge.book.timeout))
-            }
-        },
-        Err(trouble) => Err(trouble),
-    };
-    let left_running = match &result {
-        Ok(_) => None,
-        Err(_) => left_running(bridge).await,
-    };
-    let (steps, steps_left_out) = bridge.steps();
-    let ms = started.elapsed().as_secs_f64() * 1000.0;
-    (Ended { result, steps, steps_left_out, left_running, ms }, left_behind)
-}
-
-/// Returns when the script was stopped so long ago that it should have ended.
-async fn long_stopped(mut stop: watch::Receiver<bool>, until: Instant) {
+/// Returns when the script was stopped so long ago that it should have ended, and what cleans up after it as well.
+async fn long_stopped<C: Caller>(bridge: &Bridge<C>, mut stop: watch::Receiver<bool>) {
     let raised = async {
         if stop.wait_for(|stop| *stop).await.is_err() {
             std::future::pending::<()>().await;
@@ -97,60 +176,86 @@ async fn long_stopped(mut stop: watch::Receiver<bool>, until: Instant) {
     };
     tokio::select! {
         () = raised => {}
-        () = tokio::time::sleep_until(until.into()) => {}
+        () = tokio::time::sleep_until(bridge.until().into()) => {}
     }
     tokio::time::sleep(STOP_GRACE).await;
+    if let Some(until) = bridge.closing_until() {
+        tokio::time::sleep_until(until.into()).await;
+        tokio::time::sleep(STOP_GRACE).await;
+    }
 }
 
 /// On the script's thread.
 fn evaluate<C: Caller>(bridge: &Arc<Bridge<C>>) -> Result<Json, Box<Trouble>> {
-    let engine = furnished(bridge);
-    let ast = engine.compile(&bridge.book.source).map_err(|error| failure::of_parse(&error))?;
-    of_result(engine.eval_ast::<rhai::Dynamic>(&ast), bridge)
+    let (engine, handlers, meters) = furnished(bridge);
+    let ast = compile(&engine, &bridge.book.source)?;
+    match ended(bridge, engine.eval_ast::<Dynamic>(&ast)) {
+        Ok(json) => Ok(json),
+        Err(trouble) => {
+            clean_up(bridge, &engine, &ast, &handlers, &meters, &trouble);
+            Err(trouble)
+        }
+    }
 }
 
-/// What a script ended with.
-pub fn of_result<C: Caller>(
-    result: Result<rhai::Dynamic, Box<rhai::EvalAltResult>>,
-    bridge: &Bridge<C>,
-) -> Result<Json, Box<Trouble>> {
-    match result {
+/// The end of an evaluation, as a document or as what went wrong.
+pub fn ended<C: Caller>(bridge: &Bridge<C>, ended: Answer) -> Result<Json, Box<Trouble>> {
+    match ended {
         Ok(value) => Ok(convert::to_json(&value)),
         Err(error) => match *error {
-            rhai::EvalAltResult::Exit(value, _) => Ok(convert::to_json(&value)),
+            EvalAltResult::Exit(value, _) => Ok(convert::to_json(&value)),
             error => Err(failure::of_run(error, bridge.book.timeout)),
         },
     }
 }
 
-/// Names that a script may use: functions, and words of the language.
-pub fn names<C: Caller>(bridge: &Arc<Bridge<C>>) -> Vec<String> {
-    let signatures = furnished(bridge).gen_fn_signatures(true);
-    let names = signatures.iter().filter_map(|signature| signature.split('(').next());
-    let is_name = |name: &&str| {
-        let mut chars = name.chars();
-        chars.next().is_some_and(char::is_alphabetic)
-            && chars.all(|c| c.is_alphanumeric() || c == '_')
-    };
-    let mut names: Vec<String> =
-        names.map(str::trim).filter(is_name).chain(WORDS).map(str::to_owned).collect();
-    names.sort();
-    names.dedup();
-    names
+/// What the script gave to `on_failure`, the last first, as one step. Its own failure is told, and no more.
+fn clean_up<C: Caller>(
+    bridge: &Arc<Bridge<C>>,
+    engine: &Engine,
+    ast: &AST,
+    handlers: &Handlers,
+    meters: &Meters,
+    trouble: &Trouble,
+) {
+    let handlers: Vec<_> = handlers.borrow_mut().drain(..).rev().collect();
+    if handlers.is_empty() {
+        return;
+    }
+    bridge.begin_closing(CLOSING);
+    bridge.close_step();
+    *meters.borrow_mut() = Meter::start(bridge.book.alone);
+    let done = steps::run_step(bridge, ON_FAILURE, 0, || {
+        for handler in &handlers {
+            let argument = failure::as_value(trouble);
+            let _ = handler.call::<Dynamic>(engine, ast, (argument,))?;
+        }
+        Ok(Dynamic::UNIT)
+    });
+    if let Err(error) = done {
+        let trouble = failure::of_run(*error, CLOSING);
+        bridge
+            .stage
+            .log(&format!("on_failure failed itself: {} ({})", trouble.message, trouble.code));
+    }
 }
 
 /// The fenced engine with everything a script may call.
-pub fn furnished<C: Caller>(bridge: &Arc<Bridge<C>>) -> Engine {
+pub fn furnished<C: Caller>(bridge: &Arc<Bridge<C>>) -> (Engine, Handlers, Meters) {
     let mut engine = engine::fenced();
+    objects::install(&mut engine);
+    objects::register(&mut engine, bridge);
     orders::register(&mut engine, bridge);
-    data::register(&mut engine, bridge);
+    keys::register(&mut engine, bridge);
     stage::register(&mut engine, bridge);
-    let b = bridge.clone();
+    let handlers = steps::register(&mut engine, bridge);
+    let meters = Meters::new(RefCell::new(Meter::start(bridge.book.alone)));
+    let (b, meter) = (bridge.clone(), meters.clone());
     engine.on_progress(move |operations| match operations % LOOK_EVERY {
-        0 => b.stopped().map(Stopped::token),
+        0 => b.stopped().or_else(|| meter.borrow().look()).map(Stopped::token),
         _ => None,
     });
-    engine
+    (engine, handlers, meters)
 }
 
 /// What goes on without the script: what it had to do with last, as it stands now if that can be told.

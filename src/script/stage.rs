@@ -1,35 +1,52 @@
-//! The functions around the orders: parameters, words for whoever watches, questions, pauses, giving up.
+//! The functions around the orders: words for whoever watches, questions, pauses, giving up.
 
 use super::bridge::{Bridge, refused};
 use super::failure::{Answer, failed, thrown};
 use super::params;
 use crate::cli::caller::Caller;
+use crate::cli::strategy::cost::seconds;
 use crate::cli::strategy::document::show_size;
-use rhai::{Dynamic, Engine};
+use rhai::Engine;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Registers them.
 pub fn register<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     let b = bridge.clone();
-    engine.on_print(move |text| b.stage.print(text));
-    let b = bridge.clone();
-    engine.on_debug(move |text, _, position| b.stage.log(&format!("{position:?}: {text}")));
-    let b = bridge.clone();
-    engine.register_fn("log", move |text: &str| b.stage.log(text));
-    let b = bridge.clone();
-    engine.register_fn("param", move |name: &str| -> Answer {
-        params::value(&b.book, name, None).map_err(thrown)
+    engine.on_print(move |text| {
+        if b.may_say(text) {
+            b.stage.print(text);
+        }
     });
     let b = bridge.clone();
-    engine.register_fn("param", move |name: &str, default: Dynamic| -> Answer {
-        params::value(&b.book, name, Some(default)).map_err(thrown)
+    engine.on_debug(move |text, _, position| {
+        let text = format!("{position:?}: {text}");
+        if b.may_say(&text) {
+            b.stage.log(&text);
+        }
+    });
+    let b = bridge.clone();
+    engine.register_fn("log", move |text: &str| {
+        if b.may_say(text) {
+            b.stage.log(text);
+        }
+    });
+    let b = bridge.clone();
+    engine.register_fn("note", move |text: &str| -> Answer<()> {
+        if b.may_say(text) {
+            b.stage.log(&format!("note: {text}"));
+        }
+        match &b.recorder {
+            Some(recorder) => b.record(recorder.note(text)),
+            None => Ok(()),
+        }
     });
     let b = bridge.clone();
     engine.register_fn("confirm", move |question: &str| -> Answer<bool> { b.confirm(question) });
     engine.register_fn("fail", |message: &str| -> Answer { Err(failed(message)) });
-    engine.register_fn("show_bytes", |bytes: i64| show_size(bytes.max(0).unsigned_abs()));
-    let dry_run = bridge.book.dry_run;
+    engine.register_fn("human", |bytes: i64| show_size(bytes.max(0).unsigned_abs()));
+    engine.register_fn("human_ms", |ms: i64| seconds(ms.max(0).unsigned_abs()));
+    let dry_run = bridge.is_dry();
     engine.register_fn("is_dry_run", move || dry_run);
     pauses(engine, bridge);
 }

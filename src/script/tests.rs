@@ -17,25 +17,20 @@ use tokio::sync::watch;
 
 const PRESALE: &str = include_str!("../../scripts/presale.rhai");
 const POSTSALE: &str = include_str!("../../scripts/postsale.rhai");
+const VERIFY: &str = include_str!("../../scripts/verify.rhai");
+const DRILL: &str = include_str!("../../scripts/drill.rhai");
 
 pub fn book(source: &str) -> Runbook {
-    Runbook {
-        name: "test.rhai".into(),
-        source: source.into(),
-        params: vec![],
-        dry_run: false,
-        yes: false,
-        timeout: Duration::from_secs(60),
-        request_timeout: Duration::from_secs(1),
-    }
+    let (timeout, request_timeout) = (Duration::from_secs(60), Duration::from_secs(1));
+    Runbook { timeout, request_timeout, ..Runbook::of("test.rhai", source) }
 }
 
 /// Remembers what was said, and answers every question the same.
 #[derive(Default)]
-struct Paper {
-    lines: Mutex<Vec<String>>,
-    phases: Mutex<Vec<Phase>>,
-    answer: bool,
+pub struct Paper {
+    pub lines: Mutex<Vec<String>>,
+    pub phases: Mutex<Vec<Phase>>,
+    pub answer: bool,
 }
 
 impl Stage for Paper {
@@ -54,63 +49,70 @@ impl Stage for Paper {
 }
 
 /// A script, its cluster and what was said.
-struct Played {
-    ended: Ended,
-    twin: Arc<Twin>,
-    paper: Arc<Paper>,
+pub struct Played {
+    pub ended: Ended,
+    pub twin: Arc<Twin>,
+    pub paper: Arc<Paper>,
 }
 
 impl Played {
-    fn result(&self) -> Json {
+    pub fn result(&self) -> Json {
         self.ended.result.clone().unwrap_or_else(|trouble| panic!("{trouble:?}"))
     }
-    fn trouble(&self) -> Box<Trouble> {
+    pub fn trouble(&self) -> Box<Trouble> {
         self.ended.result.clone().unwrap_err()
     }
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.paper.lines.lock().join("\n")
     }
-    fn orders(&self) -> usize {
+    pub fn orders(&self) -> usize {
         self.twin.0.lock().orders.len()
     }
 }
 
-async fn play_on(twin: Twin, book: Runbook) -> Played {
-    let (twin, paper) = (Arc::new(twin), Arc::new(Paper { answer: true, ..Paper::default() }));
+pub async fn play_on(twin: Twin, book: Runbook) -> Played {
+    play_again(Arc::new(twin), book).await
+}
+
+pub async fn play_again(twin: Arc<Twin>, book: Runbook) -> Played {
+    let paper = Arc::new(Paper { answer: true, ..Paper::default() });
     let (_stop, stopped) = watch::channel(false);
     let ended = run(twin.clone(), book, paper.clone(), stopped).await;
     Played { ended, twin, paper }
 }
 
-async fn play(source: &str) -> Played {
+pub async fn play(source: &str) -> Played {
     play_on(Twin::new(), book(source)).await
 }
 
-async fn result_of(source: &str) -> Json {
+pub async fn result_of(source: &str) -> Json {
     play(source).await.result()
 }
 
-async fn trouble_of(source: &str) -> Box<Trouble> {
+pub async fn trouble_of(source: &str) -> Box<Trouble> {
     play(source).await.trouble()
 }
 
 #[tokio::test]
 async fn the_functions_give_the_orders_of_the_command_line() {
     let source = r#"
-        let plan = precheck("full");
-        print(`${plan.verdict}: ${plan.checks.len} checks`);
-        let steps = [plan.may_start, strategy(), operation() == ()];
-        steps.push(prepare("full").phase);
-        steps.push(operation().progress == ());
-        steps.push(commit().phase);
-        steps.push(strategy());
-        steps.push(revert("p99").reason);
-        steps.push(switch_to("full", #{ wait: false }).phase);
-        steps.push(watch("soaking", "20s").phase);
-        steps.push(watch().phase);
-        steps.push(finalize(#{ timeout: "20s" }).phase);
-        steps.push(history().len);
-        steps
+        let plan = strategy.plan("full");
+        print(`${plan.verdict}: ${plan.checks.len} checks, ${plan.copy_bytes.human()} in ${plan.eta}`);
+        let told = [plan.ok, strategy.current(), strategy.operation() == ()];
+        step("all", || {
+            told.push(strategy.prepare(plan).wait().phase);
+            told.push(strategy.operation().progress == ());
+            told.push(strategy.commit().wait("20s").phase);
+            told.push(strategy.current());
+            told.push(strategy.revert("p99").wait().reason);
+            let op = strategy.switch_to("full");
+            told.push(op.phase);
+            told.push(op.wait_for("soaking", "20s").phase);
+            told.push(op.wait("20s", |s| s.p99_ms < 5.0).phase);
+            told.push(strategy.finalize().wait("20s").phase);
+            told.push(strategy.history().len);
+        });
+        told
     "#;
     let played = play(source).await;
     let expected = json!([
@@ -129,11 +131,12 @@ async fn the_functions_give_the_orders_of_the_command_line() {
         2
     ]);
     assert_eq!(played.result(), expected);
-    assert_eq!(played.said(), "go: 2 checks");
+    assert!(played.said().contains("go: 2 checks, 300.0 MiB in 1.5s"), "{}", played.said());
     assert_eq!(played.orders(), 5);
-    let calls: Vec<&str> = played.ended.steps.iter().map(|step| step.call.as_str()).collect();
-    assert_eq!(calls[..3], ["precheck(\"full\")", "prepare(\"full\")", "commit()"]);
-    assert_eq!(played.ended.steps[1].line, 5);
+    let calls: Vec<&str> = played.ended.calls.iter().map(|call| call.call.as_str()).collect();
+    assert_eq!(calls[..3], ["strategy.plan(\"full\")", "strategy.prepare(\"full\")", "wait()"]);
+    assert_eq!(played.ended.calls[1].line, 6);
+    assert_eq!(played.ended.steps.len(), 1);
     let phases = played.paper.phases.lock();
     assert!(phases.contains(&Phase::Copying), "progress is shown");
     let planned = phases.iter().filter(|phase| **phase == Phase::Planned).count();
@@ -143,19 +146,25 @@ async fn the_functions_give_the_orders_of_the_command_line() {
 #[tokio::test]
 async fn questions_settings_and_keys() {
     let source = r#"
-        let all = [status().strategy, config_get("reads.default")];
-        all.push(config_set("reads.default", "session"));
-        all.push(config_get("reads.default"));
-        all.push(get("k") == ());
-        all.push(set("k", 12));
-        all.push(get("k"));
-        all.push(del("k"));
-        all.push(del("k"));
-        let compared = shard_verify();
+        fn inside() { cluster.setting("reads.default") }
+        let all = [cluster.status().strategy, inside()];
+        step("all", || {
+            all.push(cluster.configure("reads.default", "session"));
+            all.push(cluster.setting("reads.default"));
+            all.push(kv.get("k") == ());
+            all.push(kv.set("k", 12));
+            all.push(kv.get("k"));
+            all.push(kv.scan("", 5)[0].value);
+            all.push(kv.del("k"));
+            all.push(kv.del("k"));
+        });
+        let compared = shards.verify();
         all.push(compared.equal);
         all.push(compared.copies);
-        all.push(shard_verify("s1").shards.len);
-        all.push(show_bytes(3 * 1024 * 1024));
+        all.push(shards.verify("s1").shards.len);
+        all.push(human(3 * 1024 * 1024));
+        all.push(nodes.is_up("n2"));
+        all.push(cluster.can_lose(1));
         all
     "#;
     let expected = json!([
@@ -166,12 +175,15 @@ async fn questions_settings_and_keys() {
         true,
         true,
         "12",
+        "12",
         true,
         false,
         true,
         6,
         1,
-        "3.0 MiB"
+        "3.0 MiB",
+        true,
+        false
     ]);
     let played = play(source).await;
     assert_eq!(played.result(), expected);
@@ -182,10 +194,15 @@ async fn questions_settings_and_keys() {
 async fn an_error_of_a_command_can_be_caught_with_code_class_and_message() {
     let source = r#"
         let told = [];
-        try { commit(); } catch (e) { told.push(e.code); told.push(e.class); told.push(e.message); }
-        try { precheck("ful"); } catch (e) { told.push(e.code); }
-        try { config_get("reads.defualt"); } catch (e) { told.push(e.message); }
-        try { shard_verify("s9"); } catch (e) { told.push(e.code); }
+        step("s", || {
+            try { strategy.commit(); } catch (e) {
+                told.push(e.code); told.push(e.class); told.push(e.message);
+            }
+        });
+        try { strategy.plan("ful"); } catch (e) { told.push(e.code); }
+        try { cluster.setting("reads.defualt"); } catch (e) { told.push(e.message); }
+        try { shards.verify("s9"); } catch (e) { told.push(e.code); }
+        try { nodes.get("n9"); } catch (e) { told.push(e.message); }
         told
     "#;
     let expected = json!([
@@ -194,24 +211,27 @@ async fn an_error_of_a_command_can_be_caught_with_code_class_and_message() {
         "the order does not fit what is under way",
         "BadRequest",
         "there is no live setting `reads.defualt`; did you mean `reads.default`?",
-        "NotFound"
+        "NotFound",
+        "there is no node `n9`; there are: n1, n2"
     ]);
     assert_eq!(result_of(source).await, expected);
 }
 
 #[tokio::test]
 async fn an_error_that_nobody_catches_has_code_line_column_and_the_functions_around_it() {
-    let source = "fn bring_up() {\n    prepare(\"full\");\n}\nbring_up();\n";
+    let source =
+        "fn bring_up() {\n    step(\"s\", || strategy.prepare(\"full\"));\n}\nbring_up();\n";
     let no_go = Twin::with(|state| state.verdict = Verdict::NoGo);
     let played = play_on(no_go, book(source)).await;
     let trouble = played.trouble();
     assert_eq!((trouble.code.as_str(), trouble.exit), ("PrecheckFailed", 5));
-    assert_eq!(trouble.at, Some((2, 5)));
-    assert_eq!(trouble.inside, ["bring_up"]);
+    assert_eq!(trouble.at, Some((2, 27)));
+    assert!(trouble.inside.contains(&"bring_up".to_owned()), "{trouble:?}");
     assert_eq!(trouble.message, "disk: n2 is short; make room");
+    assert_eq!(played.ended.calls[0].code.as_deref(), Some("PrecheckFailed"));
     assert_eq!(played.ended.steps[0].code.as_deref(), Some("PrecheckFailed"));
     // Thrown again by the script it is still the same.
-    let source = "try { commit() } catch (e) { throw e; }";
+    let source = "try { step(\"s\", || strategy.commit()) } catch (e) { throw e; }";
     assert_eq!(trouble_of(source).await.code, "OperationConflict");
 }
 
@@ -313,7 +333,7 @@ fn every_field_of_every_document_can_be_named_in_a_script() {
 #[tokio::test]
 async fn a_limit_that_was_reached_is_named() {
     let message = trouble_of("loop {}").await.message;
-    assert!(message.contains("20000000"), "{message}");
+    assert!(message.contains("processor time") || message.contains("20000000"), "{message}");
     let message = trouble_of("fn f(n) { f(n + 1) } f(0)").await.message;
     assert!(message.contains("32 deep"), "{message}");
 }
@@ -325,7 +345,7 @@ async fn time_runs_out_in_loops_and_in_waits_and_cannot_be_caught() {
         "try { sleep(\"1h\") } catch { }",
         "sleep(3600)",
         "sleep(3600.0)",
-        "try { prepare(\"full\", #{ timeout: \"1h\" }) } catch { }",
+        "step(\"s\", || { try { strategy.prepare(\"full\").wait(\"1h\") } catch { } })",
     ] {
         let twin = Twin::with(|state| state.stuck_in = Some(Phase::Copying));
         let book = Runbook { timeout: Duration::from_millis(100), ..book(source) };
@@ -347,8 +367,8 @@ async fn a_pause_of_nonsense_is_refused() {
 #[tokio::test]
 async fn an_interrupted_script_ends_and_says_what_goes_on() {
     for source in [
-        "try { prepare(\"full\") } catch { } loop { sleep(\"10ms\") }",
-        "prepare(\"full\", #{ wait: false }); loop { sleep(\"10ms\") }",
+        "step(\"s\", || { try { strategy.prepare(\"full\").wait() } catch { } }); loop { sleep(\"100ms\") }",
+        "step(\"s\", || strategy.prepare(\"full\")); loop { sleep(\"100ms\") }",
     ] {
         let twin = Arc::new(Twin::with(|state| state.stuck_in = Some(Phase::Copying)));
         let (stop, stopped) = watch::channel(false);
@@ -385,7 +405,7 @@ async fn a_script_that_was_stopped_while_a_person_thinks_is_left_behind() {
         }
     }
     let (stop, stopped) = watch::channel(false);
-    let book = book("confirm(\"sure?\"); prepare(\"full\")");
+    let book = book("confirm(\"sure?\"); step(\"s\", || strategy.prepare(\"full\"))");
     let twin = Arc::new(Twin::new());
     let running = tokio::spawn(run(twin.clone(), book, Arc::new(Thinking), stopped));
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -411,15 +431,22 @@ async fn a_question_is_answered_by_a_person_or_by_the_flag() {
 #[tokio::test]
 async fn a_dry_run_asks_everything_and_orders_nothing() {
     let source = r#"
-        let told = [precheck("full").verdict, prepare("full").phase, operation().phase, strategy()];
-        told.push(commit().pretended);
-        told.push(watch("soaking").phase);
-        told.push(strategy());
-        set("k", "v");
-        config_set("reads.default", "local");
-        told.push(get("k") == ());
+        let told = [strategy.plan("full").verdict];
+        step("there", || {
+            told.push(strategy.prepare("full").wait().phase);
+            told.push(strategy.operation().phase);
+            told.push(strategy.current());
+            told.push(strategy.commit().pretended);
+            told.push(strategy.operation().wait_for("soaking", "1h").phase);
+            told.push(strategy.current());
+            kv.set("k", "v");
+            cluster.configure("reads.default", "local");
+            told.push(kv.get("k") == ());
+            wait_until("it is there", "1h", || kv.exists("k"));
+        });
+        note("only words");
         confirm("sure?");
-        told.push(revert("r").phase);
+        step("back", || told.push(strategy.revert("r").phase));
         told.push(is_dry_run());
         told
     "#;
@@ -430,10 +457,17 @@ async fn a_dry_run_asks_everything_and_orders_nothing() {
     ]);
     assert_eq!(played.result(), expected);
     assert_eq!(played.orders(), 0);
-    assert!(played.said().contains("would be ordered: strategy prepare (sharded -> full)"));
-    assert!(played.twin.0.lock().operations.is_empty());
+    let said = played.said();
+    assert!(said.contains("would be ordered: strategy prepare (sharded -> full)"), "{said}");
+    assert!(said.contains("NOT SIMULATED: waiting until it is there"), "{said}");
+    assert!(said.contains("NOT SIMULATED: kv reads `k`"), "{said}");
+    let state = played.twin.0.lock();
+    assert!(state.operations.is_empty() && state.keys.is_empty());
+    assert_eq!(state.records.runs.latest(9), [], "and no record");
+    assert_eq!(played.ended.run, None);
+    drop(state);
     let no_go = Twin::with(|state| state.verdict = Verdict::NoGo);
-    let refused = play_on(no_go, dry("prepare(\"full\")")).await;
+    let refused = play_on(no_go, dry("step(\"s\", || strategy.prepare(\"full\"))")).await;
     assert_eq!(refused.trouble().code, "PrecheckFailed");
 }
 
@@ -447,7 +481,9 @@ async fn an_order_whose_answer_is_lost_is_not_given_twice() {
         ]
         .into();
     });
-    let played = play_on(twin, book("prepare(\"full\"); commit().phase")).await;
+    let source =
+        "step(\"s\", || { strategy.prepare(\"full\").wait(); strategy.commit().wait().phase })";
+    let played = play_on(twin, book(source)).await;
     assert_eq!(played.result(), json!("soaking"));
     assert_eq!(played.twin.0.lock().operations.len(), 1);
 }
@@ -455,33 +491,51 @@ async fn an_order_whose_answer_is_lost_is_not_given_twice() {
 #[tokio::test]
 async fn an_operation_that_gave_up_is_an_exception() {
     let twin = Twin::with(|state| state.gives_up_in = Some(Phase::CaughtUp));
-    let trouble = play_on(twin, book("prepare(\"full\")")).await.trouble();
+    let source = "step(\"s\", || strategy.prepare(\"full\").wait())";
+    let trouble = play_on(twin, book(source)).await.trouble();
     assert_eq!((trouble.code.as_str(), trouble.exit), ("Undone", 6));
     assert!(trouble.message.contains("the guard said so"));
 }
 
 #[tokio::test]
-async fn steps_in_the_summary_are_bounded() {
-    let played = play("for i in 0..1200 { set(\"k\", i); }").await;
-    assert_eq!(played.ended.steps.len(), 1_000);
-    assert_eq!(played.ended.steps_left_out, 200);
+async fn a_condition_that_does_not_hold_takes_an_operation_back() {
+    let twin = Twin::with(|state| state.stuck_in = Some(Phase::Copying));
+    let source =
+        "step(\"s\", || strategy.switch_to(\"full\").wait(\"20s\", |s| s.phase != \"copying\"))";
+    let played = play_on(twin, book(source)).await;
+    assert_eq!(played.trouble().code, "Undone");
+    assert_eq!(played.twin.phase(), Some(Phase::Aborted));
 }
 
-fn with(source: &str, params: &[(&str, &str)]) -> Runbook {
+#[tokio::test]
+async fn calls_in_the_summary_are_bounded_and_a_storm_of_them_ends() {
+    let played =
+        play("step(\"s\", || for i in 0..1200 { try { kv.set(\"k\", i); } catch {} })").await;
+    assert_eq!(played.trouble().code, "ScriptLimit");
+    assert!(played.trouble().message.contains("too often"), "{:?}", played.trouble());
+    assert!(played.ended.calls.len() > 400 && played.ended.calls.len() < 700);
+}
+
+pub fn with(source: &str, params: &[(&str, &str)]) -> Runbook {
     let params = params.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     Runbook { params, ..book(source) }
 }
 
 #[test]
 fn the_runbooks_compile_and_name_their_parameters() {
-    let params = check(&book(PRESALE)).unwrap();
-    for name in ["accept_warn", "verify"] {
-        assert!(params.iter().any(|p| p == name), "{name}: {params:?}");
+    for (source, names) in [
+        (PRESALE, &["accept_warn", "verify"][..]),
+        (POSTSALE, &["finalize", "verify"]),
+        (VERIFY, &["sample", "prefix"]),
+        (DRILL, &["node", "patience"]),
+    ] {
+        let params = check(&book(source)).unwrap();
+        for name in names {
+            assert!(params.iter().any(|p| p.name == *name), "{name}: {params:?}");
+        }
     }
-    let params = check(&book(POSTSALE)).unwrap();
-    for name in ["finalize", "verify"] {
-        assert!(params.iter().any(|p| p == name), "{name}: {params:?}");
-    }
+    let params = check(&book(DRILL)).unwrap();
+    assert!(params.iter().any(|p| p.name == "node" && p.default.is_none()), "{params:?}");
     let trouble = check(&with(PRESALE, &[("verfy", "no")])).unwrap_err();
     assert!(trouble.message.contains("did you mean `verify`?"), "{trouble:?}");
 }

@@ -5,6 +5,7 @@ use super::complete::complete;
 use super::heard::Shared;
 use super::names::Live;
 use super::{hint, history, rhai};
+use crate::script::console;
 use parking_lot::Mutex;
 use rustyline::completion::Pair;
 use rustyline::error::ReadlineError;
@@ -211,12 +212,17 @@ fn command(line: &str, names: &Live) -> (usize, Vec<Pair>) {
     (offer.start, pairs)
 }
 
-/// Candidates in a line of a script.
+/// Candidates in a line of a script: behind `object.` what can be called on it, else what is known by name.
 fn script(line: &str, names: &[String]) -> (usize, Vec<Pair>) {
     let start = rhai::name_start(line);
     let partial = &line[start..];
-    let fit = names.iter().filter(|name| name.starts_with(partial));
-    let pair = |name: &String| Pair { display: name.clone(), replacement: name.clone() };
+    let object = line[..start].strip_suffix('.').map(|before| &before[rhai::name_start(before)..]);
+    let words: Vec<&str> = match object {
+        Some(object) => console::methods(object),
+        None => names.iter().map(String::as_str).collect(),
+    };
+    let fit = words.into_iter().filter(|name| name.starts_with(partial));
+    let pair = |name: &str| Pair { display: name.to_owned(), replacement: name.to_owned() };
     (start, fit.map(pair).collect())
 }
 
@@ -235,6 +241,8 @@ mod tests {
         assert_eq!(words("let x = st"), (8, vec!["status".to_owned(), "strategy".to_owned()]));
         assert_eq!(words("print(sta"), (6, vec!["status".to_owned()]));
         assert_eq!(words("zzz").1, [""; 0]);
+        assert_eq!(words("let p = strategy.swi"), (17, vec!["switch_to".to_owned()]));
+        assert_eq!(words("status.sta").1, [""; 0], "a function has no methods");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Shared {
     /// Draws above the line.
     pub printer: Option<SyncSender<String>>,
     waiting: VecDeque<Notice>,
+    /// How the cluster was when it answered last.
+    last: Option<Snapshot>,
     /// Looks that were begun, and the one that was taken over last: an older answer never replaces a newer one.
     begun: u64,
     taken: u64,
@@ -74,6 +76,7 @@ impl Shared {
         if self.seen.node.as_ref().is_none_or(gone) {
             self.seen.node = node;
         }
+        self.last = heard.snapshot().cloned().or(self.last.take());
         self.seen.heard = heard;
         self.deliver();
     }
@@ -98,6 +101,7 @@ impl Shared {
     pub fn moved(&mut self) {
         self.taken = self.begun;
         self.waiting.clear();
+        self.last = None;
         self.seen.heard = Heard::NotYet;
         self.keys = SeenKeys::default();
         self.plans.clear();
@@ -152,7 +156,7 @@ pub async fn look(shared: &Mutex<Shared>) {
         let mut shared = shared.lock();
         let Some(client) = shared.client.clone() else { return };
         shared.begun += 1;
-        (client, shared.begun, shared.seen.heard.snapshot().cloned())
+        (client, shared.begun, shared.last.clone())
     };
     let (heard, node) = ask(&client, before.as_ref()).await;
     shared.lock().take(number, heard, node);
@@ -176,5 +180,87 @@ async fn ask(client: &Client, before: Option<&Snapshot>) -> (Heard, Option<NodeN
             (Heard::Silence, None)
         }
         _ => (Heard::NotReady, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seen::testing::{healthy, node, running};
+    use super::*;
+    use crate::wire::operation::Phase;
+
+    fn heard(snapshot: Snapshot) -> Heard {
+        Heard::Answer(Box::new(snapshot))
+    }
+
+    fn with(phase: Phase) -> Heard {
+        heard(Snapshot { operation: Some(running(phase)), ..healthy() })
+    }
+
+    #[test]
+    fn an_older_answer_never_replaces_a_newer_one() {
+        let mut shared = Shared::default();
+        shared.take(2, heard(Snapshot { epoch: 42, ..healthy() }), Some(node("n1")));
+        shared.take(1, heard(healthy()), Some(node("n2")));
+        assert_eq!(shared.seen.heard.snapshot().unwrap().epoch, 42);
+        assert_eq!(shared.seen.node, Some(node("n1")));
+        shared.begun = 3;
+        shared.moved();
+        shared.take(3, heard(healthy()), None);
+        assert_eq!(shared.seen.heard, Heard::NotYet, "it was asked elsewhere");
+    }
+
+    #[test]
+    fn the_prompt_names_no_node_that_is_gone() {
+        let mut shared = Shared::default();
+        shared.take(1, heard(healthy()), Some(node("n1")));
+        let down = Snapshot { down: [node("n1")].into(), ..healthy() };
+        shared.take(2, heard(down), Some(node("n2")));
+        assert_eq!(shared.seen.node, Some(node("n2")));
+    }
+
+    #[test]
+    fn notices_wait_while_nothing_is_read_and_come_above_the_line_while_something_is() {
+        let mut shared = Shared::default();
+        let (printer, printed) = std::sync::mpsc::sync_channel(1);
+        shared.printer = Some(printer);
+        shared.take(1, with(Phase::Copying), None);
+        shared.take(2, with(Phase::Soaking), None);
+        assert!(printed.try_recv().is_err(), "a command may be printing");
+        shared.reading = true;
+        shared.deliver();
+        assert!(printed.try_recv().unwrap().contains("is settled"));
+        // What does not fit waits, and is not lost.
+        let down = |names: &[&str]| {
+            let down = names.iter().map(|name| node(name)).collect();
+            heard(Snapshot { down, operation: Some(running(Phase::Soaking)), ..healthy() })
+        };
+        shared.take(3, down(&["n1", "n2"]), None);
+        assert!(printed.try_recv().unwrap().contains("n1 is down"));
+        assert_eq!(shared.waiting(), ["* n2 is down\n"]);
+    }
+
+    #[test]
+    fn what_a_command_tells_itself_is_not_told_again() {
+        let mut shared = Shared::default();
+        shared.take(1, with(Phase::Copying), None);
+        shared.told_elsewhere = true;
+        shared.take(2, with(Phase::Soaking), None);
+        assert!(shared.waiting().is_empty());
+        shared.told_elsewhere = false;
+        shared.take(3, with(Phase::Reverted), None);
+        assert_eq!(shared.waiting().len(), 1);
+    }
+
+    #[test]
+    fn more_than_a_few_notices_are_not_kept() {
+        let mut shared = Shared::default();
+        shared.take(1, heard(healthy()), None);
+        for number in 1..=NOTICES_MAX as u64 {
+            let down = Snapshot { down: [node("n1")].into(), ..healthy() };
+            shared.take(2 * number, heard(down), None);
+            shared.take(2 * number + 1, heard(healthy()), None);
+        }
+        assert_eq!(shared.waiting().len(), NOTICES_MAX);
     }
 }

@@ -31,13 +31,23 @@ pub fn hint(line: &str) -> Option<String> {
         typing.words.push(std::mem::take(&mut typing.partial));
     }
     let place = Place::of(tree(), &typing.words);
-    let parts = wanted(&place);
-    let text: String = parts.join(" ").chars().take(CHARS_MAX).collect();
+    // What `help` takes are words that need nothing more.
+    if place.path.first() == Some(&"help") {
+        return None;
+    }
+    let text = cut(wanted(&place).join(" "));
     match (text.is_empty(), blank) {
         (true, _) => None,
         (false, true) => Some(text),
         (false, false) => Some(format!(" {text}")),
     }
+}
+
+fn cut(text: String) -> String {
+    if text.chars().count() <= CHARS_MAX {
+        return text;
+    }
+    text.chars().take(CHARS_MAX - 1).chain(['…']).collect()
 }
 
 /// What a place still wants.
@@ -141,6 +151,7 @@ mod tests {
         for line in ["", "  ", "gte", "gte x", "ge", "get 'a", "strategy swi", "set k --n"] {
             check(line, "");
         }
-        assert!(hint("strategy ").unwrap().chars().count() <= CHARS_MAX);
+        let long = hint("strategy ").unwrap();
+        assert!(long.chars().count() == CHARS_MAX && long.ends_with('…'), "{long}");
     }
 }

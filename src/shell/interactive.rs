@@ -14,6 +14,7 @@ use crate::cli::args::{Cli, Format, Verb};
 use crate::cli::data::Stand;
 use crate::cli::session::Session;
 use crate::cli::{exit, live, millis, output};
+use crate::script::console;
 use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::IsTerminal;
@@ -170,7 +171,7 @@ impl Shell<'_> {
 
     async fn take(&mut self, text: &str) -> Next {
         if let Some(script) = self.script.as_mut().filter(|script| script.is_open) {
-            match script.lines.take(text, script.unfinished()) {
+            match script.lines.take(text, console::is_unfinished) {
                 rhai::Taken::More => {}
                 rhai::Taken::Leave => drop(self.leave_script()),
                 rhai::Taken::TooLong => eprintln!("this is too long for a script"),
@@ -212,6 +213,7 @@ impl Shell<'_> {
         let format = cli.globals.output.unwrap_or(format);
         let keys = keys::typed(&cli.verb);
         let place = self.session.base().clone();
+        let connects = matches!(cli.verb, Verb::Admin(Admin::Connect { .. }));
         let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
         self.shared.lock().told_elsewhere = orders;
         let ends_itself = live::hears_interrupt(&cli.verb);
@@ -227,6 +229,10 @@ impl Shell<'_> {
         let moves = !self.session.base().same_connection(&place);
         if moves {
             self.shared.lock().moved();
+        }
+        if moves || connects {
+            // Its console is on the connection that was.
+            self.script = None;
         }
         self.remember();
         let unknown = self.shared.lock().seen.heard.snapshot().is_none();
@@ -260,7 +266,7 @@ impl Shell<'_> {
         match self.ready_script().await {
             Ok(script) => {
                 script.is_open = true;
-                let names = script.names.clone();
+                let names = script.names();
                 self.shared.lock().script_names = Some(names);
                 eprintln!("Rhai: TAB completes; `exit`, Ctrl-D or two empty lines leave");
             }
@@ -270,10 +276,17 @@ impl Shell<'_> {
 
     async fn run_script(&mut self, text: &str) {
         self.shared.lock().told_elsewhere = true;
-        match self.ready_script().await {
-            Ok(script) => script.run(text).await,
-            Err(explained) => eprint!("{explained}"),
-        }
+        let names = match self.ready_script().await {
+            Ok(script) => {
+                script.run(text).await;
+                Some(script.names()).filter(|_| script.is_open)
+            }
+            Err(explained) => {
+                eprint!("{explained}");
+                None
+            }
+        };
+        self.shared.lock().script_names = names;
         self.told().await;
     }
 
@@ -286,13 +299,16 @@ impl Shell<'_> {
             return Err("not connected\n".to_owned());
         };
         let base = self.session.base();
-        let client = match base.read_only(Instant::now()) {
-            Some(why) => client.read_only(&why),
-            None => client.clone(),
+        let old = self.script.take();
+        let is_open = old.as_ref().is_some_and(|script| script.is_open);
+        let mut script = match old.filter(|script| script.fits(base)) {
+            Some(script) => script,
+            None => {
+                ScriptMode::new(client, base).map_err(|error| output::explain(&error.into()))?
+            }
         };
-        let script = self.script.get_or_insert_default();
-        script.client(client, base);
-        Ok(script)
+        script.is_open = is_open;
+        Ok(self.script.insert(script))
     }
 }
 

@@ -2,85 +2,82 @@
 
 use super::rhai::Lines;
 use crate::cli::args::{Format, Globals};
-use crate::cli::runbook::{self, Runbook, Stage, Terminal};
-use crate::cli::{output, runbook::RUN_DEFAULT};
+use crate::cli::output;
+use crate::cli::runbook::{self, Runbook, Terminal};
 use crate::client::Client;
 use crate::script::console::{self, Console};
-use crate::types::limits;
+use crate::types::{Result, limits};
 use serde_json::Value as Json;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::watch;
 
-/// What messages call a script that was typed.
-const NAME: &str = "rhai";
-
-/// The Rhai mode.
-#[derive(Default)]
+/// The Rhai mode on one connection. Its variables outlive the mode, and end with the connection.
 pub struct ScriptMode {
     /// Lines go to the script that is being typed.
     pub is_open: bool,
     /// That script.
     pub lines: Lines,
-    /// Names that the language knows.
-    pub names: Vec<String>,
     console: Console<Client>,
-    client: Option<Arc<Client>>,
-    request_timeout: Duration,
+    stage: Arc<Terminal>,
+    /// Variables that there are.
+    variables: Vec<String>,
+    /// Why it may change nothing.
+    read_only: Option<String>,
 }
 
 impl ScriptMode {
-    /// From here on scripts use this connection.
-    pub fn client(&mut self, client: Client, base: &Globals) {
-        self.request_timeout = base.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
-        let client = Arc::new(client);
-        self.client = Some(client.clone());
-        if self.names.is_empty() {
-            let stage = Arc::new(Terminal::new(Format::Table));
-            self.names = console::names(client, self.book(""), stage);
-        }
+    /// A console on this connection; in a protected context it changes nothing.
+    pub fn new(client: &Client, base: &Globals) -> Result<Self> {
+        let read_only = base.read_only(Instant::now());
+        let client = match &read_only {
+            Some(why) => client.read_only(why),
+            None => client.clone(),
+        };
+        let stage = Arc::new(Terminal::new(Format::Table));
+        let timeout = base.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
+        let console = Console::new(Arc::new(client), stage.clone(), timeout)?;
+        let (lines, variables) = (Lines::default(), Vec::new());
+        Ok(Self { is_open: false, lines, console, stage, variables, read_only })
     }
 
-    /// Whether a text is the beginning of a script.
-    pub fn unfinished(&self) -> fn(&str) -> bool {
-        console::is_unfinished
+    /// Whether what may be changed is still what it was when the console was opened.
+    pub fn fits(&self, base: &Globals) -> bool {
+        self.read_only == base.read_only(Instant::now())
+    }
+
+    /// Names that may be typed: those of the language, and the variables.
+    pub fn names(&self) -> Vec<String> {
+        let known = console::names().into_iter().map(str::to_owned);
+        known.chain(self.variables.iter().cloned()).collect()
     }
 
     /// Runs a script and shows what came of it. Ctrl-C stops it; an operation that it waited for goes on.
     pub async fn run(&mut self, text: &str) {
-        let Some(client) = self.client.clone() else { return };
-        let book = self.book(text);
-        let stage = Arc::new(Terminal::new(Format::Table));
         let (stop, stopped) = watch::channel(false);
-        let for_script: Arc<dyn Stage> = stage.clone();
-        let running = self.console.eval(client, book.clone(), for_script, stopped);
+        let running = self.console.eval(text, None, stopped);
         tokio::pin!(running);
-        let ended = tokio::select! {
+        let (ended, variables) = tokio::select! {
             ended = &mut running => ended,
             _ = tokio::signal::ctrl_c() => {
                 stop.send_replace(true);
                 running.await
             }
         };
-        stage.close();
+        self.variables = variables;
+        self.stage.close();
         match &ended.result {
-            Ok(value) => print!("{}", shown(value)),
-            Err(trouble) => eprint!("{}", runbook::explained(&book, trouble)),
+            Ok(value) => {
+                let out = output::Printed { out: shown(value).into_bytes(), ..Default::default() };
+                // A terminal that went away shows nothing.
+                let _ = output::print(&out);
+            }
+            Err(trouble) => {
+                eprint!("{}", runbook::explained(&Runbook::of(console::NAME, text), trouble));
+            }
         }
         if let Some(text) = &ended.left_running {
             eprintln!("  {}", output::escape(text.as_bytes()));
-        }
-    }
-
-    fn book(&self, text: &str) -> Runbook {
-        Runbook {
-            name: NAME.to_owned(),
-            source: text.to_owned(),
-            params: Vec::new(),
-            dry_run: false,
-            yes: false,
-            timeout: RUN_DEFAULT,
-            request_timeout: self.request_timeout,
         }
     }
 }

@@ -5,10 +5,13 @@
 //! its outcome could not be noted: that is tried for a while, and then the record says `unknown`.
 
 use super::driver::{COORDINATOR, Coordinator};
+use crate::cluster::heard::clock_ms;
+use crate::cluster::runs::RunEntry;
 use crate::cluster::{ClusterState, MetaCommand};
 use crate::types::{Code, Error, Result};
 use crate::wire::command::{Answer, Command};
 use crate::wire::oplog::{Outcome, Record};
+use crate::wire::runs::{RunEvent, RunOrder};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -114,6 +117,22 @@ impl Coordinator {
     pub async fn keep(&self, record: Record) -> Result<()> {
         self.require_lead()?;
         self.propose(MetaCommand::Record(Box::new(record))).await
+    }
+
+    /// Takes an event of a run of a runbook; answers the record to one that begins or resumes it.
+    pub async fn keep_run(&self, by: &str, from: &str, order: RunOrder) -> Result<Answer> {
+        self.require_lead()?;
+        let starts = matches!(order.event, RunEvent::Begin(_) | RunEvent::Resume(_));
+        let runner = order.runner;
+        let (by, from, now_ms) = (by.to_owned(), from.to_owned(), clock_ms());
+        self.propose(MetaCommand::Run(Box::new(RunEntry { order, by, from, now_ms }))).await?;
+        if !starts {
+            return Ok(Answer::Ordered);
+        }
+        let found = self.state().runs.of_runner(runner).cloned();
+        found.map(|run| Answer::Run(Box::new(run))).ok_or_else(|| {
+            Error::new(Code::Superseded, "somebody else has taken up the run in between")
+        })
     }
 
     /// Notes which records will never get an outcome. Called while this node is proven to lead.

@@ -14,6 +14,7 @@ use super::operation::{
 };
 use super::oplog;
 use super::plan::{Precheck, ProbeOrder, ProbeReport};
+use super::runs::{Run, RunHead, RunOrder};
 use super::slowlog::SlowRequest;
 use super::tally::Tally;
 use crate::types::{CopyId, DiskId, Incarnation, NodeId, NodeName, ShardId};
@@ -83,6 +84,12 @@ pub enum Command {
     Monitor(MonitorQuestion),
     /// Nothing but an answer: how long is the way?
     Ping,
+    /// An event of a run of a runbook, for its record. Any node passes it to the coordinator.
+    Run(Box<RunOrder>),
+    /// The latest runs, newest first, at most so many.
+    Runs { limit: u32 },
+    /// The record of one run.
+    RunShow { run: u64 },
 }
 
 /// Who shall form a cluster.
@@ -121,7 +128,7 @@ pub enum Answer {
     Settings(Vec<SettingView>),
     /// To `Report`.
     Report(NodeReport),
-    /// To `Shard` and `Record`: it was carried out.
+    /// To `Shard`, `Record` and most of `Run`: it was carried out.
     Ordered,
     /// To `Probe`.
     Probed(ProbeReport),
@@ -149,6 +156,10 @@ pub enum Answer {
     Monitor(MonitorPage),
     /// To `Ping`.
     Pong,
+    /// To `RunShow`, and to a `Run` that begins or resumes one.
+    Run(Box<Run>),
+    /// To `Runs`.
+    Runs(Vec<RunHead>),
 }
 
 /// The whole cluster as one node sees it.

@@ -17,6 +17,7 @@ pub mod operation;
 pub mod oplog;
 pub mod peer;
 pub mod plan;
+pub mod runs;
 pub mod slowlog;
 pub mod tally;
 pub mod terms;

@@ -42,7 +42,11 @@ pub fn typed(command: &Command) -> Option<String> {
         | Command::HotKeys { .. }
         | Command::SlowLog { .. }
         | Command::Monitor(_)
-        | Command::Ping => None,
+        | Command::Ping
+        // A run has a record of its own, and its orders have theirs.
+        | Command::Run(_)
+        | Command::Runs { .. }
+        | Command::RunShow { .. } => None,
     }
 }
 

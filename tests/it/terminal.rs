@@ -10,6 +10,9 @@ const SOON: Duration = Duration::from_secs(5);
 /// For what the cluster has to find out or to do.
 const LATER: Duration = Duration::from_secs(20);
 
+/// A switch that a busy machine is no reason against.
+const SWITCH: &str = "strategy switch full --skip replica_lag --skip load";
+
 /// The prompt of the demo, in that state.
 fn at_prompt(lines: &[String], state: &str) -> bool {
     let last = lines.last().map_or("", String::as_str);
@@ -38,6 +41,8 @@ fn a_person_works_with_a_cluster_at_a_terminal() {
         ("PPDB_HISTFILE", history.to_str().expect("a plain path")),
         ("PPDB_CONTEXTS", "/nowhere/contexts.toml"),
         ("TERM", "screen-256color"),
+        // What the demo leaves behind if this test fails goes with the folder.
+        ("TMPDIR", dir.path().to_str().expect("a plain path")),
     ];
     let terminal = Terminal::start(dir.path(), &env, &["demo", "--port-offset", &offset]);
     terminal.see("3 primaries and 1 replica serve", LATER);
@@ -58,7 +63,7 @@ fn a_person_works_with_a_cluster_at_a_terminal() {
     terminal.keys(&["C-d"]);
     terminal.see("data and certificates are deleted", LATER);
     let kept = std::fs::read_to_string(&history).expect("a history");
-    assert!(kept.contains("strategy switch full\n"), "{kept}");
+    assert!(kept.contains(SWITCH), "{kept}");
     for private in ["hunter2", "mset", "swich", "exists blank", "rhai", "let total"] {
         assert!(!kept.contains(private), "{private} was written down: {kept}");
     }
@@ -81,7 +86,7 @@ fn completion(terminal: &Terminal) {
     terminal.see("> info r1", SOON);
     terminal.mark();
     terminal.keys(&["Enter"]);
-    terminal.see("replica", SOON);
+    terminal.see("node r1  version", SOON);
     wait_prompt(terminal, "[sharded");
 
     terminal.line("mset user:17 hunter2 user:18 b cart:9 c");
@@ -132,10 +137,13 @@ fn help(terminal: &Terminal) {
 
 /// A switch is watched to its end: the bar, what came of it, and the prompt that follows.
 fn switch(terminal: &Terminal) {
-    terminal.line("strategy switch full");
+    terminal.line(SWITCH);
     let lines = wait_prompt(terminal, "[full e2");
     let text = lines.join("\n");
-    assert!(lines.iter().any(|line| line.starts_with("[#")), "no bar: {text}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("[#") || line.starts_with("[-")),
+        "no bar: {text}"
+    );
     assert!(text.contains("next: `strategy revert` goes back"), "{text}");
     assert!(!text.contains("* operation"), "it is not told twice: {text}");
 }
@@ -154,6 +162,7 @@ fn death_of_a_node(terminal: &Terminal) {
     assert!(lines.iter().any(|line| line == "c"), "it serves: {lines:#?}");
     terminal.line("node start n3");
     terminal.see("* n3 is back", LATER);
+    wait_prompt(terminal, "[");
     terminal.line("");
     terminal.wait("a healthy prompt", LATER, |lines| {
         at_prompt(lines, "[full e2") && {
@@ -177,9 +186,12 @@ fn rhai(terminal: &Terminal) {
     terminal.see("1007", LATER);
     // Functions of the engine itself are completed.
     terminal.mark();
-    terminal.text("shard_ver");
+    terminal.text("strat");
     terminal.keys(&["Tab"]);
-    terminal.see("rhai> shard_verify", SOON);
+    terminal.see("rhai> strategy", SOON);
+    terminal.text(".swi");
+    terminal.keys(&["Tab"]);
+    terminal.see("rhai> strategy.switch_to", SOON);
     terminal.keys(&["C-c"]);
     terminal.line("nowhere(1)");
     terminal.see("nowhere", LATER);
@@ -197,21 +209,21 @@ fn detached(terminal: &Terminal) {
     terminal.line("config set switch.cool_down 0s");
     wait_prompt(terminal, "[sharded e3");
     // So slow that it runs for as long as it is looked at.
-    terminal.line("config set copy.bytes_per_s 16KiB");
+    terminal.line("config set copy.bytes_per_s 64KiB");
     wait_prompt(terminal, "[sharded e3");
-    terminal.line("strategy switch full");
+    terminal.line(SWITCH);
     terminal.see("copying", LATER);
     terminal.mark();
     terminal.keys(&["C-c"]);
     terminal.see("(sharded -> full) is copying and goes on", SOON);
     terminal.see("`ppdb strategy watch` follows it", SOON);
-    wait_prompt(terminal, "[sharded->full e3 copying");
+    wait_prompt(terminal, "[sharded->full e");
     // What the message names is understood as it stands there.
     terminal.line("ppdb strategy throttle 0");
     wait_prompt(terminal, "[");
     terminal.see("(sharded -> full) is settled", LATER);
     terminal.line("");
-    wait_prompt(terminal, "[full e4");
+    wait_prompt(terminal, "[full e");
 }
 
 /// The shell outlives its cluster, and finds it again with the next command.
@@ -227,9 +239,10 @@ fn all_gone_and_back(terminal: &Terminal) {
     for node in ["n1", "n2", "n3", "r1"] {
         terminal.line(&format!("node start {node}"));
         terminal.see(&format!("{node} starts"), LATER);
+        wait_prompt(terminal, "[");
     }
-    terminal.see("* the cluster answers again", LATER);
+    terminal.anywhere("* the cluster answers again", LATER);
     terminal.line("get cart:9 --timeout 20s");
     terminal.wait("the value", LATER, |lines| lines.iter().any(|line| line == "c"));
-    wait_prompt(terminal, "[full e4");
+    wait_prompt(terminal, "[full e");
 }

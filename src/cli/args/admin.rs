@@ -4,6 +4,7 @@ use super::live::{self, DoctorArgs, LatencyArgs, MonitorArgs, TopArgs};
 use super::load::{Breaker, Keys, Stats};
 use super::logs::LogsArgs;
 use super::oplog::OpLog;
+use super::runs::Runs;
 use super::strategy::Strategy;
 use crate::slowlog::REQUESTS_MAX;
 use crate::types::{NodeName, ShardId, limits};
@@ -46,6 +47,9 @@ pub enum Admin {
     /// What operators had the cluster do: who, from where, what, and what came of it.
     #[command(subcommand, after_help = "Example:\n  ppdb op list")]
     Op(OpLog),
+    /// What runbooks did: who ran which, its steps, and how it ended.
+    #[command(subcommand, after_help = "Example:\n  ppdb runs list")]
+    Runs(Runs),
     /// The last log lines of all nodes, or of the one of --node, in one place.
     #[command(after_help = super::logs::EXAMPLES)]
     Logs(LogsArgs),

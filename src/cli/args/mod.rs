@@ -14,6 +14,7 @@ pub mod local;
 pub mod logs;
 pub mod oplog;
 pub mod run;
+pub mod runs;
 pub mod strategy;
 pub mod watching;
 

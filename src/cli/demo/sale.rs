@@ -8,7 +8,7 @@ use crate::cli::args::Format;
 use crate::cli::runbook::{Ended, Runbook, ScriptDoor, Terminal};
 use crate::cli::strategy::document;
 use crate::client::{CallOptions, Client};
-use crate::types::{Code, Condition, Error, Expiry, NodeName, Op, Result, ShardId, limits, slots};
+use crate::types::{Code, Condition, Error, Expiry, NodeName, Op, Result, ShardId, slots};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer, Command};
 use crate::wire::plan::Verdict;
@@ -124,14 +124,11 @@ async fn switch(
 ) -> Result<(u64, u64)> {
     say(&format!("ppdb run {name}"));
     let book = Runbook {
-        name: name.to_owned(),
-        source: source.to_owned(),
         // A warning about this machine is no reason to end a demo.
         params: vec![("accept_warn".to_owned(), "true".to_owned())],
-        dry_run: false,
         yes: true,
         timeout: RUN,
-        request_timeout: limits::DEADLINE_DEFAULT,
+        ..Runbook::of(name, source)
     };
     // Progress goes to standard error, whatever the format of the summary.
     let stage = Arc::new(Terminal::new(Format::Json));

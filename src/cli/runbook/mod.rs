@@ -16,7 +16,7 @@ use crate::types::{Code, Error, Result, limits};
 use serde_json::{Value as Json, json};
 use std::future::Future;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub use terminal::{Terminal, shown};
 /// How long a script may run unless `--timeout` says otherwise.
 pub const RUN_DEFAULT: Duration = Duration::from_secs(3600);
 /// Bytes of a script.
-pub const SOURCE_BYTES_MAX: u64 = 1 << 20;
+pub const SOURCE_BYTES_MAX: u64 = 64 << 10;
 /// Time for a goodbye to the nodes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -49,6 +49,38 @@ pub struct Runbook {
     pub timeout: Duration,
     /// The time of one request to the cluster.
     pub request_timeout: Duration,
+    /// The record that it goes on with: what it says is done is not done again.
+    pub resume: Option<u64>,
+    /// Nothing else runs in this process: the memory that a script may take is measured.
+    pub alone: bool,
+}
+
+impl Runbook {
+    /// A script with nothing else given.
+    pub fn of(name: &str, source: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            source: source.to_owned(),
+            params: Vec::new(),
+            dry_run: false,
+            yes: false,
+            timeout: RUN_DEFAULT,
+            request_timeout: limits::DEADLINE_DEFAULT,
+            resume: None,
+            alone: false,
+        }
+    }
+}
+
+/// A parameter that a script declares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// Its name.
+    pub name: String,
+    /// `bool`, `int`, `float` or `string`.
+    pub kind: &'static str,
+    /// What it is unless given; none if it has to be.
+    pub default: Option<Json>,
 }
 
 /// What a script shows and asks.
@@ -63,9 +95,24 @@ pub trait Stage: Send + Sync {
     fn confirm(&self, question: &str) -> Result<bool>;
 }
 
-/// One order or check of a script.
+/// A step of a script.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Where in the script; 0 if not known.
+    pub line: usize,
+    /// The code of its failure.
+    pub code: Option<String>,
+    /// It was done by the run that is resumed, and not again.
+    pub replayed: bool,
+    /// The time it took.
+    pub ms: f64,
+}
+
+/// One order or check of a script.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Called {
     /// The call, with its arguments.
     pub call: String,
     /// Where in the script; 0 if not known.
@@ -80,7 +127,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trouble {
     /// A code of `types::Code`, or `ScriptSyntax`, `ScriptError`, `ScriptLimit`, `ScriptFailed`,
-    /// `ScriptTimeout`, `Interrupted`.
+    /// `ScriptTimeout`, `GuardFailed`, `NotInStep`, `Interrupted`.
     pub code: String,
     /// What to do, as for every error: `retry`, `fix`, `uncertain`, `stop`.
     pub class: String,
@@ -99,14 +146,26 @@ pub struct Trouble {
 pub struct Ended {
     /// The value of its last expression.
     pub result: Result<Json, Box<Trouble>>,
-    /// What it ordered and checked, in order; at most a thousand.
+    /// The number of its record; none if none was kept.
+    pub run: Option<u64>,
+    /// Its steps, in order.
     pub steps: Vec<Step>,
+    /// What it ordered and checked, in order; at most a thousand.
+    pub calls: Vec<Called>,
     /// What did not fit among them.
-    pub steps_left_out: u64,
+    pub calls_left_out: u64,
     /// What goes on without it, if it ended early.
     pub left_running: Option<String>,
     /// The time it took.
     pub ms: f64,
+}
+
+impl Ended {
+    /// One that has done nothing.
+    pub fn of(result: Result<Json, Box<Trouble>>) -> Self {
+        let (run, left_running, ms) = (None, None, 0.0);
+        Self { result, run, steps: vec![], calls: vec![], calls_left_out: 0, left_running, ms }
+    }
 }
 
 /// Runs a script on a connected client until it ends or the flag is raised.
@@ -120,52 +179,120 @@ pub type RunDoor = fn(
 /// The language of runbooks.
 #[derive(Clone, Copy)]
 pub struct ScriptDoor {
-    /// Compiles a script and holds the parameters given against those it asks for. Answers their names,
-    /// as far as they can be told from the text.
-    pub check: fn(&Runbook) -> Result<Vec<String>, Box<Trouble>>,
+    /// Compiles a script and holds the parameters given against those it declares. Answers those.
+    pub check: fn(&Runbook) -> Result<Vec<Param>, Box<Trouble>>,
     /// Runs a script.
     pub run: RunDoor,
+    /// What a record knows a script by.
+    pub sha256: fn(&str) -> String,
+    /// Everything that a script may call, for editors.
+    pub definitions: fn() -> String,
 }
 
 /// `ppdb run FILE`: answers the exit code. `all` are the settings from every source, `typed` the flags.
 pub async fn start(door: ScriptDoor, args: &RunArgs, all: &Globals, typed: &Globals) -> u8 {
     let format = output::format_or_default(all.output);
     let started = Instant::now();
-    let failed = |error: Error| super::report(&Err(error.into()), format, millis(started));
-    let book = match read(&args.file) {
-        Ok(source) => Runbook {
-            name: args.file.display().to_string(),
-            source,
-            params: args.params.clone(),
-            dry_run: args.dry_run,
-            yes: args.yes,
-            timeout: typed.timeout.unwrap_or(RUN_DEFAULT),
-            request_timeout: all.timeout.unwrap_or(limits::DEADLINE_DEFAULT),
-        },
-        Err(error) => return failed(error),
+    let done = |done: Done| super::report(&done, format, millis(started));
+    if let Some(path) = &args.definitions {
+        return done(define(door, path).map_err(Into::into));
+    }
+    let request_timeout = all.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
+    let (book, client) = match opened(door, args, all, request_timeout).await {
+        Ok(opened) => opened,
+        Err(error) => return done(Err(error.into())),
     };
+    let timeout = typed.timeout.unwrap_or(RUN_DEFAULT);
+    let book = Runbook { timeout, request_timeout, ..book };
     // Before anybody is asked anything: a misspelt script costs no connection.
     let params = match (door.check)(&book) {
         Ok(params) => params,
         Err(trouble) => return finish(&book, &of_trouble(trouble, millis(started)), format),
     };
     if args.check {
-        return super::report(&checked(&book, &params), format, millis(started));
+        return done(checked(&book, &params));
     }
-    let client = match connect(all, &book).await {
-        Ok(client) => client,
-        Err(error) => return failed(error),
+    if let Some(missing) = params.iter().find(|param| is_missing(param, &book)) {
+        let name = &missing.name;
+        let message =
+            format!("the parameter `{name}` has no default: --param {name}=VALUE gives one");
+        return done(Err(Error::new(Code::BadRequest, message).into()));
+    }
+    let client = match client {
+        Some(client) => client,
+        None => match connect(all, request_timeout).await {
+            Ok(client) => client,
+            Err(error) => return done(Err(error.into())),
+        },
     };
     let ended = on_stage(door, client.clone(), &book, format).await;
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
     finish(&book, &ended, format)
 }
 
-async fn connect(all: &Globals, book: &Runbook) -> Result<Client> {
+/// The script, and what it is given. One that goes on with a record is given what that says, and needs a connection for
+/// it.
+async fn opened(
+    door: ScriptDoor,
+    args: &RunArgs,
+    all: &Globals,
+    request_timeout: Duration,
+) -> Result<(Runbook, Option<Client>)> {
+    let (recorded, client) = match &args.resume {
+        None => (None, None),
+        Some(number) => {
+            let client = connect(all, request_timeout).await?;
+            let run = super::runs::one(&client, *number, None, request_timeout).await?;
+            (Some(run), Some(client))
+        }
+    };
+    let path = match (&args.file, &recorded) {
+        (Some(path), _) => path.clone(),
+        (None, Some(run)) => PathBuf::from(&run.book.script),
+        (None, None) => return Err(Error::new(Code::BadRequest, "which script?")),
+    };
+    let source = read(&path)?;
+    if let Some(run) = &recorded
+        && (door.sha256)(&source) != run.book.sha256
+        && !args.allow_changed
+    {
+        let (number, path) = (run.number, path.display());
+        let message = format!(
+            "{path} is not the script of RUN-{number} any more: its steps may mean something else. \
+             --allow-changed goes on all the same"
+        );
+        return Err(Error::new(Code::PlanOutdated, message));
+    }
+    let params =
+        recorded.as_ref().map_or_else(|| args.params.clone(), |run| run.book.params.clone());
+    let (dry_run, yes) = (args.dry_run, args.yes);
+    let resume = recorded.map(|run| run.number);
+    let book = Runbook::of(&path.display().to_string(), &source);
+    Ok((Runbook { params, dry_run, yes, resume, alone: true, ..book }, client))
+}
+
+fn is_missing(param: &Param, book: &Runbook) -> bool {
+    param.default.is_none() && !book.params.iter().any(|(name, _)| *name == param.name)
+}
+
+/// `--definitions FILE`.
+fn define(door: ScriptDoor, path: &Path) -> Result<Answered> {
+    let text = (door.definitions)();
+    let bad = |error: std::io::Error| {
+        Error::new(Code::BadRequest, format!("{}: {error}", path.display()))
+    };
+    std::fs::write(path, &text).map_err(bad)?;
+    let (file, functions) = (path.display().to_string(), text.matches("\nfn ").count());
+    let notes = vec![format!("{functions} functions are defined in {file}")];
+    let json = json!({ "file": file, "functions": functions });
+    Ok(Answered::doc(Doc { json, notes, ..Doc::default() }, None))
+}
+
+async fn connect(all: &Globals, timeout: Duration) -> Result<Client> {
     let call = Call {
         globals: all.clone(),
         typed: Globals::default(),
-        deadline: Instant::now() + book.request_timeout,
+        deadline: Instant::now() + timeout,
         talk: Talk::default(),
     };
     Ok(session::open(all, &call).await?.0)
@@ -181,7 +308,11 @@ async fn on_stage(door: ScriptDoor, client: Client, book: &Runbook, format: Form
         ended = &mut running => ended,
         _ = tokio::signal::ctrl_c() => {
             stop.send_replace(true);
-            running.await
+            tokio::select! {
+                ended = &mut running => ended,
+                // Whoever asks twice does not want to wait for what cleans up.
+                _ = tokio::signal::ctrl_c() => Ended::of(Err(interrupted())),
+            }
         }
     };
     stage.close();
@@ -200,15 +331,37 @@ fn read(path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| bad("a script is UTF-8 text".into()))
 }
 
-fn checked(book: &Runbook, params: &[String]) -> Done {
-    let json = json!({ "script": book.name, "params": params });
+fn checked(book: &Runbook, params: &[Param]) -> Done {
+    let json_of = |param: &Param| {
+        let is_required = param.default.is_none();
+        json!({ "name": param.name, "type": param.kind, "default": param.default, "required": is_required })
+    };
+    let params_json: Vec<Json> = params.iter().map(json_of).collect();
+    let json = json!({ "script": book.name, "params": params_json });
     let notes = vec![format!("{} compiles", book.name)];
-    let rows = params.iter().map(|name| vec![name.clone()]).collect();
-    Ok(Answered::doc(Doc { json, header: vec!["PARAMETER"], rows, notes }, None))
+    let default = |param: &Param| match &param.default {
+        None => "required".to_owned(),
+        Some(Json::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let row = |param: &Param| vec![param.name.clone(), param.kind.to_owned(), default(param)];
+    let rows = params.iter().map(row).collect();
+    Ok(Answered::doc(Doc { json, header: vec!["PARAMETER", "TYPE", "DEFAULT"], rows, notes }, None))
+}
+
+fn interrupted() -> Box<Trouble> {
+    Box::new(Trouble {
+        code: "Interrupted".into(),
+        class: "uncertain".into(),
+        message: "the script was interrupted twice; its record may lack its end".into(),
+        at: None,
+        inside: vec![],
+        exit: exit::INTERRUPTED,
+    })
 }
 
 fn of_trouble(trouble: Box<Trouble>, ms: f64) -> Ended {
-    Ended { result: Err(trouble), steps: vec![], steps_left_out: 0, left_running: None, ms }
+    Ended { ms, ..Ended::of(Err(trouble)) }
 }
 
 /// Prints how it ended and answers the exit code.

@@ -28,13 +28,25 @@ pub fn summary(book: &Runbook, ended: &Ended) -> Json {
         .iter()
         .map(|step| {
             let (ok, ms) = (step.code.is_none(), (step.ms * 10.0).round() / 10.0);
-            json!({ "call": step.call, "line": step.line, "ok": ok, "code": step.code, "ms": ms })
+            json!({
+                "name": step.name, "line": step.line, "ok": ok, "code": step.code,
+                "replayed": step.replayed, "ms": ms,
+            })
+        })
+        .collect();
+    let calls: Vec<Json> = ended
+        .calls
+        .iter()
+        .map(|call| {
+            let (ok, ms) = (call.code.is_none(), (call.ms * 10.0).round() / 10.0);
+            json!({ "call": call.call, "line": call.line, "ok": ok, "code": call.code, "ms": ms })
         })
         .collect();
     let mut json = json!({
         "v": VERSION, "ok": ended.result.is_ok(), "outcome": "ok", "script": book.name,
-        "dry_run": book.dry_run, "result": ended.result.as_ref().ok(), "steps": steps,
-        "steps_left_out": ended.steps_left_out, "left_running": ended.left_running,
+        "run": ended.run.map(name), "dry_run": book.dry_run, "result": ended.result.as_ref().ok(),
+        "steps": steps, "calls": calls, "calls_left_out": ended.calls_left_out,
+        "left_running": ended.left_running,
     });
     if let Err(trouble) = &ended.result {
         let outcome = if trouble.class == "uncertain" { "unknown" } else { "fail" };
@@ -50,13 +62,25 @@ pub fn summary(book: &Runbook, ended: &Ended) -> Json {
 }
 
 fn told(book: &Runbook, ended: &Ended) -> String {
-    let count = ended.steps.len() as u64 + ended.steps_left_out;
-    let seconds = ended.ms / 1000.0;
-    let rehearsal = if book.dry_run { ", and no order was given" } else { "" };
+    let (steps, calls) = (ended.steps.len(), ended.calls.len() as u64 + ended.calls_left_out);
+    let took = format!("{steps} steps and {calls} calls in {:.1} s", ended.ms / 1000.0);
+    let rehearsal = if book.dry_run { ", no order was given and no record is kept" } else { "" };
+    let record = ended.run.map_or(String::new(), |run| format!(", on record as {}", name(run)));
     match ended.result {
-        Ok(_) => format!("{}: done, {count} steps in {seconds:.1} s{rehearsal}\n", book.name),
-        Err(_) => format!("{}: ended early, {count} steps in {seconds:.1} s\n", book.name),
+        Ok(_) => format!("{}: done, {took}{rehearsal}{record}\n", book.name),
+        Err(_) => format!("{}: ended early, {took}{record}\n{}", book.name, way_on(ended)),
     }
+}
+
+/// How to go on with a run that ended early.
+fn way_on(ended: &Ended) -> String {
+    let way = ended.run.map(|run| format!("  `ppdb run --resume {}` goes on with it\n", name(run)));
+    way.unwrap_or_default()
+}
+
+/// A run, by its name.
+fn name(run: u64) -> String {
+    format!("RUN-{run}")
 }
 
 /// What went wrong, and where, with the line of the script.

@@ -6,15 +6,7 @@ use super::*;
 use serde_json::json;
 
 fn book(source: &str) -> Runbook {
-    Runbook {
-        name: "x.rhai".into(),
-        source: source.into(),
-        params: vec![],
-        dry_run: false,
-        yes: false,
-        timeout: RUN_DEFAULT,
-        request_timeout: Duration::from_secs(1),
-    }
+    Runbook { request_timeout: Duration::from_secs(1), ..Runbook::of("x.rhai", source) }
 }
 
 fn trouble() -> Box<Trouble> {
@@ -29,8 +21,10 @@ fn trouble() -> Box<Trouble> {
 }
 
 fn ended(result: Result<Json, Box<Trouble>>) -> Ended {
-    let step = Step { call: "prepare(\"full\")".into(), line: 2, code: None, ms: 12.34 };
-    Ended { result, steps: vec![step], steps_left_out: 0, left_running: None, ms: 20.0 }
+    let call = Called { call: "prepare(\"full\")".into(), line: 2, code: None, ms: 12.34 };
+    let step = Step { name: "one".into(), line: 1, code: None, replayed: true, ms: 13.0 };
+    let (run, steps, calls) = (Some(12), vec![step], vec![call]);
+    Ended { run, steps, calls, ms: 20.0, ..Ended::of(result) }
 }
 
 #[test]
@@ -54,6 +48,11 @@ fn the_summary_has_the_fields_of_the_contract() {
     assert_eq!(good["result"]["equal"], true);
     assert_eq!(
         good["steps"][0],
+        json!({"name": "one", "line": 1, "ok": true, "code": null, "replayed": true, "ms": 13.0})
+    );
+    assert_eq!(good["run"], "RUN-12");
+    assert_eq!(
+        good["calls"][0],
         json!({"call": "prepare(\"full\")", "line": 2, "ok": true, "code": null, "ms": 12.3})
     );
     assert!(good["ms"].is_number() && good.get("code").is_none());
@@ -78,6 +77,7 @@ fn standard_output_is_one_object_with_json_and_empty_with_tables() {
     assert!(printed(&book(""), &going_on, Format::Jsonl).err.is_empty());
     let table = printed(&book(""), &going_on, Format::Table);
     assert!(table.out.is_empty() && table.err.contains("error[PrecheckFailed]"));
+    assert!(table.err.contains("`ppdb run --resume RUN-12`"), "{}", table.err);
 }
 
 #[test]

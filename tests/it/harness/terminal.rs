@@ -124,6 +124,12 @@ impl Terminal {
         self.wait(&format!("`{text}`"), within, |lines| lines.iter().any(|l| l.contains(text)))
     }
 
+    /// Waits for a line with this text that may have appeared at any time.
+    pub fn anywhere(&self, text: &str, within: Duration) -> Vec<String> {
+        self.seen.borrow_mut().clear();
+        self.see(text, within)
+    }
+
     /// Lines from the one that was being typed at the mark on.
     fn since_mark<'a>(&self, screen: &'a [String]) -> &'a [String] {
         let seen = self.seen.borrow().len();
@@ -135,7 +141,7 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut tmux = self.tmux();
-            tmux.args(["capture-pane", "-p", "-S", SCROLLED]);
+            tmux.args(["capture-pane", "-p", "-J", "-S", SCROLLED]);
             let screen = tmux.output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
             eprintln!("--- the terminal\n{}", screen.unwrap_or_default());
         }
