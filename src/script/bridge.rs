@@ -163,6 +163,11 @@ impl<C: Caller> Bridge<C> {
         self.state.lock().limit.get_or_insert(why);
     }
 
+    /// Why it ends, if that was noticed.
+    pub fn ends_for(&self) -> Option<Stopped> {
+        self.state.lock().limit.clone()
+    }
+
     /// Counts a call to the cluster, or a pause.
     fn count(&self) -> Answer<()> {
         if let Some(why) = self.stopped() {

@@ -5,7 +5,7 @@
 
 use super::bridge::{Bridge, Mode};
 use super::failure;
-use super::meter::Meter;
+use super::meter::{CPU_BURST, Meter};
 use super::run::{STACK_BYTES, compile_in, ended, furnished};
 use super::{engine, objects, table};
 use crate::cli::caller::Caller;
@@ -102,7 +102,7 @@ fn answer<C: Caller>(bridge: &Arc<Bridge<C>>, lines: &mpsc::Receiver<Line>) {
     let (engine, handlers, meters) = furnished(bridge);
     let (mut scope, mut known) = (Scope::new(), AST::empty());
     while let Ok(Line { text, done }) = lines.recv() {
-        *meters.borrow_mut() = Meter::start(bridge.book.alone);
+        *meters.borrow_mut() = Meter::start(bridge.book.alone, CPU_BURST);
         let said =
             catch_unwind(AssertUnwindSafe(|| one(&engine, bridge, &mut scope, &mut known, &text)));
         let said = said.unwrap_or_else(|_| Err(failure::broken("the text broke the engine")));

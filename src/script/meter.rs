@@ -11,7 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// Processor time that a script may use at once.
-pub const CPU_BURST: Duration = Duration::from_millis(600);
+pub const CPU_BURST: Duration = Duration::from_millis(500);
+/// What may be used to clean up after a failure, beside that.
+pub const CPU_CLOSING: Duration = Duration::from_millis(150);
 /// Share of the time since its start that is added to it.
 const CPU_SHARE: f64 = 0.03;
 /// Bytes by which the memory of the process may grow while it runs.
@@ -27,20 +29,21 @@ pub const PRINT_BYTES_MAX: usize = 4 << 20;
 pub struct Meter {
     started: Instant,
     cpu_before: Duration,
+    cpu_burst: Duration,
     memory: Option<Memory>,
 }
 
 impl Meter {
-    /// From here on. Memory is measured if nothing else runs in this process.
-    pub fn start(alone: bool) -> Self {
+    /// From here on, with so much at once. Memory is measured if nothing else runs in this process.
+    pub fn start(alone: bool, cpu_burst: Duration) -> Self {
         let memory = alone.then(Memory::start).flatten();
-        Self { started: Instant::now(), cpu_before: cpu_of_thread(), memory }
+        Self { started: Instant::now(), cpu_before: cpu_of_thread(), cpu_burst, memory }
     }
 
     /// What was used up, if anything.
     pub fn look(&self) -> Option<Stopped> {
         let used = cpu_of_thread().saturating_sub(self.cpu_before);
-        if used > cpu_allowed(self.started.elapsed()) {
+        if used > cpu_allowed(self.cpu_burst, self.started.elapsed()) {
             return Some(Stopped::Limit(format!(
                 "it has used {:.1} s of processor time without a pause; `wait_until` and `sleep` use none",
                 used.as_secs_f64()
@@ -54,8 +57,8 @@ impl Meter {
 }
 
 /// What a script may have used that long after its start.
-fn cpu_allowed(since_start: Duration) -> Duration {
-    CPU_BURST + since_start.mul_f64(CPU_SHARE)
+fn cpu_allowed(burst: Duration, since_start: Duration) -> Duration {
+    burst + since_start.mul_f64(CPU_SHARE)
 }
 
 fn cpu_of_thread() -> Duration {
@@ -128,13 +131,16 @@ mod tests {
 
     #[test]
     fn what_a_script_may_use_grows_with_the_time() {
-        assert_eq!(cpu_allowed(Duration::ZERO), CPU_BURST);
-        assert_eq!(cpu_allowed(Duration::from_secs(100)), CPU_BURST + Duration::from_secs(3));
+        assert_eq!(cpu_allowed(CPU_BURST, Duration::ZERO), CPU_BURST);
+        assert_eq!(
+            cpu_allowed(CPU_BURST, Duration::from_secs(100)),
+            CPU_BURST + Duration::from_secs(3)
+        );
     }
 
     #[test]
     fn a_loop_is_noticed_and_a_pause_is_not() {
-        let meter = Meter::start(false);
+        let meter = Meter::start(false, CPU_BURST);
         std::thread::sleep(Duration::from_millis(50));
         assert!(meter.look().is_none());
         let started = Instant::now();

@@ -224,7 +224,9 @@ fn compare<C: Caller>(b: &Bridge<C>, shard: Option<ShardId>) -> Answer {
     if b.rehearsed().is_some() {
         b.not_simulated("shards.verify() compares the copies that there are now");
     }
-    let until = b.until().min(Instant::now() + verify::VERIFY_DEFAULT);
+    // Half of the time that is left: whoever compares wants to hear of a copy that does not answer.
+    let left = b.until().saturating_duration_since(Instant::now());
+    let until = Instant::now() + verify::VERIFY_DEFAULT.min(left / 2);
     let compared = b.wait(verify::verify(&*b.caller, shard, until))?;
     Ok(to_script(&verify::doc(&compared).json))
 }

@@ -5,10 +5,10 @@
 
 use super::bridge::{Bridge, Mode};
 use super::failure::{self, Answer, Stopped};
-use super::meter::Meter;
+use super::meter::{CPU_BURST, CPU_CLOSING, Meter};
 use super::record::Recorder;
 use super::steps::{self, Handlers, ON_FAILURE};
-use super::{convert, engine, keys, objects, orders, params, stage};
+use super::{convert, engine, keys, objects, orders, params, stage, waits};
 use crate::cli::caller::Caller;
 use crate::cli::runbook::{Ended, Param, Runbook, Stage, Trouble};
 use crate::cli::strategy::follow::Change;
@@ -65,15 +65,23 @@ fn look_at(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
         params::required(kind).map_err(failure::thrown)
     });
     engine.on_print(|_| {}).on_debug(|_, _, _| {});
-    let meter = Meter::start(book.alone);
+    let (meter, used_up) = (Meter::start(book.alone, CPU_BURST), Arc::new(Mutex::new(None)));
+    let noted = used_up.clone();
     engine.on_progress(move |operations| match operations % LOOK_EVERY {
-        0 => meter.look().map(Stopped::token),
+        0 => meter.look().map(|why| noted.lock().get_or_insert(why).clone().token()),
         _ => None,
     });
     let ast = compile(&engine, &book.source)?;
     // Whatever else a script does first needs a cluster, and fails here.
     let ended = engine.eval_ast::<Dynamic>(&ast);
-    let declared = found.lock().take();
+    let (declared, used_up) = (found.lock().take(), used_up.lock().take());
+    if let Some(why) = used_up {
+        let place = ended.err().and_then(|error| failure::of_run(*error, book.timeout).at);
+        return Err(Box::new(Trouble {
+            at: place,
+            ..*failure::of_run(*why.error(), book.timeout)
+        }));
+    }
     match (declared, ended) {
         (Some(Ok(params)), _) => Ok(params),
         (Some(Err(error)), Err(at)) => {
@@ -81,9 +89,6 @@ fn look_at(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
             Err(Box::new(Trouble { at: place, ..*failure::of_error(&error) }))
         }
         (Some(Err(error)), Ok(_)) => Err(failure::of_error(&error)),
-        (None, Err(error)) if matches!(*error, EvalAltResult::ErrorTerminated(..)) => {
-            Err(failure::of_run(*error, book.timeout))
-        }
         (None, _) => match params::check(book, &[]) {
             Ok(()) => Ok(Vec::new()),
             Err(error) => Err(failure::of_error(&error)),
@@ -200,6 +205,11 @@ fn evaluate<C: Caller>(bridge: &Arc<Bridge<C>>) -> Result<Json, Box<Trouble>> {
 
 /// The end of an evaluation, as a document or as what went wrong.
 pub fn ended<C: Caller>(bridge: &Bridge<C>, ended: Answer) -> Result<Json, Box<Trouble>> {
+    // Some functions of the language, such as a sort, go on whatever becomes of what they call.
+    let ended = match (ended, bridge.ends_for()) {
+        (Ok(_), Some(why)) => Err(why.error()),
+        (ended, _) => ended,
+    };
     match ended {
         Ok(value) => Ok(convert::to_json(&value)),
         Err(error) => match *error {
@@ -224,7 +234,7 @@ fn clean_up<C: Caller>(
     }
     bridge.begin_closing(CLOSING);
     bridge.close_step();
-    *meters.borrow_mut() = Meter::start(bridge.book.alone);
+    *meters.borrow_mut() = Meter::start(bridge.book.alone, CPU_CLOSING);
     let done = steps::run_step(bridge, ON_FAILURE, 0, || {
         for handler in &handlers {
             let argument = failure::as_value(trouble);
@@ -246,13 +256,18 @@ pub fn furnished<C: Caller>(bridge: &Arc<Bridge<C>>) -> (Engine, Handlers, Meter
     objects::install(&mut engine);
     objects::register(&mut engine, bridge);
     orders::register(&mut engine, bridge);
+    waits::register(&mut engine, bridge);
     keys::register(&mut engine, bridge);
     stage::register(&mut engine, bridge);
     let handlers = steps::register(&mut engine, bridge);
-    let meters = Meters::new(RefCell::new(Meter::start(bridge.book.alone)));
+    let meters = Meters::new(RefCell::new(Meter::start(bridge.book.alone, CPU_BURST)));
     let (b, meter) = (bridge.clone(), meters.clone());
     engine.on_progress(move |operations| match operations % LOOK_EVERY {
-        0 => b.stopped().or_else(|| meter.borrow().look()).map(Stopped::token),
+        0 => {
+            let why = b.stopped().or_else(|| meter.borrow().look())?;
+            b.end_for(why.clone());
+            Some(why.token())
+        }
         _ => None,
     });
     (engine, handlers, meters)

@@ -22,6 +22,8 @@ const SAMPLE_DEFAULT: i64 = 100;
 const TRIES: u32 = 4;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long a node may take to answer for its keys.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Differences that are named; the rest is counted.
 const NAMED_MAX: usize = 20;
 
@@ -66,9 +68,8 @@ async fn compare<C: Caller>(b: &Bridge<C>, limit: u32, prefix: Bytes) -> Result<
         }
         tokio::time::sleep(PAUSE).await;
     }
-    let told = left.iter().filter(|(node, _)| !silent.contains_key(*node));
     let differing: Vec<(&NodeName, &Bytes)> =
-        told.flat_map(|(node, keys)| keys.iter().map(move |key| (node, key))).collect();
+        left.iter().flat_map(|(node, keys)| keys.iter().map(move |key| (node, key))).collect();
     let named = differing
         .iter()
         .take(NAMED_MAX)
@@ -97,7 +98,7 @@ fn asked(map: &ClusterMap, keys: &BTreeSet<Bytes>) -> Asked {
     asked
 }
 
-/// One round: what a node answers otherwise than the leader of the shard, or does not answer.
+/// One round: what a node answers otherwise than the leader of the shard. One that does not answer is not asked again.
 async fn look<C: Caller>(
     b: &Bridge<C>,
     asked: Asked,
@@ -108,7 +109,6 @@ async fn look<C: Caller>(
     let truth = read(b, &keys, None).await;
     let truth: BTreeMap<&Bytes, Result<OpResult>> = keys.iter().zip(truth).collect();
     let mut left = Asked::new();
-    silent.clear();
     for (node, keys) in asked {
         let keys: Vec<Bytes> = keys.into_iter().collect();
         let told = read(b, &keys, Some(node.clone())).await;
@@ -116,10 +116,10 @@ async fn look<C: Caller>(
             match (truth.get(&key), told) {
                 (Some(Ok(true_one)), Ok(told)) if *true_one == told => {}
                 (Some(Err(error)), _) => return Err(error.clone()),
-                (_, told) => {
-                    if let Err(error) = told {
-                        silent.insert(node.clone(), error.to_string());
-                    }
+                (_, Err(error)) => {
+                    silent.insert(node.clone(), error.to_string());
+                }
+                _ => {
                     left.entry(node.clone()).or_default().insert(key);
                 }
             }
@@ -138,7 +138,7 @@ async fn read<C: Caller>(
         Some(_) => Level::Local { max_staleness_ms: None },
         None => Level::Linearizable,
     };
-    let timeout = b.request_timeout();
+    let timeout = b.request_timeout().min(READ_TIMEOUT);
     let options = CallOptions { timeout, level: Some(level), node, ..CallOptions::default() };
     let ops = keys.iter().map(|key| Op::Get { key: key.clone() }).collect();
     let answers = b.caller.call(ops, &options).await;

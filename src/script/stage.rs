@@ -51,7 +51,7 @@ pub fn register<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     pauses(engine, bridge);
 }
 
-/// The language has a `sleep` of its own that nothing could interrupt; these stand in front of it.
+/// Pauses that Ctrl-C and the time limit end.
 fn pauses<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     let b = bridge.clone();
     engine.register_fn("sleep", move |time: &str| -> Answer<()> {

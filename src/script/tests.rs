@@ -630,3 +630,36 @@ async fn postsale_reverts_what_soaks_and_switches_back_what_does_not() {
     let played = play_on(twin, book(POSTSALE)).await;
     assert_eq!(played.result()["strategy"], "sharded");
 }
+
+#[tokio::test]
+async fn verify_names_what_differs_by_digest_and_by_read() {
+    let keys = |state: &mut crate::cli::testing::State| {
+        for i in 0..7 {
+            state.keys.insert(format!("k{i}").into(), "v".into());
+        }
+    };
+    let fine = play_on(Twin::with(keys), with(VERIFY, &[("sample", "5")])).await;
+    assert_eq!(fine.result(), json!({ "copies": 6, "equal": true, "keys": 5 }));
+    let odd = Twin::with(|state| {
+        keys(state);
+        state.odd_reads = Some((name("n3"), "k1".into()));
+        state.odd_digests.push((name("n2"), ShardId(1)));
+    });
+    let played = play_on(odd, book(VERIFY)).await;
+    assert_eq!((played.trouble().code.as_str(), played.trouble().exit), ("GuardFailed", 5));
+    assert!(played.said().contains("k1 on n3 differs"), "{}", played.said());
+    assert!(played.orders() == 0 && played.ended.steps.is_empty(), "it changes nothing");
+    let silent = Twin::with(|state| state.down = Some(name("n3")));
+    let played = play_on(silent, with(VERIFY, &[("sample", "0")])).await;
+    assert!(played.said().contains("on n3 silent"), "{}", played.said());
+}
+
+#[tokio::test]
+async fn a_drill_is_for_a_cluster_that_can_bear_it() {
+    let played = play_on(Twin::new(), with(DRILL, &[("node", "n2")])).await;
+    assert!(played.trouble().message.contains("the strategy is full"), "{:?}", played.trouble());
+    let full = Twin::with(|state| state.strategy = Strategy::Full);
+    let played = play_on(full, with(DRILL, &[("node", "n2")])).await;
+    assert!(played.trouble().message.contains("without loss"), "{:?}", played.trouble());
+    assert!(played.twin.0.lock().keys.is_empty());
+}

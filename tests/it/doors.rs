@@ -42,7 +42,7 @@ async fn a_switch_by_commands_and_by_runbooks() {
     assert_eq!((&there["ok"], &there["result"]["equal"]), (&json!(true), &json!(true)), "{there}");
     assert_eq!(value(&["strategy", "show"])["strategy"], "full");
     let again = cluster.ppdb(&["run", &presale]).expect(0).json();
-    assert_eq!(again["steps"].as_array().map(Vec::len), Some(1), "only compared: {again}");
+    assert_eq!(again["calls"].as_array().map(Vec::len), Some(1), "only compared: {again}");
 
     // The shell has been there all the time, and is told by nobody.
     let served_by = |shell: &mut crate::harness::Shell, count: usize| -> BTreeSet<String> {
@@ -83,7 +83,8 @@ async fn whoever_leaves_changes_nothing() {
     let cluster = Cluster::start(Shape::default()).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("wait.rhai");
-    std::fs::write(&path, "prepare(\"full\");\nsleep(\"1h\");\n").expect("a script");
+    std::fs::write(&path, "step(\"s\", || strategy.prepare(\"full\").wait());\nsleep(\"1h\");\n")
+        .expect("a script");
     let mut command = program();
     command.arg("run").arg(&path).args(["-o", "json"]).args(cluster.flags());
     let mut child = command.spawn().expect("the program");

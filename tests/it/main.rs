@@ -28,6 +28,8 @@ mod doors;
 mod durability;
 /// The guard of a switch, the rate of its copying, and orders that mean one operation.
 mod guard;
+/// Scripts that mean harm.
+mod hostile;
 /// Histories recorded while nodes are killed and stopped.
 mod linearizability;
 /// Live views: operations as they come, ways, large values, the doctor, the screen.
@@ -46,6 +48,8 @@ mod rates;
 mod plan;
 /// A node that lost its disk comes back under fresh ids.
 mod rejoin;
+/// The runbooks that are shipped, whole, struck and rehearsed.
+mod runbooks;
 /// Pages of a scan.
 mod scan;
 /// What monitors see: metrics, alarms, the check, the rules.

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use ppdb::cluster::core::MetaCommand;
+use ppdb::cluster::runs::RunEntry;
 use ppdb::storage::wal;
 use ppdb::types::*;
 use ppdb::wire::alarm::{Alarm, Severity};
@@ -17,6 +18,7 @@ use ppdb::wire::monitor::{self, MonitorEvent, MonitorPage, MonitorQuestion, OpKi
 use ppdb::wire::oplog::{Outcome, Record};
 use ppdb::wire::peer::*;
 use ppdb::wire::plan::{Bound, BoundMember, Plan};
+use ppdb::wire::runs::*;
 use ppdb::wire::slowlog::*;
 use ppdb::wire::terms::{NodePredicted, PlanId, Predicted, Terms};
 use ppdb::wire::{codec, frame};
@@ -145,6 +147,9 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("lag", RequestBody::Command(Command::ReplicaLag)),
         ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
         ("op-log", RequestBody::Command(Command::OperationLog { limit: 20 })),
+        ("runs", RequestBody::Command(Command::Runs { limit: 20 })),
+        ("run-show", RequestBody::Command(Command::RunShow { run: 12 })),
+        ("run-event", RequestBody::Command(Command::Run(Box::new(step_ended())))),
         ("slow-log", RequestBody::Command(Command::SlowLog { limit: 20 })),
         ("alarms", RequestBody::Command(Command::Alarms)),
         ("metrics", RequestBody::Command(Command::Metrics)),
@@ -208,6 +213,8 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("lag", Ok(ReplyBody::Command(Answer::ReplicaLag(vec![lag])))),
         ("digest", Ok(ReplyBody::Command(Answer::Digest(digest)))),
         ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
+        ("runs", Ok(ReplyBody::Command(Answer::Runs(vec![run().head()])))),
+        ("run", Ok(ReplyBody::Command(Answer::Run(Box::new(run()))))),
         ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
         ("slow-log", Ok(ReplyBody::Command(Answer::SlowLog(vec![slow_request()])))),
         ("alarms", Ok(ReplyBody::Command(Answer::Alarms(vec![alarm()])))),
@@ -283,6 +290,59 @@ fn log_page() -> LogPage {
     };
     let position = LogPosition { started_ms: 1_795_000_000_000, sequence: 301 };
     LogPage { lines: vec![line], position, dropped: 7 }
+}
+
+fn book() -> Book {
+    Book {
+        script: "scripts/presale.rhai".into(),
+        sha256: "ab".repeat(32),
+        params: vec![("ask".into(), "true".into())],
+        host: "ops1".into(),
+    }
+}
+
+/// An event of a run.
+fn step_ended() -> RunOrder {
+    let result = Some("{\"equal\":true}".to_owned());
+    let event = RunEvent::StepEnded { index: 0, result, failure: None, operations: vec![7] };
+    RunOrder { runner: 0x3fa9 << 48, run: 1, sequence: 2, event }
+}
+
+/// The record of a run that somebody took up.
+fn run() -> Run {
+    let why = || ("Interrupted".to_owned(), "the script was interrupted".to_owned());
+    let end = StepEnd {
+        at_ms: 1_795_000_000_200,
+        result: Some("{\"equal\":true}".into()),
+        failure: None,
+        operations: vec![7],
+    };
+    let step = |end| RunStep {
+        name: "verify".into(),
+        line: 9,
+        began_ms: 1_795_000_000_100,
+        tries: 1,
+        end,
+    };
+    let resumed = Resumed {
+        at_ms: 1_795_000_000_150,
+        by: "user ann".into(),
+        from: "10.0.0.9:5000".into(),
+        host: "ops1".into(),
+    };
+    Run {
+        number: 12,
+        runner: 0x3fa9 << 48,
+        by: "user ann".into(),
+        from: "10.0.0.9:5000".into(),
+        book: book(),
+        began_ms: 1_795_000_000_000,
+        steps: vec![step(Some(end)), step(None)],
+        notes: vec![RunNote { at_ms: 1_795_000_000_120, text: "half way".into() }],
+        resumed: vec![resumed],
+        end: Some(RunEnd { at_ms: 1_795_000_000_300, failure: Some(why()) }),
+        events: 5,
+    }
 }
 
 /// A record of the operation log with its outcome.
@@ -568,6 +628,22 @@ fn metadata_seeds() -> Vec<Seed> {
         MetaCommand::Record(Box::new(Record { outcome: None, took_ms: None, ..operation() })),
         MetaCommand::Record(Box::new(operation())),
     ];
+    let entry = |order: RunOrder| {
+        let (by, from, now_ms) = ("user ann".into(), "10.0.0.9:5000".into(), 1_795_000_000_000);
+        MetaCommand::Run(Box::new(RunEntry { order, by, from, now_ms }))
+    };
+    let event = |sequence, event| RunOrder { sequence, event, ..step_ended() };
+    let began = RunEvent::StepBegan { index: 0, name: "verify".into(), line: 9 };
+    let other = RunOrder { runner: 1, ..event(0, RunEvent::Resume(book())) };
+    let ran = vec![
+        MetaCommand::Form(record()),
+        entry(RunOrder { run: 0, ..event(0, RunEvent::Begin(book())) }),
+        entry(event(1, began)),
+        entry(step_ended()),
+        entry(event(3, RunEvent::Note("half way".into()))),
+        entry(other),
+        entry(event(4, RunEvent::End(None))),
+    ];
     // The second way in which the target reads its input: one member, and an address for it.
     let choices = vec![0, 1, 1, 1, 0, 1, 1, 7, 3, 1, 1, 8];
     // One member, which loses its disk twice and whose copy is replaced.
@@ -577,6 +653,7 @@ fn metadata_seeds() -> Vec<Seed> {
         seed("metadata_apply", "log-lost-disk", &lost),
         seed("metadata_apply", "log-plan", &planned),
         seed("metadata_apply", "log-record", &recorded),
+        seed("metadata_apply", "log-run", &ran),
         ("metadata_apply", "choices".into(), choices),
         ("metadata_apply", "choices-lost-disk".into(), lose),
     ]
