@@ -293,7 +293,7 @@ fn drain(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<St
 /// Runs one to its end, and looks at what it uses all the while.
 fn used(name: &str, script: &Path, flags: &[String]) -> Used {
     let mut command = program();
-    command.arg("run").arg(script).args(["-o", "json", "--yes", "--timeout", "3s"]).args(flags);
+    command.arg("run").arg(script).args(["-o", "json", "--yes", "--timeout", "2s"]).args(flags);
     let mut child: Child = command.spawn().expect("the program");
     let pid = child.id();
     let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
