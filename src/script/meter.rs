@@ -17,7 +17,7 @@ pub const CPU_CLOSING: Duration = Duration::from_millis(150);
 /// Share of the time since its start that is added to it.
 const CPU_SHARE: f64 = 0.03;
 /// Bytes by which the memory of the process may grow while it runs.
-pub const MEMORY_BYTES_MAX: u64 = 36 << 20;
+pub const MEMORY_BYTES_MAX: u64 = 28 << 20;
 /// Calls to the cluster, and pauses, at once.
 pub const CALLS_BURST: u32 = 500;
 /// As many more in each second.

@@ -461,11 +461,11 @@ async fn a_dry_run_asks_everything_and_orders_nothing() {
     assert!(said.contains("would be ordered: strategy prepare (sharded -> full)"), "{said}");
     assert!(said.contains("NOT SIMULATED: waiting until it is there"), "{said}");
     assert!(said.contains("NOT SIMULATED: kv reads `k`"), "{said}");
-    let state = played.twin.0.lock();
-    assert!(state.operations.is_empty() && state.keys.is_empty());
-    assert_eq!(state.records.runs.latest(9), [], "and no record");
-    assert_eq!(played.ended.run, None);
-    drop(state);
+    let (written, records) = {
+        let state = played.twin.0.lock();
+        (state.operations.len() + state.keys.len(), state.records.runs.latest(9))
+    };
+    assert_eq!((written, records.len(), played.ended.run), (0, 0, None), "and no record");
     let no_go = Twin::with(|state| state.verdict = Verdict::NoGo);
     let refused = play_on(no_go, dry("step(\"s\", || strategy.prepare(\"full\"))")).await;
     assert_eq!(refused.trouble().code, "PrecheckFailed");

@@ -239,7 +239,7 @@ async fn verifies(cluster: &mut Cluster) {
         "{fine}"
     );
     cluster.node("r1").kill();
-    let short = ["run", &verify, "-o", "json", "--timeout", "12s"].map(str::to_owned);
+    let short = ["run", &verify, "-o", "json", "--timeout", "10s"].map(str::to_owned);
     let missing = ppdb(short.into_iter().chain(cluster.flags())).expect(5);
     assert!(missing.err.contains("on r1 silent"), "{}", missing.err);
     let run = missing.json()["run"].as_str().expect("a record").to_owned();
