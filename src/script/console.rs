@@ -27,7 +27,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// A conversation in the language of runbooks.
 pub struct Console<C> {
     bridge: Arc<Bridge<C>>,
-    lines: mpsc::Sender<Line>,
+    lines: mpsc::SyncSender<Line>,
 }
 
 /// A text to be carried out, and where its end goes.
@@ -46,7 +46,7 @@ impl<C: Caller> Console<C> {
         let book = Runbook { name: NAME.into(), request_timeout, ..Runbook::of("", "") };
         let (_, never) = watch::channel(false);
         let bridge = Bridge::new(caller, book, stage, never, Mode::Console, None);
-        let (bridge, (lines, told)) = (Arc::new(bridge), mpsc::channel());
+        let (bridge, (lines, told)) = (Arc::new(bridge), mpsc::sync_channel(1));
         let for_thread = bridge.clone();
         let thread = std::thread::Builder::new().name("ppdb-rhai".into()).stack_size(STACK_BYTES);
         let spawned = thread.spawn(move || answer(&for_thread, &told));
