@@ -135,6 +135,12 @@ async fn some_of_it_for_a_while(cluster: &Cluster) {
     assert!(operations.as_array().into_iter().flatten().all(|op| op["node"] == "n1"));
     let text = ppdb_text(cluster, &["monitor", "--sample", "1/10", "--for", "2s", "-o", "table"]);
     assert!(text.contains("by operation: get ") && text.contains("user tester"), "{text}");
+    let mut plain = program();
+    plain.args(["monitor", "--sample", "1/10", "--for", "1s", "-o", "plain"]).args(cluster.flags());
+    let ran = plain.output().expect("the program");
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(out.lines().count() > 0 && out.lines().all(|line| line.split('\t').count() == 7));
+    assert!(err.contains("by operation: get "), "the summary is talk there: {err}");
     assert_eq!(wait(&mut load, SOON), Some(Some(0)));
     cluster.ppdb(&["monitor"]).expect(2);
 }
