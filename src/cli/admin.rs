@@ -47,7 +47,10 @@ pub async fn run<C: Caller>(client: &C, command: Admin, call: &Call) -> Result<A
         }
         Admin::Shard(Shard::Map) => Ok(Answered::doc(map_doc(&*client.map().await?), None)),
         Admin::Shard(Shard::Verify { shard }) => {
-            Ok(verify::answered(&verify::verify(client, shard, call.deadline).await?))
+            let tell = |done, of| call.talk.progress(&format!("{done} of {of} shards compared"));
+            let compared = verify::verify_telling(client, shard, call.deadline, tell).await;
+            call.talk.ended();
+            Ok(verify::answered(&compared?))
         }
         Admin::Strategy(verb) => strategy::run(client, verb, call).await,
         Admin::Op(question) => oplog::run(client, question, call).await,

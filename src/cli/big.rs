@@ -56,9 +56,10 @@ pub async fn run<P: Pages>(pages: &P, args: &BigArgs, call: &Call) -> Result<Ans
     let until = live::end(call, Some(args.time));
     let looking = look(pages, args, call, until, &mut looked);
     let ended = tokio::select! {
-        ended = looking => ended?,
+        ended = looking => ended.inspect_err(|_| call.talk.ended())?,
         () = live::interrupted() => Stop::Interrupted,
     };
+    call.talk.ended();
     let end = match ended {
         Stop::Interrupted => live::End::Interrupted,
         _ => live::End::Time,
@@ -117,6 +118,7 @@ async fn look<P: Pages>(
             Ok(page) => {
                 refusals = 0;
                 looked.add(&page);
+                call.talk.progress(&format!("{} keys looked at", looked.keys));
                 scan.cursor = page.cursor;
                 if scan.cursor.is_none() {
                     return Ok(Stop::All);

@@ -99,11 +99,13 @@ pub async fn run<C: Caller>(caller: &C, args: &LatencyArgs, call: &Call) -> Resu
     let rounds = live::rounds(caller, &nodes, args.interval, |_| Command::Ping);
     let end = live::watch(rounds, live::end(call, Some(args.time)), |round| {
         measured.note(&round);
+        call.talk.progress(&measured.said());
         let lines = if args.watch { measured.window(Instant::now()) } else { Vec::new() };
         let print = |line: &Line| line.json.clone();
         call.talk.lines(&lines, |line| line.row.clone(), print)
     })
     .await;
+    call.talk.ended();
     match measured.failure() {
         Some(error) => Err(error),
         None => Ok(end.of(Answered::doc(measured.doc(), None))),
@@ -155,6 +157,15 @@ impl Measured {
         lines
     }
 
+    /// How far it is.
+    fn said(&self) -> String {
+        let of_node = |(node, ways): (&NodeName, &Ways)| match ways.ms()[1] {
+            Some(ms) => format!("{node} {ms:.1} ms"),
+            None => format!("{node} -"),
+        };
+        self.all.iter().map(of_node).collect::<Vec<_>>().join("  ")
+    }
+
     /// Why nobody has answered; none if somebody has.
     fn failure(&self) -> Option<Error> {
         let is_answered = self.all.values().any(|ways| !ways.took_us.is_empty());
@@ -203,6 +214,7 @@ mod tests {
         measured.note(&lost("n1"));
         measured.note(&lost("n2"));
         assert_eq!(measured.failure(), None);
+        assert_eq!(measured.said(), "n1 50.0 ms  n2 -");
         let doc = measured.doc();
         let n1 = &doc.json["nodes"][0];
         assert_eq!((&n1["answered"], &n1["failed"]), (&json!(100), &json!(1)));

@@ -9,6 +9,7 @@ use super::live::{self, End, Round};
 use super::logs::time;
 use super::output::escape;
 use super::session::Call;
+use super::talk::Talk;
 use super::value::{Answered, Doc, named_bytes};
 use crate::types::{Code, Error, NodeName, Result};
 use crate::wire::command::{Answer, Command};
@@ -60,7 +61,7 @@ pub async fn run<C: Caller>(caller: &C, args: MonitorArgs, call: &Call) -> Resul
         let events = watching.take(Round { node, answer: Ok(answer), took });
         watching.keep(events, prints, call);
     }
-    watching.answered(end)
+    watching.answered(end, &call.talk)
 }
 
 /// What one node has told.
@@ -192,12 +193,16 @@ impl Watching {
         is_read && self.limit.is_none_or(|limit| self.shown < limit)
     }
 
-    fn answered(self, end: End) -> Result<Answered> {
+    fn answered(self, end: End, talk: &Talk) -> Result<Answered> {
         let error = self.told.values().find_map(|told| told.error.clone());
         let is_told = self.told.values().any(|told| told.began_us > 0);
         match error {
             Some(error) if !is_told => Err(error),
-            _ => Ok(end.of(Answered::doc(self.doc(self.began.elapsed()), None))),
+            _ => {
+                let doc = self.doc(self.began.elapsed());
+                talk.aside(&doc.notes);
+                Ok(end.of(Answered::doc(doc, None)))
+            }
         }
     }
 
@@ -437,10 +442,10 @@ mod tests {
         let round = |node, answer| Round { node: name(node), answer, took: Duration::ZERO };
         none.take(round("n1", error()));
         none.take(round("n2", error()));
-        assert_eq!(none.answered(End::Time).unwrap_err().code, Code::Overloaded);
+        assert_eq!(none.answered(End::Time, &Talk::default()).unwrap_err().code, Code::Overloaded);
         let mut one = watching(None);
         take(&mut one, "n1", page(5, 1, 0, counts(0, 0, 0)));
         one.take(round("n2", error()));
-        assert_eq!(one.answered(End::Interrupted).unwrap().code, Some(130));
+        assert_eq!(one.answered(End::Interrupted, &Talk::default()).unwrap().code, Some(130));
     }
 }

@@ -57,6 +57,8 @@ struct Last {
     running: Option<Change>,
     /// A line stands on the terminal that is to be written over, for this phase.
     open: Option<Phase>,
+    /// The line that stands there says how far something is, and is wiped out at its end.
+    counts: bool,
 }
 
 impl Default for Talk {
@@ -111,6 +113,25 @@ impl Talk {
         }
         let out = text.into_bytes();
         out.is_empty() || output::print(&output::Printed { out, err: String::new() }).is_ok()
+    }
+
+    /// How far something is, for a person: one line that is written over, and wiped out at the end.
+    pub fn progress(&self, text: &str) {
+        if self.show != Show::Progress {
+            return;
+        }
+        let columns = look(std::io::stderr()).columns;
+        let text: String = text.chars().filter(|c| !c.is_control()).take(columns).collect();
+        self.last.lock().counts = true;
+        // A terminal that went away does not end the work.
+        let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+    }
+
+    /// Sentences that columns have no place for: where those are piped, they go to standard error.
+    pub fn aside(&self, notes: &[String]) {
+        if self.show == Show::Lines(Format::Plain) {
+            notes.iter().for_each(|note| eprintln!("{}", output::escape(note.as_bytes())));
+        }
     }
 
     /// A sentence for whoever looks on, on standard error; nothing for a program that gets one answer.
@@ -168,6 +189,9 @@ impl Talk {
 
     /// Ends the line that is being written over, so that another one can follow.
     pub fn close_line(&self) {
+        if std::mem::take(&mut self.last.lock().counts) {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
         if self.last.lock().open.take().is_some() {
             match self.show {
                 Show::Bar => drop(writeln!(std::io::stdout())),

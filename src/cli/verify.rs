@@ -60,6 +60,16 @@ pub async fn verify<C: Caller>(
     only: Option<ShardId>,
     until: Instant,
 ) -> Result<Vec<Compared>> {
+    verify_telling(caller, only, until, |_, _| {}).await
+}
+
+/// The same; says how many of how many shards are compared.
+pub async fn verify_telling<C: Caller>(
+    caller: &C,
+    only: Option<ShardId>,
+    until: Instant,
+    tell: impl Fn(usize, usize),
+) -> Result<Vec<Compared>> {
     let map = caller.map().await?;
     let wanted = map.shards.iter().filter(|shard| only.is_none_or(|only| shard.id == only));
     let shards: Vec<&MapShard> = wanted.collect();
@@ -67,8 +77,11 @@ pub async fn verify<C: Caller>(
         let what = only.map_or("the map names no shard".to_owned(), |s| format!("there is no {s}"));
         return Err(Error::new(Code::NotFound, what));
     }
+    let total = shards.len();
+    tell(0, total);
     let compared = stream::iter(shards).map(|shard| compare(caller, shard, until));
-    Ok(compared.buffered(SHARDS_AT_A_TIME).collect().await)
+    let counted = compared.buffered(SHARDS_AT_A_TIME).enumerate();
+    Ok(counted.map(|(at, one)| (tell(at + 1, total), one).1).collect().await)
 }
 
 async fn compare<C: Caller>(caller: &C, shard: &MapShard, until: Instant) -> Compared {

@@ -95,3 +95,12 @@ fn digests_are_compared_at_one_point_of_one_lineage() {
     let incarnation = crate::types::Incarnation(2);
     assert!(!same(&digest, &CopyDigest { incarnation, ..other }));
 }
+
+#[tokio::test]
+async fn whoever_waits_is_told_how_many_shards_are_compared() {
+    let told = parking_lot::Mutex::new(Vec::new());
+    let until = Instant::now() + Duration::from_secs(5);
+    let tell = |done, total| told.lock().push((done, total));
+    verify_telling(&Twin::new(), None, until, tell).await.unwrap();
+    assert_eq!(*told.lock(), [(0, 2), (1, 2), (2, 2)]);
+}

@@ -135,6 +135,12 @@ async fn some_of_it_for_a_while(cluster: &Cluster) {
     assert!(operations.as_array().into_iter().flatten().all(|op| op["node"] == "n1"));
     let text = ppdb_text(cluster, &["monitor", "--sample", "1/10", "--for", "2s", "-o", "table"]);
     assert!(text.contains("by operation: get ") && text.contains("user tester"), "{text}");
+    let mut plain = program();
+    plain.args(["monitor", "--sample", "1/10", "--for", "1s", "-o", "plain"]).args(cluster.flags());
+    let ran = plain.output().expect("the program");
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(out.lines().count() > 0 && out.lines().all(|line| line.split('\t').count() == 7));
+    assert!(err.contains("by operation: get "), "the summary is talk there: {err}");
     assert_eq!(wait(&mut load, SOON), Some(Some(0)));
     cluster.ppdb(&["monitor"]).expect(2);
 }
@@ -274,38 +280,39 @@ async fn the_screen_shows_the_cluster_and_gives_the_terminal_back() {
 
     let terminal = Terminal::with("sh", cluster.dir(), &[], &[]);
     terminal.line("PS1=ready\\>");
-    let shows = |texts: &[&str]| {
-        let is_there = |lines: &[String]| {
-            texts.iter().all(|text| lines.iter().any(|line| line.contains(text)))
-        };
-        terminal.wait(&format!("{texts:?}"), SOON, is_there)
+    // The whole screen each time: it is drawn over, and no line follows another.
+    let shows = async |texts: &[&str]| {
+        let look = async || terminal.screen().join("\n");
+        let is_there = |screen: &String| texts.iter().all(|text| screen.contains(text));
+        wait_until(&format!("{texts:?}"), SOON, look, is_there).await
     };
     // The shell writes its number down, and becomes the program.
     let (program, flags) = (env!("CARGO_BIN_EXE_ppdb"), cluster.flags().join(" "));
     let line = format!("sh -c 'echo $$ > pid; exec {program} top --interval 300ms {flags}'");
-    let top = || {
-        terminal.line(&line);
-        shows(&["1 nodes", "READS/S", "n1", "3 of 3 up", "q ends"])
+    let top = async || {
+        terminal.text(&line);
+        terminal.keys(&["Enter"]);
+        shows(&["1 nodes", "READS/S", "n1", "3 of 3 up", "q ends"]).await
     };
-    top();
+    top().await;
     terminal.keys(&["Tab"]);
-    let shards = shows(&["OWNER", "FURTHEST", "s5"]);
-    assert!(!shards.iter().any(|line| line.contains("READS/S")), "{shards:?}");
+    let shards = shows(&["OWNER", "FURTHEST", "s5"]).await;
+    assert!(!shards.contains("READS/S"), "{shards}");
     terminal.keys(&["4"]);
-    shows(&["4 alarms"]);
+    shows(&["4 alarms"]).await;
     terminal.keys(&["1"]);
     cluster.node("n3").kill();
-    shows(&["2 of 3 up", "DOWN"]);
+    shows(&["2 of 3 up", "DOWN"]).await;
     cluster.node("n3").start();
-    shows(&["3 of 3 up"]);
+    shows(&["3 of 3 up"]).await;
     terminal.keys(&["q"]);
     is_given_back(&terminal);
 
-    top();
+    top().await;
     terminal.keys(&["C-c"]);
     is_given_back(&terminal);
 
-    top();
+    top().await;
     let pid = std::fs::read_to_string(cluster.dir().join("pid")).expect("its number");
     let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a number");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
