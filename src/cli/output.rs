@@ -184,7 +184,11 @@ pub fn explain(failure: &Failure) -> String {
     let error = &failure.error;
     let mut text =
         format!("error[{}]: {}\n", error.code, escape(error.message.trim_end().as_bytes()));
-    text.push_str(&format!("  class {}: {}\n", class_name(error.class()), class_advice(error.class())));
+    text.push_str(&format!(
+        "  class {}: {}\n",
+        class_name(error.class()),
+        class_advice(error.class())
+    ));
     for (index, result) in failure.results.iter().enumerate() {
         let line = match result {
             Ok(value) => cell(value),
