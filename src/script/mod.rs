@@ -27,6 +27,8 @@ mod waits;
 #[cfg(test)]
 mod console_tests;
 #[cfg(test)]
+mod doors_tests;
+#[cfg(test)]
 mod record_tests;
 #[cfg(test)]
 mod tests;
