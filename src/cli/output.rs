@@ -325,7 +325,7 @@ mod tests {
         let error = Error::new(Code::Unreachable, "no node answered");
         let printed = render(&Err(error.into()), Format::Table, 1.0);
         assert!(printed.out.is_empty());
-        assert!(printed.err.starts_with("error[Unreachable]: no node answered\n  retry: "));
+        assert!(printed.err.starts_with("error[Unreachable]: no node answered\n  class retry: "));
         assert!(printed.err.contains("--endpoint"), "{}", printed.err);
         assert!(!printed.err.contains("explain"), "{}", printed.err);
         // Where no hint is known, there is where to read more.
