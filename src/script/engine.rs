@@ -20,7 +20,7 @@ pub const STRING_BYTES_MAX: usize = 256 << 10;
 /// Elements of an array, with those inside.
 pub const ARRAY_MAX: usize = 20_000;
 /// Entries of a map, with those inside. The documents of a thousand shards on four nodes fit.
-pub const MAP_MAX: usize = 30_000;
+pub const MAP_MAX: usize = 16_000;
 /// Variables at a time.
 pub const VARIABLES_MAX: usize = 256;
 /// Functions that a script defines.

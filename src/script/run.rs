@@ -66,9 +66,13 @@ fn look_at(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
     });
     engine.on_print(|_| {}).on_debug(|_, _, _| {});
     let (meter, used_up) = (Meter::start(book.alone, CPU_BURST), Arc::new(Mutex::new(None)));
-    let noted = used_up.clone();
+    let (noted, began, timeout) = (used_up.clone(), Instant::now(), book.timeout);
     engine.on_progress(move |operations| match operations % LOOK_EVERY {
-        0 => meter.look().map(|why| noted.lock().get_or_insert(why).clone().token()),
+        0 => {
+            let late = (began.elapsed() >= timeout).then_some(Stopped::OutOfTime);
+            let why = late.or_else(|| meter.look())?;
+            Some(noted.lock().get_or_insert(why).clone().token())
+        }
         _ => None,
     });
     let ast = compile(&engine, &book.source)?;

@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 pub const PROBE_MAX: Duration = Duration::from_secs(5);
 /// What a node keeps of that time for its answer to arrive.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+/// How long a node that measures already is waited for: a probe that was not waited for any more ends soon after its
+/// time, when the disk has answered.
+const BUSY_MAX: Duration = Duration::from_secs(2);
+/// Between two questions to such a node.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// A probe that is younger serves again.
 pub const FRESH: Duration = Duration::from_secs(30);
 /// The same where a plan or a commit is refused for what was measured: that may have passed.
@@ -49,15 +54,19 @@ pub fn order(nodes: usize) -> ProbeOrder {
     ProbeOrder { disk_bytes: half / nodes, peer_bytes: half / ways.max(1) }
 }
 
-/// Probes. A node that does not answer is missing in the result; one that measures for somebody else already
+/// Probes. A node that does not answer is missing in the result; one that goes on measuring for somebody else
 /// ends it, because the two would measure each other.
 pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId, ProbeReport>> {
     let order = order(nodes.len());
     let asked = nodes.iter().map(|node| async move {
-        let call = calls.call(*node, COORDINATOR, Command::Probe(order), PROBE_MAX - ANSWER_MARGIN);
-        match tokio::time::timeout(PROBE_MAX, call).await {
-            Ok(answer) => (*node, answer),
-            Err(_) => (*node, Err(Error::new(Code::Unknown, "it did not measure in time"))),
+        let began = Instant::now();
+        loop {
+            let answer = probe(calls, *node, order).await;
+            let is_busy = answer.as_ref().is_err_and(|error| error.code == Code::Overloaded);
+            if !is_busy || began.elapsed() >= BUSY_MAX {
+                return (*node, answer);
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
         }
     });
     let mut reports = BTreeMap::new();
@@ -72,6 +81,12 @@ pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId,
         }
     }
     Ok(reports)
+}
+
+async fn probe(calls: &dyn Calls, node: NodeId, order: ProbeOrder) -> Result<Answer> {
+    let call = calls.call(node, COORDINATOR, Command::Probe(order), PROBE_MAX - ANSWER_MARGIN);
+    let late = |_| Error::new(Code::Unknown, "it did not measure in time");
+    tokio::time::timeout(PROBE_MAX, call).await.map_err(late)?
 }
 
 #[cfg(test)]

@@ -146,8 +146,8 @@ async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
     assert!(by_env.expect("ppdb runs").success());
 
     // By a runbook: a question may be asked, an order may not be given.
-    let orders =
-        script(cluster.dir(), "orders.rhai", "let a = get(\"a\"); set(\"a\", a + \"!\"); a");
+    let orders = "let a = kv.get(\"a\"); step(\"s\", || kv.set(\"a\", `${a}!`)); a";
+    let orders = script(cluster.dir(), "orders.rhai", orders);
     let refused = user.json(&["run", &orders], 5);
     assert_eq!((&refused["code"], &refused["line"]), (&json!("ReadOnly"), &json!(1)), "{refused}");
     assert_eq!(user.json(&["run", &orders, "--dry-run"], 0)["result"], "4");
