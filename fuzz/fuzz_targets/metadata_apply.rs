@@ -50,8 +50,8 @@ fn apply(commands: &[MetaCommand]) {
     let mut replayed = ClusterState::default();
     commands.iter().take(COMMANDS_MAX).for_each(|command| drop(replayed.apply(command)));
     assert_eq!(replayed, state, "the same log gives the same state");
-    // The operation log is stored beside the state.
-    state.oplog = Default::default();
+    // The operation log and the records of runs are stored beside the state.
+    (state.oplog, state.runs) = Default::default();
     let stored = codec::encode(&state);
     assert_eq!(codec::decode::<ClusterState>(&stored).as_ref(), Ok(&state));
 }
