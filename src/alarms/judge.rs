@@ -5,7 +5,7 @@ use crate::types::{NodeName, ShardId};
 use std::time::Duration;
 
 /// Requests from which on a share of failures means something.
-const REQUESTS_MIN: u64 = 100;
+pub const REQUESTS_MIN: u64 = 100;
 /// How long a share of failures has to be bad: a leader that changes is no alarm.
 const ERRORS_HELD: Duration = Duration::from_secs(10);
 

@@ -11,7 +11,7 @@ mod judge;
 mod rules;
 mod watch;
 
-pub use judge::{Facts, conditions};
+pub use judge::{Facts, REQUESTS_MIN, conditions};
 pub use rules::rules;
 pub use watch::{Changes, Watch, merged};
 

@@ -101,7 +101,8 @@ pub fn precheck(verdict: Verdict) -> Precheck {
     }
 }
 
-fn info() -> Info {
+/// A node without copies, just started.
+pub fn info() -> Info {
     Info {
         node: name("n1"),
         node_id: None,

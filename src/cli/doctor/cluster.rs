@@ -23,6 +23,14 @@ pub fn members(facts: &Facts) -> Seen {
         let fix = format!("ppdb serve --{role} --name {name} --listen {addr} --data-dir DIR");
         seen.add(State::Bad, format!("{name} does not answer: {why}"), fix);
     }
+    // What was not told cannot be judged by what follows.
+    for node in facts.nodes.iter().filter(|node| node.status.is_some()) {
+        if let Some(error) = &node.error {
+            let name = &node.name;
+            let what = format!("{name} does not answer everything: {}", error.message);
+            seen.add(State::Warn, what, format!("ppdb logs --node {name} --level warn"));
+        }
+    }
     seen
 }
 
@@ -53,6 +61,10 @@ pub fn one_view(facts: &Facts) -> Seen {
     {
         if status.epoch < epoch {
             let what = format!("{name} is at epoch {}, others at {epoch}", status.epoch);
+            seen.add(State::Warn, what, format!("ppdb logs --node {name} --level warn"));
+        }
+        if leader.is_some() && status.metadata_leader.is_none() {
+            let what = format!("{name} hears no leader of the metadata");
             seen.add(State::Warn, what, format!("ppdb logs --node {name} --level warn"));
         }
     }
@@ -114,7 +126,12 @@ pub fn alarms(facts: &Facts) -> Seen {
 
 /// A change of strategy under way.
 pub fn operation(facts: &Facts) -> Seen {
-    let Some(operation) = facts.strategy.as_ref().and_then(|view| view.operation.as_ref()) else {
+    let Some(view) = &facts.strategy else {
+        let mut seen = Seen::fine("");
+        seen.add(State::Warn, "nobody answers what is under way", "ppdb strategy show");
+        return seen;
+    };
+    let Some(operation) = view.operation.as_ref() else {
         return Seen::fine("nothing is under way");
     };
     let (id, phase) = (operation.id, operation.phase.name());
@@ -124,8 +141,7 @@ pub fn operation(facts: &Facts) -> Seen {
         _ => format!("operation {id} to {to} is {phase}"),
     });
     let stuck = facts.status.alarms.iter().any(|a| a.name == Kind::SwitchStuck.rule().name);
-    let progress = facts.strategy.as_ref().and_then(|view| view.progress.as_ref());
-    let blocker = progress.and_then(|progress| progress.blocker.as_ref());
+    let blocker = view.progress.as_ref().and_then(|progress| progress.blocker.as_ref());
     match blocker {
         _ if stuck => {
             let why = blocker.map_or(String::new(), |blocker| format!(": {blocker}"));
@@ -143,10 +159,17 @@ pub fn operation(facts: &Facts) -> Seen {
 
 /// Live settings that somebody has set.
 pub fn settings(facts: &Facts) -> Seen {
-    let set = facts.settings.iter().filter(|setting| setting.value != setting.default);
+    let Some(settings) = &facts.settings else {
+        let mut seen = Seen::fine("");
+        let what =
+            "nobody answers which live settings there are: limits are judged by the usual ones";
+        seen.add(State::Warn, what, "ppdb config get");
+        return seen;
+    };
+    let set = settings.iter().filter(|setting| setting.value != setting.default);
     let set: Vec<String> = set.map(|s| format!("{}={}", s.name, s.value)).collect();
     match set.is_empty() {
-        true => Seen::fine(format!("{} live settings, all as usual", facts.settings.len())),
+        true => Seen::fine(format!("{} live settings, all as usual", settings.len())),
         false => Seen::fine(format!("set: {}", set.join(" "))),
     }
 }

@@ -45,13 +45,13 @@ pub struct Facts {
     pub own_certificate_days: Option<i64>,
     /// Copies of each shard.
     pub copies: Vec<(ShardId, usize)>,
-    /// The cluster, as the node with the newest map sees it.
+    /// The cluster, as the node sees it that knows most.
     pub status: Status,
     /// Every member.
     pub nodes: Vec<NodeFacts>,
-    /// The live settings.
-    pub settings: Vec<SettingView>,
-    /// The latest operation.
+    /// The live settings; none if nobody answered.
+    pub settings: Option<Vec<SettingView>>,
+    /// The latest operation; none if nobody answered.
     pub strategy: Option<StrategyView>,
 }
 
@@ -85,7 +85,7 @@ impl NodeFacts {
 impl Facts {
     /// From where on something is an alarm, by the settings that hold.
     pub fn thresholds(&self) -> Thresholds {
-        let set = self.settings.iter().map(|s| (s.name.clone(), s.value.clone()));
+        let set = self.settings.iter().flatten().map(|s| (s.name.clone(), s.value.clone()));
         ClusterState { settings: set.collect(), ..ClusterState::default() }.alarm_thresholds()
     }
 }
@@ -138,7 +138,8 @@ macro_rules! checks {
 }
 
 checks! {
-    "D-01" "members" cluster::members, "every member answers; bad if one does not";
+    "D-01" "members" cluster::members,
+        "every member answers; bad if one does not, warns if it does not answer everything";
     "D-02" "leaders" cluster::leaders, "every shard has a leader; bad if one has none: writes to it wait";
     "D-03" "one view" cluster::one_view,
         "all members know the same map and a leader of the metadata; warns of an older map, bad without a leader";

@@ -62,9 +62,8 @@ async fn gather<C: Caller>(caller: &C, call: &Call) -> Result<Facts> {
     let settings = caller.command(Command::Settings, None, timeout);
     let asked = join_all(names.iter().map(|name| of_node(caller, name, timeout)));
     let ((strategy, settings), nodes) = join(join(strategy, settings), asked).await;
-    // Who has the newest map knows most.
     let told = nodes.iter().filter_map(|node| node.status.clone());
-    let Some(status) = told.max_by_key(|status: &Status| status.epoch) else {
+    let Some(status) = told.max_by_key(knowledge) else {
         let error = nodes.iter().find_map(|node| node.error.clone());
         return Err(error.unwrap_or_else(|| Error::new(Code::Unreachable, "no node answers")));
     };
@@ -80,14 +79,21 @@ async fn gather<C: Caller>(caller: &C, call: &Call) -> Result<Facts> {
         status,
         nodes,
         settings: match settings {
-            Ok((Answer::Settings(settings), _)) => settings,
-            _ => Vec::new(),
+            Ok((Answer::Settings(settings), _)) => Some(settings),
+            _ => None,
         },
         strategy: match strategy {
             Ok((Answer::StrategyView(view), _)) => Some(*view),
             _ => None,
         },
     })
+}
+
+/// Who knows most: who has the newest map, hears a leader, and hears the most nodes. One that is cut off from the others
+/// may still answer, and takes its own view for that of all.
+fn knowledge(status: &Status) -> (u64, bool, usize) {
+    let up = status.nodes.iter().filter(|node| node.up).count();
+    (status.epoch, status.metadata_leader.is_some(), up)
 }
 
 /// All that one node knows. Its questions are under way at the same time, so one that is down costs one wait.

@@ -1,6 +1,8 @@
 //! Checks of each node. Pure.
 
 use super::judge::{Facts, NodeFacts, Seen, State};
+use crate::alarms::REQUESTS_MIN;
+use crate::types::NodeName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -198,7 +200,8 @@ pub fn memory(facts: &Facts) -> Seen {
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let mut all: Vec<f64> = with(facts, memory).map(|(_, bytes)| bytes).collect();
     all.sort_by(f64::total_cmp);
-    let half = all.get(all.len() / 2).copied().unwrap_or_default();
+    // At least half of them have no more, also of two.
+    let half = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or_default();
     let most = all.last().copied().unwrap_or_default();
     let mut seen = Seen::fine(format!("{:.0} MiB resident at most", mib(most)));
     let much = (half * MEMORY_TIMES).max(MEMORY_MIN);
@@ -248,9 +251,8 @@ pub fn refusals(facts: &Facts) -> Seen {
             seen.add(State::Warn, what, format!("ppdb info {name}"));
         }
         if service.errors > 0 {
-            let requests = service.reads + service.writes + service.errors;
-            let failed_ppm = service.errors * 1_000_000 / requests.max(1);
-            let is_bad = requests >= 100 && failed_ppm >= limit_ppm;
+            let requests = service.requests();
+            let is_bad = requests >= REQUESTS_MIN && service.errors_ppm() >= limit_ppm;
             let state = if is_bad { State::Bad } else { State::Warn };
             let what =
                 format!("{} of {requests} requests to {name} have just failed", service.errors);
@@ -262,9 +264,14 @@ pub fn refusals(facts: &Facts) -> Seen {
 
 /// Calls that are held back.
 pub fn breakers(facts: &Facts) -> Seen {
-    let mut seen = Seen::fine("all nodes call each other");
+    let mut seen = Seen::fine("all nodes that answer call each other");
+    // One that is down is told once.
+    let answers = |peer: &NodeName| {
+        facts.nodes.iter().any(|node| node.name == *peer && node.status.is_some())
+    };
     for node in &facts.nodes {
-        for breaker in node.breakers.iter().filter(|breaker| breaker.seen.is_open) {
+        let open = node.breakers.iter().filter(|breaker| breaker.seen.is_open);
+        for breaker in open.filter(|breaker| answers(&breaker.peer)) {
             let (name, peer, class) = (&node.name, &breaker.peer, breaker.class.name());
             let why = breaker.seen.reason.as_deref().unwrap_or("calls failed");
             let what = format!("{name} does not call {peer} ({class}): {why}");

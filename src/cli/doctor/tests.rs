@@ -1,14 +1,15 @@
 //! The judge by values: each check is content with a cluster that is well, and not with the one thing that is wrong.
 
 use super::super::args::Cli;
-use super::super::testing::{name, operation};
+use super::super::testing::{self, name, operation};
 use super::judge::{CHECKS, Facts, NodeFacts, State, judge};
+use super::knowledge;
 use super::samples::Samples;
-use crate::types::{Code, DiskId, Error, ShardId};
+use crate::types::{Code, Error, ShardId};
 use crate::wire::alarm::{Alarm, Severity};
 use crate::wire::breaker::{BreakerSeen, BreakerState, PeerBreaker, PeerClass};
 use crate::wire::client::{Role, Strategy};
-use crate::wire::command::{Info, NodeStatus, SafetyInfo, Status};
+use crate::wire::command::{Info, NodeStatus, Status};
 use crate::wire::guard::ServiceLevel;
 use crate::wire::load::{Counts, NodeStats};
 use crate::wire::operation::{Phase, Progress, SettingView, StrategyView};
@@ -42,23 +43,7 @@ fn status() -> Status {
 }
 
 fn info(text: &str) -> Info {
-    Info {
-        node: name(text),
-        node_id: None,
-        disk: DiskId(1),
-        version: "0.1.0".into(),
-        pid: 1,
-        uptime_s: 7_200,
-        ready: true,
-        wal_bytes: 0,
-        wal_syncs: 0,
-        copies_bytes: 0,
-        copies: vec![],
-        reads: 0,
-        writes: 0,
-        safety: SafetyInfo::default(),
-        metadata_term: None,
-    }
+    Info { node: name(text), version: "0.1.0".into(), uptime_s: 7_200, ..testing::info() }
 }
 
 /// What a node that is well tells Prometheus; lines of `more` take the place of those of the same name.
@@ -110,8 +95,13 @@ fn facts() -> Facts {
         copies: vec![(ShardId(0), 2), (ShardId(1), 2)],
         status: status(),
         nodes: NODES.map(node).to_vec(),
-        settings: vec![],
-        strategy: None,
+        settings: Some(vec![]),
+        strategy: Some(StrategyView {
+            strategy: Strategy::Sharded,
+            epoch: 9,
+            operation: None,
+            progress: None,
+        }),
     }
 }
 
@@ -156,6 +146,19 @@ fn each_thing_that_is_wrong_with_the_cluster_is_found_by_its_own_check() {
         };
     };
     assert_eq!(wrong(lost), [("D-01", State::Bad)]);
+    // What was not told is not taken to be well.
+    let half = |f: &mut Facts| f.nodes[1].error = Some(Error::new(Code::DeadlineExceeded, "late"));
+    assert_eq!(wrong(half), [("D-01", State::Warn)]);
+    assert_eq!(wrong(|f| f.strategy = None), [("D-07", State::Warn)]);
+    assert_eq!(wrong(|f| f.settings = None), [("D-08", State::Warn)]);
+    let deaf = |f: &mut Facts| f.nodes[1].status.as_mut().unwrap().metadata_leader = None;
+    assert_eq!(wrong(deaf), [("D-03", State::Warn)]);
+    let cut_off = Status { metadata_leader: None, ..status() };
+    assert!(knowledge(&status()) > knowledge(&cut_off));
+    let mut alone = status();
+    alone.nodes[0].up = false;
+    assert!(knowledge(&status()) > knowledge(&alone));
+    assert!(knowledge(&Status { epoch: 10, ..cut_off }) > knowledge(&status()));
     assert_eq!(wrong(|f| f.status.shards_leaderless = vec![ShardId(1)]), [("D-02", State::Bad)]);
     assert_eq!(wrong(|f| f.status.metadata_leader = None), [("D-03", State::Bad)]);
     let old = |f: &mut Facts| f.nodes[1].status.as_mut().unwrap().epoch = 8;
@@ -235,6 +238,11 @@ fn each_thing_that_is_wrong_with_a_node_is_found_by_its_own_check() {
     assert_eq!((syncs(9), syncs(11)), (vec![], vec![("D-16", State::Warn)]));
     assert_eq!(told("process_resident_memory_bytes 500000000"), [], "not much");
     assert_eq!(told("process_resident_memory_bytes 600000000"), [("D-17", State::Warn)]);
+    let of_two = |f: &mut Facts| {
+        f.nodes.truncate(2);
+        f.nodes[1].samples = samples("process_resident_memory_bytes 600000000");
+    };
+    assert_eq!(wrong(of_two), [("D-17", State::Warn)]);
 }
 
 #[test]
@@ -262,7 +270,14 @@ fn what_a_node_cannot_bear_is_found() {
         forced_until: None,
     };
     let breaker = PeerBreaker { peer: name("n3"), class: PeerClass::Copy, seen };
-    assert_eq!(wrong(|f| f.nodes[0].breakers = vec![breaker]), [("D-20", State::Warn)]);
+    let open = breaker.clone();
+    assert_eq!(wrong(|f| f.nodes[0].breakers = vec![open]), [("D-20", State::Warn)]);
+    // Whoever is down is told once.
+    let down = |f: &mut Facts| {
+        f.nodes[0].breakers = vec![breaker];
+        f.nodes[2] = NodeFacts::silent(name("n3"));
+    };
+    assert_eq!(wrong(down), [("D-01", State::Bad)]);
 }
 
 #[test]
@@ -274,8 +289,8 @@ fn thresholds_are_those_that_are_set_and_what_is_set_is_told() {
         doc: "a setting".into(),
     };
     let low = vec![set("alarm.disk", "30")];
-    assert_eq!(wrong(|f| f.settings = low.clone()), [("D-14", State::Bad)]);
-    let told = judge(&Facts { settings: low, ..facts() });
+    assert_eq!(wrong(|f| f.settings = Some(low.clone())), [("D-14", State::Bad)]);
+    let told = judge(&Facts { settings: Some(low), ..facts() });
     let settings = told.iter().find(|finding| finding.check.code == "D-08").unwrap();
     assert_eq!((settings.state, settings.seen.as_str()), (State::Ok, "set: alarm.disk=30"));
 }
