@@ -29,6 +29,8 @@ const REST_MIN: Duration = Duration::from_millis(5);
 const REST_MAX: Duration = Duration::from_secs(2);
 /// Pages in a row that may be refused.
 const REFUSALS_MAX: u32 = 20;
+/// The longest wait for a page: a shard that nobody answers for is told, and does not use up all the time.
+const PAGE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where pages come from.
 pub trait Pages {
@@ -52,7 +54,7 @@ impl Pages for Client {
 
 /// Looks until all keys were seen, a bound is reached, or Ctrl-C.
 pub async fn run<P: Pages>(pages: &P, args: &BigArgs, call: &Call) -> Result<Answered> {
-    let mut looked = Looked::new(args.limit.into());
+    let mut looked = Looked::new(args.limit.into(), args.cursor.clone());
     let until = live::end(call, Some(args.time));
     let looking = look(pages, args, call, until, &mut looked);
     let ended = tokio::select! {
@@ -106,17 +108,20 @@ async fn look<P: Pages>(
     let nearest = Level::Local { max_staleness_ms: None };
     let level = usual.level.or(Some(nearest));
     let mut refusals = 0;
+    let mut refused = None;
     loop {
         let began = Instant::now();
         let Some(left) = until.checked_duration_since(began).filter(|left| !left.is_zero()) else {
-            return Ok(Stop::Time);
+            // What keeps it from going on is told, not passed off as the end of its time.
+            return refused.map_or(Ok(Stop::Time), Err);
         };
         let room = args.max_keys.saturating_sub(looked.keys);
         scan.limit = args.page.min(u32::try_from(room).unwrap_or(u32::MAX));
-        let options = CallOptions { level, timeout: left.min(call.left()), ..usual.clone() };
+        let options =
+            CallOptions { level, timeout: left.min(call.left()).min(PAGE_WITHIN), ..usual.clone() };
         let rest = match pages.page(&scan, &options).await {
             Ok(page) => {
-                refusals = 0;
+                (refusals, refused) = (0, None);
                 looked.add(&page);
                 call.talk.progress(&format!("{} keys looked at", looked.keys));
                 scan.cursor = page.cursor;
@@ -130,6 +135,7 @@ async fn look<P: Pages>(
             }
             Err(error) => {
                 refusals += 1;
+                refused = Some(error.clone());
                 rest_after(error, refusals)?
             }
         };
@@ -158,11 +164,12 @@ struct Looked {
     prefixes: BTreeMap<Option<Bytes>, (u64, u64)>,
     /// Of prefixes for which there was no place.
     others: (u64, u64),
+    /// For the next page; at first where the look began.
     cursor: Option<String>,
 }
 
 impl Looked {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, cursor: Option<String>) -> Self {
         Self {
             limit,
             keys: 0,
@@ -170,7 +177,7 @@ impl Looked {
             largest: BinaryHeap::new(),
             prefixes: BTreeMap::new(),
             others: (0, 0),
-            cursor: None,
+            cursor,
         }
     }
 
@@ -232,12 +239,13 @@ impl Looked {
 
     fn notes(&self, stop: Stop, prefixes: &[(&Option<Bytes>, &(u64, u64))]) -> Vec<String> {
         let all = format!("{} keys looked at, with {} bytes of values", self.keys, self.bytes);
-        let cursor = self.cursor.as_deref().unwrap_or_default();
+        let from = self.cursor.as_deref();
+        let from = from.map_or("from the start".into(), |cursor| format!("--cursor {cursor}"));
         let mut notes = vec![match stop {
             Stop::All => format!("{all}: all there are"),
-            Stop::Keys => format!("{all}; there are more (--max-keys): --cursor {cursor}"),
-            Stop::Time => format!("{all}; there are more (--for): --cursor {cursor}"),
-            Stop::Interrupted => format!("{all}; there are more: --cursor {cursor}"),
+            Stop::Keys => format!("{all}; there are more (--max-keys): {from}"),
+            Stop::Time => format!("{all}; there are more (--for): {from}"),
+            Stop::Interrupted => format!("{all}; there are more: {from}"),
         }];
         for (prefix, (keys, bytes)) in prefixes.iter().take(PREFIXES_SHOWN) {
             let name = prefix.as_ref().map_or("(no colon)".to_owned(), |prefix| escape(prefix));
@@ -352,6 +360,8 @@ mod tests {
         assert_eq!((&json["looked_at"], &json["keys"][0]["key"]), (&json!(30), &json!("k39")));
         let no_time = BigArgs { time: Duration::ZERO, ..args(1, 1_000) };
         assert_eq!(found(&keys, &no_time).await.unwrap()["stopped_by"], "time");
+        let no_time = BigArgs { cursor: Some("10".into()), ..no_time };
+        assert_eq!(found(&keys, &no_time).await.unwrap()["cursor"], "10", "nothing was looked at");
     }
 
     #[tokio::test]
@@ -362,13 +372,17 @@ mod tests {
         assert_eq!(found(&keys, &args(1, 9)).await.unwrap()["looked_at"], 1);
         *keys.refused.lock() = vec![Error::new(Code::Denied, "no")];
         assert_eq!(found(&keys, &args(1, 9)).await.unwrap_err().code, Code::Denied);
+        // What kept it from looking at anything is told, and is no end of its time.
+        *keys.refused.lock() = (0..REFUSALS_MAX).map(|_| busy().retry_after(200)).collect();
+        let short = BigArgs { time: Duration::from_millis(300), ..args(1, 9) };
+        assert_eq!(found(&keys, &short).await.unwrap_err().code, Code::Overloaded);
         assert!(rest_after(busy(), REFUSALS_MAX).is_ok());
         assert!(rest_after(busy(), REFUSALS_MAX + 1).is_err());
     }
 
     #[test]
     fn prefixes_are_bounded() {
-        let mut looked = Looked::new(1);
+        let mut looked = Looked::new(1, None);
         let entry = |key: String| (Bytes::from(key), Some(Bytes::from_static(b"vv")));
         let entries = (0..PREFIXES_MAX + 5).map(|i| entry(format!("p{i}:x"))).collect();
         looked.add(&Page { entries, cursor: None });
