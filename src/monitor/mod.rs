@@ -54,7 +54,6 @@ struct Watch {
     /// When it was asked last, in milliseconds since the start.
     asked_ms: AtomicU64,
     sampled: AtomicU64,
-    matched: AtomicU64,
     dropped: AtomicU64,
     /// What is wanted is dropped before it is copied.
     is_full: AtomicBool,
@@ -132,11 +131,12 @@ impl Monitor {
 
     /// What was picked has been answered, or refused on its way.
     pub fn note(&self, picked: Picked, by: &Principal, took: Duration, done: &Result<KvReply>) {
+        let began = Instant::now();
         let results = match done {
             Ok(reply) => decode_results(&reply.results).map_err(|error| error.code),
             Err(error) => Err(error.code),
         };
-        self.tell(picked, by, took, |at| match &results {
+        self.tell(picked, by, (took, began), |at| match &results {
             Ok(results) => results.get(at).map_or(Outcome::Ok, outcome),
             Err(code) => Outcome::Failed(*code),
         });
@@ -144,11 +144,19 @@ impl Monitor {
 
     /// The same for a page of keys.
     pub fn note_scan(&self, picked: Picked, by: &Principal, took: Duration, code: Option<Code>) {
-        self.tell(picked, by, took, |_| code.map_or(Outcome::Ok, Outcome::Failed));
+        self.tell(picked, by, (took, Instant::now()), |_| {
+            code.map_or(Outcome::Ok, Outcome::Failed)
+        });
     }
 
-    fn tell(&self, picked: Picked, by: &Principal, took: Duration, of: impl Fn(usize) -> Outcome) {
-        let began = Instant::now();
+    /// `began` is since when time is spent on telling.
+    fn tell(
+        &self,
+        picked: Picked,
+        by: &Principal,
+        (took, began): (Duration, Instant),
+        of: impl Fn(usize) -> Outcome,
+    ) {
         let (at_ms, by) = (clock_ms(), by.subject.label());
         for (watch, op) in picked.wanted {
             watch.keep(MonitorEvent {
@@ -181,14 +189,14 @@ impl Monitor {
             self.change(|watches| watches.retain(|watch| watch.id != question.watch));
         }
         let began = Instant::now();
-        let events = watch.after(question.after);
+        let (events, matched, dropped) = watch.after(question.after);
         self.spent(began);
         Ok(MonitorPage {
             began_us: watch.began_us,
             events,
             sampled: watch.sampled.load(Ordering::Relaxed),
-            matched: watch.matched.load(Ordering::Relaxed),
-            dropped: watch.dropped.load(Ordering::Relaxed),
+            matched,
+            dropped,
             spent_us: self.spent_ns.load(Ordering::Relaxed) / 1_000,
         })
     }
@@ -239,7 +247,6 @@ impl Watch {
             wish: question.wish.clone(),
             asked_ms: AtomicU64::new(now_ms),
             sampled: AtomicU64::new(0),
-            matched: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
             queue: Mutex::default(),
@@ -278,7 +285,6 @@ impl Watch {
     }
 
     fn drop_one(&self) {
-        self.matched.fetch_add(1, Ordering::Relaxed);
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -288,20 +294,21 @@ impl Watch {
             self.is_full.store(true, Ordering::Relaxed);
             return self.drop_one();
         }
-        self.matched.fetch_add(1, Ordering::Relaxed);
         queue.last += 1;
         let sequence = queue.last;
         queue.events.push_back(MonitorEvent { sequence, ..event });
     }
 
-    /// Lets go of what has arrived, and answers the rest.
-    fn after(&self, sequence: u64) -> Vec<MonitorEvent> {
+    /// Lets go of what has arrived, and answers the rest, with how many there were in all: those that were wanted, and of
+    /// them those that were dropped.
+    fn after(&self, sequence: u64) -> (Vec<MonitorEvent>, u64, u64) {
         let mut queue = self.queue.lock();
         while queue.events.front().is_some_and(|event| event.sequence <= sequence) {
             queue.events.pop_front();
         }
         self.is_full.store(queue.events.len() >= QUEUE_MAX, Ordering::Relaxed);
-        queue.events.iter().cloned().collect()
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        (queue.events.iter().cloned().collect(), queue.last + dropped, dropped)
     }
 }
 
