@@ -22,7 +22,14 @@ const MS_PER_S: f64 = 1e3;
 
 impl Admin {
     /// All of them, as Prometheus reads them. A node that belongs to no cluster yet has those of its process only.
-    pub fn metrics(&self) -> Result<String> {
+    /// It looks into every table, so it leaves the place where requests are read, and lets what waits for this thread go on
+    /// elsewhere.
+    pub async fn metrics(&self) -> Result<String> {
+        tokio::task::yield_now().await;
+        tokio::task::block_in_place(|| self.gathered())
+    }
+
+    fn gathered(&self) -> Result<String> {
         let mut out = Exposition::default();
         self.process(&mut out);
         self.requests(&mut out);

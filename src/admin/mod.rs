@@ -170,7 +170,7 @@ impl Admin {
             Command::Info => Ok(Answer::Info(self.info())),
             Command::ReplicaLag => self.replica_lag().map(Answer::ReplicaLag),
             Command::Alarms => Ok(Answer::Alarms(self.own_alarms())),
-            Command::Metrics => self.metrics().map(Answer::Metrics),
+            Command::Metrics => self.metrics().await.map(Answer::Metrics),
             Command::StrategyHistory => {
                 self.formed()?;
                 Ok(Answer::History(self.view.state().operations.clone()))

@@ -121,9 +121,7 @@ async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Response<Full
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    // It looks into every table, which requests must not wait for.
-    let gathered = tokio::task::spawn_blocking(move || admin.metrics()).await;
-    match gathered.unwrap_or_else(|e| Err(Error::new(Code::Internal, e.to_string()))) {
+    match admin.metrics().await {
         Ok(text) => plain(StatusCode::OK, text),
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
