@@ -64,6 +64,18 @@ pub fn hears_interrupt(verb: &Verb) -> bool {
     )
 }
 
+/// Waits for a command to which Ctrl-C was said: a view that has begun ends by itself, with an answer; none if it had not
+/// begun, or is no view.
+pub async fn ended_after_interrupt<T>(
+    ends_itself: bool,
+    running: impl Future<Output = T>,
+) -> Option<T> {
+    match ends_itself {
+        true => tokio::time::timeout(SUMMARY_WITHIN, running).await.ok(),
+        false => None,
+    }
+}
+
 /// How long a view may take unless `--timeout` says otherwise: its own time, and that of its summary.
 pub fn patience(verb: &Verb) -> Option<Duration> {
     let time = match verb {

@@ -153,12 +153,16 @@ async fn once(env: Globals, cli: Cli) -> u8 {
     let mut session = Session::new(env, Door::CommandLine).attended(is_terminal());
     let stand = Stand::default();
     let ends_itself = live::hears_interrupt(&cli.verb);
-    let done = tokio::select! {
-        done = session.run(cli, &stand) => done,
-        _ = tokio::signal::ctrl_c(), if !ends_itself => {
-            eprintln!("{}", session.left_early());
-            return exit::INTERRUPTED;
+    let done = {
+        let mut running = std::pin::pin!(session.run(cli, &stand));
+        tokio::select! {
+            done = &mut running => Some(done),
+            _ = tokio::signal::ctrl_c() => live::ended_after_interrupt(ends_itself, running).await,
         }
+    };
+    let Some(done) = done else {
+        eprintln!("{}", session.left_early());
+        return exit::INTERRUPTED;
     };
     session.close().await;
     report(&done, format, millis(started))

@@ -19,10 +19,12 @@ use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// How long a prompt waits for a look that was asked for by what was typed.
@@ -64,8 +66,15 @@ pub async fn run(session: &mut Session, no_history: bool) -> u8 {
         eprintln!("no line editor: {error}");
         return exit::OPERATOR;
     }
+    let terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            eprintln!("no signals can be heard: {error}");
+            return exit::OPERATOR;
+        }
+    };
     let background = tokio::spawn(watch(shared.clone()));
-    let mut shell = Shell { session, shared, colors, ask, lines, script: None };
+    let mut shell = Shell { session, shared, colors, ask, lines, terminate, script: None };
     shell.greet().await;
     let code = shell.talk().await;
     background.abort();
@@ -103,6 +112,8 @@ struct Shell<'a> {
     colors: bool,
     ask: std_mpsc::SyncSender<Prompt>,
     lines: mpsc::Receiver<Typed>,
+    /// SIGTERM, for as long as the shell is open.
+    terminate: Signal,
     /// The Rhai mode with its variables; they outlive the mode.
     script: Option<ScriptMode>,
 }
@@ -124,7 +135,16 @@ impl Shell<'_> {
             if self.ask.send(self.prompt()).is_err() {
                 return exit::OPERATOR;
             }
-            let next = match self.lines.recv().await {
+            let typed = tokio::select! {
+                typed = self.lines.recv() => typed,
+                // A view listens to it as well; from then on nobody else would.
+                _ = self.terminate.recv() => {
+                    // The line with the prompt is left as it is.
+                    eprintln!();
+                    None
+                }
+            };
+            let next = match typed {
                 Some(Typed::Line(line)) => self.take(&line).await,
                 Some(Typed::Cleared) => self.cleared(),
                 Some(Typed::End) if self.leave_script() => Next::Prompt,
@@ -217,14 +237,19 @@ impl Shell<'_> {
         let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
         self.shared.lock().told_elsewhere = orders;
         let ends_itself = live::hears_interrupt(&cli.verb);
-        tokio::select! {
-            done = self.session.run(cli, stand) => {
+        let done = {
+            let mut running = pin!(self.session.run(cli, stand));
+            tokio::select! {
+                done = &mut running => Some(done),
+                _ = tokio::signal::ctrl_c() => live::ended_after_interrupt(ends_itself, running).await,
+            }
+        };
+        match done {
+            Some(done) => {
                 script::show(&done, format, millis(started));
                 self.shared.lock().note(&keys, &done);
             }
-            _ = tokio::signal::ctrl_c(), if !ends_itself => {
-                eprintln!("{}", self.session.left_early());
-            }
+            None => eprintln!("{}", self.session.left_early()),
         }
         let moves = !self.session.base().same_connection(&place);
         if moves {
@@ -293,7 +318,10 @@ impl Shell<'_> {
     /// The Rhai mode, on the connection that the session has.
     async fn ready_script(&mut self) -> Result<&mut ScriptMode, String> {
         if self.session.connected().is_none() {
-            connect(self.session).await?;
+            tokio::select! {
+                connected = connect(self.session) => connected?,
+                _ = tokio::signal::ctrl_c() => return Err("interrupted\n".to_owned()),
+            }
         }
         let Some(client) = self.session.connected() else {
             return Err("not connected\n".to_owned());

@@ -89,6 +89,8 @@ async fn what_is_watched_is_what_was_done() {
     }
     let flags = ["--sample", "100%", "--match", "cart:*", "--op", "set,get", "-o", "jsonl"];
     let watching = Watching::start(&cluster, &flags);
+    let scans = ["--sample", "100%", "--op", "scan,incr", "-o", "jsonl"];
+    let of_scans = Watching::start(&cluster, &scans);
     for number in 0..200 {
         let key = format!("cart:{number}");
         one(&client, set(key.clone(), "secret"), &options).await.expect("it is stored");
@@ -99,6 +101,17 @@ async fn what_is_watched_is_what_was_done() {
     }
     one(&client, get("cart:absent"), &options).await.expect("it is read");
     cluster.ppdb(&["incr", "cart:count"]).expect(0);
+    cluster.ppdb(&["scan", "user:", "--limit", "1"]).expect(0);
+    cluster.ppdb(&["incr", "user:0"]).expect(5);
+    of_scans.interrupt();
+    let (told, summary, _) = of_scans.operations();
+    let of = |op: &str, key: &str| {
+        let found = told.iter().find(|told| told["op"] == op && told["key"] == key);
+        found.unwrap_or_else(|| panic!("{op} {key}: {told:?}"))["outcome"].clone()
+    };
+    assert_eq!((of("scan", "user:"), of("incr", "cart:count")), (json!("ok"), json!("ok")));
+    assert_eq!(of("incr", "user:0"), "NotAnInteger");
+    assert!(summary["node_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{summary}");
     watching.interrupt();
     let (operations, summary, code) = watching.operations();
     assert_eq!(code, Some(130));
@@ -203,7 +216,7 @@ async fn ways_and_large_values_are_measured_and_a_node_that_is_away_holds_nobody
         assert!(order.is_sorted() && ms("min_ms") < 500.0, "{node}");
     }
     assert_eq!(all["nodes"].as_array().map(Vec::len), Some(3));
-    let words = ["latency", "--for", "2500ms", "--watch", "--node", "n2", "-o", "jsonl"];
+    let words = ["latency", "--for", "4s", "--watch", "--node", "n2", "-o", "jsonl"];
     let text = ppdb_text(&cluster, &words);
     let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     assert!(lines.len() >= 3, "{text}");
@@ -278,7 +291,8 @@ async fn the_screen_shows_the_cluster_and_gives_the_terminal_back() {
     let refused = cluster.ppdb(&["top"]).expect(2).json();
     assert!(refused["message"].as_str().is_some_and(|why| why.contains("stats --watch")));
 
-    let terminal = Terminal::with("sh", cluster.dir(), &[], &[]);
+    let cluster_dir = cluster.dir().to_owned();
+    let terminal = Terminal::with("sh", &cluster_dir, &[], &[]);
     terminal.line("PS1=ready\\>");
     // The whole screen each time: it is drawn over, and no line follows another.
     let shows = async |texts: &[&str]| {
@@ -288,7 +302,14 @@ async fn the_screen_shows_the_cluster_and_gives_the_terminal_back() {
     };
     // The shell writes its number down, and becomes the program.
     let (program, flags) = (env!("CARGO_BIN_EXE_ppdb"), cluster.flags().join(" "));
-    let line = format!("sh -c 'echo $$ > pid; exec {program} top --interval 300ms {flags}'");
+    let becomes = |words: &str| format!("sh -c 'echo $$ > pid; exec {program} {words} {flags}'");
+    let terminate = || {
+        let pid = std::fs::read_to_string(cluster_dir.join("pid")).expect("its number");
+        let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a number"), rustix::process::Signal::TERM)
+            .expect("a signal");
+    };
+    let line = becomes("top --interval 300ms");
     let top = async || {
         terminal.text(&line);
         terminal.keys(&["Enter"]);
@@ -313,9 +334,19 @@ async fn the_screen_shows_the_cluster_and_gives_the_terminal_back() {
     is_given_back(&terminal);
 
     top().await;
-    let pid = std::fs::read_to_string(cluster.dir().join("pid")).expect("its number");
-    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a number");
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    terminate();
+    is_given_back(&terminal);
+
+    // A shell in which it was drawn still ends when it is told to.
+    terminal.line(&becomes("shell --no-history"));
+    terminal.see("ppdb:it ", SOON);
+    terminal.line("top --interval 300ms");
+    shows(&["READS/S", "3 of 3 up"]).await;
+    terminal.keys(&["q"]);
+    terminal.wait("a prompt", SOON, |lines| {
+        lines.last().is_some_and(|line| line.starts_with("ppdb:it ") && line.ends_with('>'))
+    });
+    terminate();
     is_given_back(&terminal);
 }
 
@@ -338,9 +369,9 @@ fn cpu(pid: u32) -> Duration {
 
 /// Prints what watching costs at full load, and holds it against its bound: the processor time of `monitor` itself and
 /// the timed path in the nodes together are under 3 % of what the nodes spend. Needs an optimized build, and a machine
-/// that does nothing else: `cargo test --release --test it what_watching_costs -- --ignored --nocapture`.
+/// that does nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, for half a minute"]
+#[ignore = "half a minute: run it with `cargo test --test it -- --ignored --nocapture what_watching_costs`"]
 async fn what_watching_costs_at_full_load() {
     let cluster = small().await;
     let pids: Vec<u32> = cluster.nodes.iter().filter_map(|node| node.pid()).collect();

@@ -66,6 +66,8 @@ pub async fn run<C: Caller>(caller: &C, args: &TopArgs, call: &Call) -> Result<A
         () = tokio::time::sleep_until(call.deadline.into()) => Ok(()),
     };
     is_over.store(true, Ordering::Relaxed);
+    // The thread may be handing over a key that nobody takes any more.
+    pressed.close();
     // It ends within the time that a key may wait. Only then may the terminal hear what is typed next.
     let _ = waiting.await;
     drop(screen);
