@@ -1,10 +1,9 @@
 //! Scripts that mean harm, or are written without care: each is stopped with an error that says why, before it has used
 //! much of anything, and the node that it asks serves others meanwhile.
 
-use crate::harness::{Cluster, Shape, get, one, program, set, within};
+use crate::harness::{Cluster, Shape, drain, get, one, program, set, within};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
-use std::io::Read;
 use std::path::Path;
 use std::process::Child;
 use std::sync::Mutex;
@@ -278,16 +277,6 @@ fn peak_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
-}
-
-fn drain(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut from) = from {
-            let _ = from.read_to_end(&mut bytes);
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }
 
 /// Runs one to its end, and looks at what it uses all the while.

@@ -17,7 +17,7 @@ pub use certs::Certs;
 pub use cluster::{Cluster, Shape, info, turn};
 pub use net::free_demo_offset;
 pub use node::{Node, Wrap};
-pub use program::{Ran, command, ppdb, ppdb_within, program, wait};
+pub use program::{Ran, command, drain, ppdb, ppdb_within, program, wait};
 pub use shell::Shell;
 pub use strategy::show;
 pub use terminal::Terminal;

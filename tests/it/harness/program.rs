@@ -75,7 +75,8 @@ pub fn wait(child: &mut Child, timeout: Duration) -> Option<Option<i32>> {
     }
 }
 
-fn drain(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+/// Reads a stream to its end, beside everything else.
+pub fn drain(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut from) = from {
