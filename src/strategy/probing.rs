@@ -9,13 +9,13 @@ use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Longest time for a probe; what was not measured by then is not known.
+/// Longest time for a probe, waiting for busy nodes included; what was not measured by then is not known.
 pub const PROBE_MAX: Duration = Duration::from_secs(5);
 /// What a node keeps of that time for its answer to arrive.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
-/// How long a node that measures already is waited for: a probe that was not waited for any more ends soon after its
-/// time, when the disk has answered.
-const BUSY_MAX: Duration = Duration::from_secs(2);
+/// A node that measures already is asked again while so much of the time is left: a probe that was not waited for any
+/// more ends soon after its time, when the disk has answered.
+const PROBE_MIN: Duration = Duration::from_secs(3);
 /// Between two questions to such a node.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// A probe that is younger serves again.
@@ -58,17 +58,9 @@ pub fn order(nodes: usize) -> ProbeOrder {
 /// ends it, because the two would measure each other.
 pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId, ProbeReport>> {
     let order = order(nodes.len());
-    let asked = nodes.iter().map(|node| async move {
-        let began = Instant::now();
-        loop {
-            let answer = probe(calls, *node, order).await;
-            let is_busy = answer.as_ref().is_err_and(|error| error.code == Code::Overloaded);
-            if !is_busy || began.elapsed() >= BUSY_MAX {
-                return (*node, answer);
-            }
-            tokio::time::sleep(BUSY_PAUSE).await;
-        }
-    });
+    let until = Instant::now() + PROBE_MAX;
+    let asked =
+        nodes.iter().map(|node| async move { (*node, probed(calls, *node, order, until).await) });
     let mut reports = BTreeMap::new();
     for (node, answer) in join_all(asked).await {
         match answer {
@@ -83,16 +75,88 @@ pub async fn run(calls: &dyn Calls, nodes: &[NodeId]) -> Result<BTreeMap<NodeId,
     Ok(reports)
 }
 
-async fn probe(calls: &dyn Calls, node: NodeId, order: ProbeOrder) -> Result<Answer> {
-    let call = calls.call(node, COORDINATOR, Command::Probe(order), PROBE_MAX - ANSWER_MARGIN);
+/// What one node measured by then, however often it has to be asked.
+async fn probed(
+    calls: &dyn Calls,
+    node: NodeId,
+    order: ProbeOrder,
+    until: Instant,
+) -> Result<Answer> {
+    loop {
+        let answer = probe(calls, node, order, until).await;
+        let is_busy = answer.as_ref().is_err_and(|error| error.code == Code::Overloaded);
+        let left = until.saturating_duration_since(Instant::now());
+        if !is_busy || left < PROBE_MIN + BUSY_PAUSE {
+            return answer;
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
+    }
+}
+
+async fn probe(
+    calls: &dyn Calls,
+    node: NodeId,
+    order: ProbeOrder,
+    until: Instant,
+) -> Result<Answer> {
+    let left = until.saturating_duration_since(Instant::now());
+    let time = left.saturating_sub(ANSWER_MARGIN);
+    let call = calls.call(node, COORDINATOR, Command::Probe(order), time);
     let late = |_| Error::new(Code::Unknown, "it did not measure in time");
-    tokio::time::timeout(PROBE_MAX, call).await.map_err(late)?
+    tokio::time::timeout(left, call).await.map_err(late)?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::types::limits;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use parking_lot::Mutex;
+
+    /// Measures for somebody else the first so many times that it is asked; remembers when it was asked, and the time
+    /// that it was given.
+    struct Busy {
+        times: usize,
+        asked: Mutex<Vec<(Instant, Duration)>>,
+    }
+
+    impl Calls for Busy {
+        fn call(
+            &self,
+            _node: NodeId,
+            _by: &str,
+            _command: Command,
+            timeout: Duration,
+        ) -> BoxFuture<'static, Result<Answer>> {
+            let mut asked = self.asked.lock();
+            asked.push((Instant::now(), timeout));
+            let busy = Error::new(Code::Overloaded, "this node measures already");
+            let answer = if asked.len() <= self.times { Err(busy) } else { Ok(Answer::Echoed) };
+            std::future::ready(answer).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_node_is_waited_for_within_the_time_of_one_probe() {
+        let began = Instant::now();
+        let once = Busy { times: 1, asked: Mutex::default() };
+        let answer = probed(&once, NodeId(1), order(3), began + PROBE_MAX).await;
+        assert_eq!(answer, Ok(Answer::Echoed));
+        let asked = once.asked.into_inner();
+        assert_eq!(asked.len(), 2);
+        for (at, timeout) in asked {
+            assert!(at + timeout <= began + PROBE_MAX - ANSWER_MARGIN + Duration::from_millis(1));
+        }
+        // One that goes on measuring is asked while there is time for a probe.
+        let until = Instant::now() + PROBE_MIN + BUSY_PAUSE * 3 / 2;
+        let always = Busy { times: usize::MAX, asked: Mutex::default() };
+        let answer = probed(&always, NodeId(1), order(3), until).await;
+        assert_eq!(answer.unwrap_err().code, Code::Overloaded);
+        let asked = always.asked.into_inner();
+        assert_eq!(asked.len(), 2);
+        assert!(asked.iter().all(|(at, _)| *at + PROBE_MIN <= until));
+    }
 
     #[test]
     fn what_was_measured_amid_an_operation_serves_no_later_plan() {
