@@ -6,6 +6,7 @@ use super::net::{Failure, Net, Target};
 use crate::types::{Class, Code, Error, NodeName, Result};
 use crate::wire::client::{ReplyBody, RequestBody, Role};
 use crate::wire::command::{Answer, Command, Formation};
+use crate::wire::runs::RunEvent;
 use std::time::{Duration, Instant};
 
 impl<N: Net> Inner<N> {
@@ -126,6 +127,15 @@ pub(super) fn mutates(command: &Command) -> bool {
     )
 }
 
+/// Whether a command needs the right to change something. Whoever may only look may still have it kept that a runbook
+/// looked, but takes up no run: that would stop whoever is about it.
+pub(super) fn needs_writes(command: &Command) -> bool {
+    match command {
+        Command::Run(order) => matches!(order.event, RunEvent::Resume(_)),
+        command => mutates(command),
+    }
+}
+
 /// How long a node may take to answer a question before the next one is asked: the first kind is answered
 /// from what the node knows, the others after it has asked around.
 fn patience(command: &Command) -> Duration {
@@ -160,6 +170,7 @@ mod tests {
     use super::*;
     use crate::client::testing::{Fake, Step, map, name};
     use crate::wire::client::Strategy;
+    use crate::wire::runs::{Book, RunOrder};
 
     fn formation(members: &[(&str, Role)]) -> Formation {
         let members = members.iter().map(|(n, role)| (name(n), *role, format!("{n}:1"))).collect();
@@ -223,6 +234,23 @@ mod tests {
             Command::Set { name: "reads.default".into(), value: "local".into() },
         ] {
             assert!(mutates(&order), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_may_only_look_keeps_a_record_and_takes_up_none() {
+        let event =
+            |event| Command::Run(Box::new(RunOrder { runner: 1, run: 1, sequence: 1, event }));
+        assert!(needs_writes(&event(RunEvent::Resume(Book::default()))));
+        assert!(needs_writes(&Command::Set { name: "a".into(), value: "b".into() }));
+        for harmless in [
+            event(RunEvent::Begin(Book::default())),
+            event(RunEvent::StepBegan { index: 0, name: "a".into(), line: 1 }),
+            event(RunEvent::Note("a".into())),
+            event(RunEvent::End(None)),
+            Command::Status,
+        ] {
+            assert!(!needs_writes(&harmless), "{harmless:?}");
         }
     }
 

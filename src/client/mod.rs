@@ -276,9 +276,7 @@ impl Client {
         node: Option<&NodeName>,
         timeout: Duration,
     ) -> Result<(Answer, NodeName)> {
-        // Whoever may only look may still have it kept that a runbook looked.
-        let changes = command::mutates(&command) && !matches!(command, Command::Run(_));
-        if let Some(refusal) = self.refusal(changes) {
+        if let Some(refusal) = self.refusal(command::needs_writes(&command)) {
             return Err(refusal);
         }
         self.inner.command(command, node, timeout).await

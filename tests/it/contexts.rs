@@ -150,6 +150,11 @@ async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
     let orders = script(cluster.dir(), "orders.rhai", orders);
     let refused = user.json(&["run", &orders], 5);
     assert_eq!((&refused["code"], &refused["line"]), (&json!("ReadOnly"), &json!(1)), "{refused}");
+    // Its record is kept all the same, and is taken up by nobody who may only look: that stops whoever runs it.
+    let run = refused["run"].as_str().expect("a record");
+    let taken_up = user.json(&["run", "--resume", run], 5);
+    assert_eq!(taken_up["code"], "ReadOnly", "{taken_up}");
+    assert_eq!(user.json(&["runs", "show", run], 0)["value"]["resumed"], json!([]));
     assert_eq!(user.json(&["run", &orders, "--dry-run"], 0)["result"], "4");
     assert_eq!(user.json(&["get", "a"], 0)["value"], "4");
     assert_eq!(user.json(&["run", &orders, "--writes"], 0)["result"], "4");

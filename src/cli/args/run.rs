@@ -15,9 +15,10 @@ Example:
 
 A runbook is a Rhai script that gives the same orders as the command line. It has no files, processes or
 network of its own. Each run has a record in the cluster: `ppdb runs list`. One that ended early goes on with
---resume; steps that are done are not done again. With -o json standard output is one object at the end: ok,
-run, result, steps, calls, ms; what the script prints goes to standard error. With -o jsonl each printed line is an object, too. --timeout bounds the
-whole script, one hour unless it says otherwise. Ctrl-C stops the script; an operation under way goes on.
+--resume; steps that are done are not done again. In a protected context that takes --writes.
+With -o json standard output is one object at the end: ok, run, result, steps, calls, ms; what the script prints
+goes to standard error. With -o jsonl each printed line is an object, too. --timeout bounds the whole script, one
+hour unless it says otherwise. Ctrl-C stops the script; an operation under way goes on.
 `scripts/README.md` lists the functions.";
 
 /// Runs a runbook.
