@@ -185,8 +185,8 @@ impl Admin {
             }
             Command::RunShow { run } => {
                 self.formed()?;
-                let state = self.view.state();
-                let found = state.runs.get(run).cloned().map(|run| Answer::Run(Box::new(run)));
+                let found = self.view.state().runs.shown(run);
+                let found = found.map(|run| Answer::Run(Box::new(run)));
                 let missing = || format!("there is no record of RUN-{run}; see `runs list`");
                 found.ok_or_else(|| Error::new(Code::NotFound, missing()))
             }

@@ -14,7 +14,7 @@ use crate::wire::operation::{
     Operation, Phase, Progress, SettingView, StrategyOrder, StrategyView, Times,
 };
 use crate::wire::plan::{Check, Field, Planned, Precheck, Verdict};
-use crate::wire::runs::{RunEvent, RunOrder};
+use crate::wire::runs::RunOrder;
 use crate::wire::terms::{PlanId, Predicted};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -173,6 +173,8 @@ pub struct State {
     pub records: ClusterState,
     /// What happens to the next events of runs, if anything.
     pub record_mishaps: VecDeque<Option<Mishap>>,
+    /// Every event of a run is answered with this, and not taken, as long as it is set.
+    pub records_refused: Option<Error>,
     /// A node whose reads of this key are odd.
     pub odd_reads: Option<(NodeName, Bytes)>,
 }
@@ -200,6 +202,7 @@ impl Twin {
             levels: vec![],
             records: formed(),
             record_mishaps: VecDeque::new(),
+            records_refused: None,
             odd_reads: None,
         }))
     }
@@ -384,7 +387,7 @@ impl State {
             Command::ReplicaLag => Answer::ReplicaLag(vec![]),
             Command::Run(order) => self.event(order)?,
             Command::RunShow { run } => {
-                let found = self.records.runs.get(*run).cloned();
+                let found = self.records.runs.shown(*run);
                 let missing = || Error::new(Code::NotFound, "there is no such record");
                 Answer::Run(Box::new(found.ok_or_else(missing)?))
             }
@@ -398,13 +401,7 @@ impl State {
         let entry = RunEntry { order: order.clone(), by, from, now_ms: 1_600_000_000_000 };
         match self.records.apply(&MetaCommand::Run(Box::new(entry))) {
             MetaReply::Refused(error) => Err(error),
-            MetaReply::Done { .. } => Ok(match order.event {
-                RunEvent::Begin(_) | RunEvent::Resume(_) => {
-                    let run = self.records.runs.of_runner(order.runner).cloned();
-                    Answer::Run(Box::new(run.expect("it was begun")))
-                }
-                _ => Answer::Ordered,
-            }),
+            MetaReply::Done { .. } => self.records.runs.answer(order),
         }
     }
 
@@ -462,6 +459,9 @@ impl Caller for Twin {
         );
         if is_order {
             state.orders.push(command.clone());
+        }
+        if let (true, Some(error)) = (is_event, &state.records_refused) {
+            return Err(error.clone());
         }
         if is_order || is_event {
             let lost = Error::new(Code::Unknown, "the answer was lost");

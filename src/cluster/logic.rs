@@ -14,6 +14,7 @@ use crate::types::LogPos;
 use crate::wire::codec;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -23,8 +24,8 @@ const STATE_KEY: &[u8] = b"cluster";
 const TALLY_KEY: &[u8] = b"tally";
 /// Before the place of a record of the operation log, in the same space.
 const OPLOG_PREFIX: &[u8] = b"oplog/";
-/// Before the place of the record of a run, in the same space.
-const RUNS_PREFIX: &[u8] = b"runs/";
+/// Before the number of a run in the key of its record, in the same space.
+const RUN_PREFIX: &[u8] = b"run/";
 
 /// Applies metadata entries.
 pub struct MetaLogic {
@@ -46,7 +47,7 @@ impl Logic for MetaLogic {
         self.state.forgotten = stored(view, TALLY_KEY, "tally of operations")?;
         let records = load_places(view, OPLOG_PREFIX, RECORDS_MAX, "operation log")?;
         self.state.oplog = OperationLog::of(records);
-        self.state.runs = Runs::of(load_places(view, RUNS_PREFIX, RUNS_MAX, "record of a run")?);
+        self.state.runs = load_runs(view)?;
         self.published.send_replace(Arc::new(self.state.clone()));
         Ok(())
     }
@@ -65,11 +66,11 @@ impl Logic for MetaLogic {
         if is_commit {
             faults::pass(Point::CommitApply)?;
         }
-        let forgotten = self.state.forgotten;
+        let (forgotten, runs) = (self.state.forgotten, self.state.runs.clone());
         let reply = self.state.apply(&command);
         match &command {
             MetaCommand::Record(record) => self.store_record(record.key, writer),
-            MetaCommand::Run(entry) => self.store_run(entry.order.runner, writer),
+            MetaCommand::Run(_) => self.store_runs(&runs, writer),
             _ => writer.put(Space::Meta, STATE_KEY, codec::encode(&self.state).into()),
         }
         if self.state.forgotten != forgotten {
@@ -104,13 +105,35 @@ impl MetaLogic {
         }
     }
 
-    /// The same for the run of a runner.
-    fn store_run(&self, runner: u64, writer: &mut Writer<'_>) {
-        if let Some(run) = self.state.runs.of_runner(runner) {
-            let place = place(RUNS_PREFIX, run.number % RUNS_MAX as u64);
-            writer.put(Space::Meta, &place, codec::encode(run).into());
+    /// A run is stored under its number, and what made room for another one is removed.
+    fn store_runs(&self, before: &Runs, writer: &mut Writer<'_>) {
+        let (changed, gone) = self.state.runs.since(before);
+        for run in changed {
+            writer.put(Space::Meta, &run_key(run.number), codec::encode(run).into());
+        }
+        for number in gone {
+            writer.delete(Space::Meta, &run_key(number));
         }
     }
+}
+
+/// All runs. More than are kept were not written by this program.
+fn load_runs(view: &dyn View) -> Result<Runs, Error> {
+    let mut stored = Vec::new();
+    view.scan(Space::Meta, RUN_PREFIX, None, &mut |_, bytes| {
+        stored.push(codec::decode(bytes));
+        if stored.len() <= RUNS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    if stored.len() > RUNS_MAX {
+        let (what, detail) = ("records of runs".into(), format!("more than {RUNS_MAX}"));
+        return Err(Error::Corrupt { what, detail });
+    }
+    let runs: Result<Vec<_>, _> = stored.into_iter().collect();
+    runs.map(Runs::of).map_err(|e| corrupt("record of a run", &e))
+}
+
+fn run_key(number: u64) -> Vec<u8> {
+    [RUN_PREFIX, &number.to_be_bytes()].concat()
 }
 
 /// The records at all places of a kind, in no order.
@@ -172,13 +195,23 @@ mod tests {
             }
         }
         assert_eq!(logic.state.forgotten.to_full.aborted, 2);
-        for runner in 1..=RUNS_MAX as u64 + 2 {
-            let event = RunEvent::Begin(Book::default());
-            let order = RunOrder { runner, run: 0, sequence: 0, event };
+        let mut tell = |logic: &mut MetaLogic, runner, run, sequence, event| {
+            let order = RunOrder { runner, run, sequence, event };
             let (by, from) = ("test".to_owned(), String::new());
-            let entry = RunEntry { order, by, from, now_ms: 3 };
-            apply(&mut logic, &MetaCommand::Run(Box::new(entry)));
+            apply(logic, &MetaCommand::Run(Box::new(RunEntry { order, by, from, now_ms: 3 })));
+        };
+        for runner in 1..=RUNS_MAX as u64 + 2 {
+            tell(&mut logic, runner, 0, 0, RunEvent::Begin(Book::default()));
+            if runner % 2 == 0 {
+                tell(&mut logic, runner, runner, 1, RunEvent::End(None));
+            }
         }
+        // Whoever is about one run takes up another one as well: that changes neither.
+        tell(&mut logic, 5, 3, 0, RunEvent::Resume(Book::default()));
+        tell(&mut logic, 5, 0, 0, RunEvent::Begin(Book { host: "h".into(), ..Book::default() }));
+        tell(&mut logic, 99, 7, 0, RunEvent::Resume(Book::default()));
+        assert_eq!(logic.state.runs.latest(usize::MAX).len(), RUNS_MAX);
+        assert!(logic.state.runs.get(1).is_some() && logic.state.runs.get(2).is_none());
         let (mut again, _) = MetaLogic::new();
         store.read(|view| again.load(view)).unwrap().unwrap();
         assert_eq!(again.state, logic.state);

@@ -2,6 +2,7 @@
 
 use super::super::core::tests::record as formation;
 use super::super::{MetaCommand, MetaReply};
+use super::bounds::TEXT_BYTES_MAX;
 use super::*;
 
 fn formed() -> ClusterState {
@@ -15,6 +16,8 @@ fn book(script: &str) -> Book {
     Book { script: script.into(), sha256: "ab".repeat(32), params, host: "h".into() }
 }
 
+const ANN: &str = "user ann";
+
 /// Tells an event twice: the second time changes nothing.
 fn tell(
     state: &mut ClusterState,
@@ -23,10 +26,14 @@ fn tell(
     sequence: u64,
     event: RunEvent,
 ) -> Result<(), Error> {
-    let order = RunOrder { runner, run, sequence, event };
-    let (by, from) = ("user ann".to_owned(), "10.0.0.9:5000".to_owned());
-    let command =
-        MetaCommand::Run(Box::new(RunEntry { order, by, from, now_ms: 1_000 + sequence }));
+    tell_at(state, (ANN, 1_000 + sequence), RunOrder { runner, run, sequence, event })
+}
+
+/// The same by whoever, at that time.
+fn tell_at(state: &mut ClusterState, told: (&str, u64), order: RunOrder) -> Result<(), Error> {
+    let (by, from, now_ms) = (told.0.to_owned(), "10.0.0.9:5000".to_owned(), told.1);
+    let command = MetaCommand::Run(Box::new(RunEntry { order, by, from, now_ms }));
+    let before = state.clone();
     let reply = state.apply(&command);
     state.check().unwrap();
     match reply {
@@ -36,7 +43,10 @@ fn tell(
             assert_eq!(*state, once, "telling it twice changes nothing");
             Ok(())
         }
-        MetaReply::Refused(error) => Err(error),
+        MetaReply::Refused(error) => {
+            assert_eq!(*state, before, "a refusal changes nothing");
+            Err(error)
+        }
     }
 }
 
@@ -118,17 +128,213 @@ fn a_run_is_not_resumed_for_ever() {
 }
 
 #[test]
-fn the_oldest_run_makes_room_and_numbers_follow_each_other() {
+fn the_oldest_run_that_is_over_makes_room_and_numbers_rise() {
     let mut state = formed();
     for runner in 1..=RUNS_MAX as u64 + 3 {
         tell(&mut state, runner, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+        // The second, the third and the fourth end; the first is under way all the while.
+        if (2..=4).contains(&runner) {
+            tell(&mut state, runner, runner, 1, RunEvent::End(failure())).unwrap();
+        }
     }
     let all = state.runs.latest(usize::MAX);
-    assert_eq!((all.len(), all[0].number, all[RUNS_MAX - 1].number), (RUNS_MAX, 67, 4));
-    assert_eq!(tell(&mut state, 1, 1, 1, began(0, "one")).unwrap_err().code, Code::NotFound);
-    let mut found: Vec<Run> = (4..=67).map(|n| state.runs.get(n).unwrap().clone()).collect();
+    let numbers: Vec<u64> = all.iter().rev().map(|head| head.number).collect();
+    assert_eq!(numbers, [&[1][..], &(5..=67).collect::<Vec<_>>()].concat());
+    assert_eq!(tell(&mut state, 2, 2, 2, began(0, "one")).unwrap_err().code, Code::NotFound);
+    tell(&mut state, 1, 1, 1, began(0, "one")).unwrap();
+    let mut found: Vec<Run> = numbers.iter().map(|n| state.runs.get(*n).unwrap().clone()).collect();
     found.rotate_left(9);
     assert_eq!(Runs::of(found), state.runs);
+}
+
+#[test]
+fn a_run_under_way_is_not_pushed_out_but_one_without_a_runner_is_in_the_end() {
+    let mut state = formed();
+    for runner in 1..=RUNS_MAX as u64 {
+        tell(&mut state, runner, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    }
+    let begin = |runner| {
+        let event = RunEvent::Begin(book("b.rhai"));
+        RunOrder { runner, run: 0, sequence: 0, event }
+    };
+    let refused = tell(&mut state, 99, 0, 0, RunEvent::Begin(book("b.rhai"))).unwrap_err();
+    assert_eq!(refused.code, Code::OperationConflict, "{refused}");
+    // Those that were heard of lately stay, and the oldest of the silent ones goes.
+    let later = 1_000 + SILENT_MS;
+    for runner in [1, 2] {
+        let event = began(0, "one");
+        let order = RunOrder { runner, run: runner, sequence: 1, event };
+        tell_at(&mut state, (ANN, later - 1), order).unwrap();
+    }
+    let early = tell_at(&mut state, (ANN, later - 1), begin(99)).unwrap_err();
+    assert_eq!(early.code, Code::OperationConflict);
+    tell_at(&mut state, (ANN, later), begin(99)).unwrap();
+    assert!(state.runs.get(3).is_none());
+    assert!([1, 2, 4, 65].iter().all(|run| state.runs.get(*run).is_some()));
+}
+
+#[test]
+fn whoever_holds_most_of_the_places_keeps_nobody_else_from_one() {
+    let mut state = formed();
+    let order = |runner| {
+        let event = RunEvent::Begin(book("a.rhai"));
+        RunOrder { runner, run: 0, sequence: 0, event }
+    };
+    for runner in 1..=RUNS_MAX as u64 {
+        let by = if runner % 2 == 0 || runner == 7 { "user bob" } else { ANN };
+        tell_at(&mut state, (by, 1_000), order(runner)).unwrap();
+    }
+    // He was heard of in his first one since.
+    let event = RunEvent::Note("still there".into());
+    let note = RunOrder { runner: 2, run: 2, sequence: 1, event };
+    tell_at(&mut state, ("user bob", 1_500), note).unwrap();
+    let his_own = tell_at(&mut state, ("user bob", 2_000), order(98)).unwrap_err();
+    assert_eq!(his_own.code, Code::OperationConflict);
+    tell_at(&mut state, (ANN, 2_000), order(99)).unwrap();
+    assert!(state.runs.get(4).is_none(), "silent longest");
+    assert!([1, 2, 3, 6, 65].iter().all(|run| state.runs.get(*run).is_some()));
+    // Now both hold half.
+    assert!(tell_at(&mut state, (ANN, 2_000), order(100)).is_err());
+}
+
+#[test]
+fn a_runner_is_about_one_run() {
+    let mut state = formed();
+    for runner in [3, 5] {
+        tell(&mut state, runner, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    }
+    let taken_up = tell(&mut state, 5, 1, 0, RunEvent::Resume(book("a.rhai"))).unwrap_err();
+    let begun = tell(&mut state, 3, 0, 0, RunEvent::Begin(book("b.rhai"))).unwrap_err();
+    assert_eq!((taken_up.code, begun.code), (Code::BadRequest, Code::BadRequest));
+    let again = RunOrder { runner: 3, run: 0, sequence: 0, event: RunEvent::Begin(book("a.rhai")) };
+    assert!(tell_at(&mut state, ("user bob", 1), again).is_err(), "somebody else's");
+}
+
+#[test]
+fn only_its_holder_tells_of_a_run_and_nobody_is_shown_by_what() {
+    let mut state = formed();
+    tell(&mut state, 5, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    let forged = |runner, sequence| {
+        let event = RunEvent::End(None);
+        (("user bob", 2_000), RunOrder { runner, run: 1, sequence, event })
+    };
+    let (told, order) = forged(5, 1);
+    let refused = tell_at(&mut state, told, order).unwrap_err();
+    assert_eq!(refused.code, Code::Denied, "{refused}");
+    tell(&mut state, 5, 1, 1, began(0, "one")).unwrap();
+    assert_eq!(
+        state.runs.shown(1).unwrap(),
+        Run { runner: 0, ..state.runs.get(1).unwrap().clone() }
+    );
+    // Whoever takes it up is its holder, and whoever was is not any more.
+    let event = RunEvent::Resume(book("a.rhai"));
+    let resume = RunOrder { runner: 6, run: 1, sequence: 0, event };
+    tell_at(&mut state, ("user bob", 2_000), resume.clone()).unwrap();
+    assert_eq!(tell_at(&mut state, (ANN, 2_000), resume).unwrap_err().code, Code::Denied);
+    assert_eq!(tell(&mut state, 6, 1, 1, RunEvent::End(None)).unwrap_err().code, Code::Denied);
+    let (told, order) = forged(6, 1);
+    tell_at(&mut state, told, order).unwrap();
+    // A name that is cut where it is kept is cut where it is compared.
+    let long = format!("user {}", "ü".repeat(NAME_BYTES_MAX));
+    let event = RunEvent::Begin(book("a.rhai"));
+    tell_at(&mut state, (&long, 1), RunOrder { runner: 7, run: 0, sequence: 0, event }).unwrap();
+    let event = RunEvent::End(None);
+    tell_at(&mut state, (&long, 1), RunOrder { runner: 7, run: 2, sequence: 1, event }).unwrap();
+}
+
+#[test]
+fn what_is_told_is_cut_before_it_is_proposed() {
+    let order = |event| RunOrder { runner: 1, run: 1, sequence: 1, event };
+    let long = || "ü".repeat(1 << 20);
+    let params = (0..32).map(|_| (long(), long())).collect();
+    let book = Book { script: long(), sha256: long(), params, host: long() };
+    for event in [
+        RunEvent::Begin(book.clone()),
+        RunEvent::Resume(book),
+        RunEvent::StepBegan { index: 0, name: long(), line: 1 },
+        RunEvent::StepEnded {
+            index: 0,
+            result: Some(long()),
+            failure: Some((long(), long())),
+            operations: vec![u64::MAX; 1 << 20],
+        },
+        RunEvent::Note(long()),
+        RunEvent::End(Some((long(), long()))),
+    ] {
+        let once = fitted(order(event)).unwrap();
+        assert!(codec::encode(&once).len() < RUN_BYTES_MAX, "{}", codec::encode(&once).len());
+        assert_eq!(fitted(once.clone()), Ok(once));
+    }
+}
+
+#[test]
+fn whoever_ends_a_step_hears_whether_its_result_is_on_record() {
+    let mut state = formed();
+    tell(&mut state, 5, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    let mut kept = Vec::new();
+    for index in 0..8 {
+        let sequence = u64::from(index) * 2 + 1;
+        tell(&mut state, 5, 1, sequence, began(index, "s")).unwrap();
+        let event = ended(index, Some("x".repeat(9_000)));
+        let order = RunOrder { runner: 5, run: 1, sequence: sequence + 1, event };
+        tell_at(&mut state, (ANN, 1), order.clone()).unwrap();
+        kept.push(state.runs.answer(&order));
+    }
+    let answers = [true, true, true, true, true, true, false, false];
+    assert_eq!(kept, answers.map(|result| Ok(Answer::StepKept { result })));
+}
+
+/// Fills the record of run 1 with notes, after which it takes no more of them; answers the next sequence.
+fn fill(state: &mut ClusterState, mut sequence: u64) -> u64 {
+    for text in ["z".repeat(TEXT_BYTES_MAX), "z".repeat(40), String::new()] {
+        while tell(state, 5, 1, sequence, RunEvent::Note(text.clone())).is_ok() {
+            sequence += 1;
+        }
+    }
+    sequence
+}
+
+#[test]
+fn a_full_record_has_room_for_what_cleans_up_and_for_its_end() {
+    let mut state = formed();
+    tell(&mut state, 5, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    tell(&mut state, 5, 1, 1, began(0, "s")).unwrap();
+    let next = fill(&mut state, 2);
+    assert_eq!(tell(&mut state, 5, 1, next, began(1, "t")).unwrap_err().code, Code::BatchTooLarge);
+    let again = tell(&mut state, 5, 1, next, RunEvent::Resume(book("a.rhai"))).map(drop);
+    assert_eq!(again, Ok(()), "it is the same runner");
+    // What failed, with all that a failure may say; what cleans up, the same; and the end.
+    let long = || Some(("c".repeat(999), "m".repeat(9_999)));
+    let failed = |index| {
+        let (result, failure, operations) = (None, long(), vec![u64::MAX; 99]);
+        RunEvent::StepEnded { index, result, failure, operations }
+    };
+    tell(&mut state, 5, 1, next, failed(0)).unwrap();
+    tell(&mut state, 5, 1, next + 1, began(1, ON_FAILURE)).unwrap();
+    tell(&mut state, 5, 1, next + 2, failed(1)).unwrap();
+    tell(&mut state, 5, 1, next + 3, RunEvent::End(long())).unwrap();
+    let refused = tell(&mut state, 6, 1, 0, RunEvent::Resume(book("a.rhai"))).unwrap_err();
+    assert_eq!(refused.code, Code::BatchTooLarge, "nothing could be recorded of it");
+}
+
+#[test]
+fn no_event_makes_a_record_longer_than_it_may_be() {
+    let mut state = formed();
+    tell(&mut state, 5, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    for index in 0..STEPS_MAX as u32 {
+        tell(&mut state, 5, 1, u64::from(index) + 1, began(index, "s")).unwrap();
+    }
+    let mut sequence = fill(&mut state, STEPS_MAX as u64 + 1);
+    // Steps that are all open end one after the other, and are begun again with larger numbers: `tell` holds the bound.
+    for index in 0..STEPS_MAX as u32 {
+        let (result, operations) = (None, vec![u64::MAX; 16]);
+        let event = RunEvent::StepEnded { index, result, failure: failure(), operations };
+        sequence += u64::from(tell(&mut state, 5, 1, sequence, event).is_ok());
+        let event = RunEvent::StepBegan { index, name: "s".into(), line: u32::MAX };
+        let order = RunOrder { runner: 5, run: 1, sequence, event };
+        sequence += u64::from(tell_at(&mut state, (ANN, u64::MAX), order).is_ok());
+    }
+    tell(&mut state, 5, 1, sequence, RunEvent::End(failure())).unwrap();
 }
 
 #[test]
@@ -166,18 +372,26 @@ fn steps_notes_and_parameters_have_an_end() {
     let next = STEPS_MAX as u64 + 1;
     let refused = tell(&mut state, 5, 1, next, began(STEPS_MAX as u32, "s")).unwrap_err();
     assert!(refused.message.contains("256 steps"), "{refused}");
-    let note = |sequence| (sequence, RunEvent::Note("z".repeat(2_000)));
-    let mut sequence = next;
-    while let Ok(()) = {
-        let (sequence, event) = note(sequence);
-        tell(&mut state, 5, 1, sequence, event)
-    } {
+    assert_eq!(refused.code, Code::BatchTooLarge);
+    // What cleans up has one more, once.
+    tell(&mut state, 5, 1, next, began(STEPS_MAX as u32, ON_FAILURE)).unwrap();
+    assert!(tell(&mut state, 5, 1, next + 1, began(STEPS_MAX as u32 + 1, ON_FAILURE)).is_err());
+    tell(&mut state, 5, 1, next + 1, began(STEPS_MAX as u32, ON_FAILURE)).unwrap();
+    let mut sequence = next + 2;
+    while tell(&mut state, 5, 1, sequence, RunEvent::Note("z".repeat(2_000))).is_ok() {
         sequence += 1;
     }
     assert!(sequence - next > 30 && sequence - next < 64, "{}", sequence - next);
+    tell(&mut state, 6, 0, 0, RunEvent::Begin(book("a.rhai"))).unwrap();
+    for sequence in 1..=NOTES_MAX as u64 {
+        tell(&mut state, 6, 2, sequence, RunEvent::Note(String::new())).unwrap();
+    }
+    let next = NOTES_MAX as u64 + 1;
+    let refused = tell(&mut state, 6, 2, next, RunEvent::Note(String::new())).unwrap_err();
+    assert!(refused.message.contains("256 notes"), "{refused}");
     let params = (0..33).map(|n| (format!("p{n}"), String::new())).collect();
     let many = Book { params, ..book("a.rhai") };
-    assert!(tell(&mut state, 6, 0, 0, RunEvent::Begin(many)).is_err());
+    assert!(tell(&mut state, 7, 0, 0, RunEvent::Begin(many)).is_err());
 }
 
 #[test]

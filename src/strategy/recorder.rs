@@ -6,20 +6,23 @@
 
 use super::driver::{COORDINATOR, Coordinator};
 use crate::cluster::heard::clock_ms;
-use crate::cluster::runs::RunEntry;
+use crate::cluster::runs::{self, RunEntry};
 use crate::cluster::{ClusterState, MetaCommand};
 use crate::types::{Code, Error, Result};
 use crate::wire::command::{Answer, Command};
 use crate::wire::oplog::{Outcome, Record};
-use crate::wire::runs::{RunEvent, RunOrder};
+use crate::wire::runs::RunOrder;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Recorded operations that one coordinator carries out at a time; more are refused.
 const OPEN_MAX: usize = 64;
+/// Events of runs that one coordinator proposes at a time; more are refused.
+const EVENTS_MAX: usize = 64;
 /// How long an answer waits until its record says the same. Whoever looks at once should find it.
 const OUTCOME_PATIENCE: Duration = Duration::from_millis(20);
 /// How often an outcome is told again, and the pause before that: long enough for another coordinator to take over.
@@ -30,10 +33,17 @@ const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Hint when to come back with an operation that was refused for their number.
 const RETRY_AFTER_MS: u32 = 200;
 
-/// Keys of the records whose operations are under way here.
-#[derive(Clone, Default)]
+/// What is being recorded here: the keys of the records whose operations are under way, and room for events of runs.
+#[derive(Clone)]
 pub(super) struct Recording {
     open: Arc<Mutex<BTreeSet<u64>>>,
+    events: Arc<Semaphore>,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { open: Arc::default(), events: Arc::new(Semaphore::new(EVENTS_MAX)) }
+    }
 }
 
 /// A record is under way; dropping this ends that.
@@ -57,6 +67,14 @@ impl Recording {
         }
         open.insert(key);
         Ok(Open { recording: self.clone(), key })
+    }
+
+    /// Room for one more event of a run.
+    fn event(&self) -> Result<OwnedSemaphorePermit> {
+        self.events.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{EVENTS_MAX} events of runs are under way already");
+            Error::new(Code::Overloaded, message).retry_after(RETRY_AFTER_MS)
+        })
     }
 
     /// Records without an outcome that nobody will give one: only the coordinator carries operations out, this is
@@ -119,20 +137,14 @@ impl Coordinator {
         self.propose(MetaCommand::Record(Box::new(record))).await
     }
 
-    /// Takes an event of a run of a runbook; answers the record to one that begins or resumes it.
+    /// Takes an event of a run of a runbook; answers what its runner has to know.
     pub async fn keep_run(&self, by: &str, from: &str, order: RunOrder) -> Result<Answer> {
         self.require_lead()?;
-        let starts = matches!(order.event, RunEvent::Begin(_) | RunEvent::Resume(_));
-        let runner = order.runner;
-        let (by, from, now_ms) = (by.to_owned(), from.to_owned(), clock_ms());
-        self.propose(MetaCommand::Run(Box::new(RunEntry { order, by, from, now_ms }))).await?;
-        if !starts {
-            return Ok(Answer::Ordered);
-        }
-        let found = self.state().runs.of_runner(runner).cloned();
-        found.map(|run| Answer::Run(Box::new(run))).ok_or_else(|| {
-            Error::new(Code::Superseded, "somebody else has taken up the run in between")
-        })
+        let _turn = self.inner.recording.event()?;
+        let entry = proposed(by, from, order)?;
+        let order = entry.order.clone();
+        self.propose(MetaCommand::Run(Box::new(entry))).await?;
+        self.state().runs.answer(&order)
     }
 
     /// Notes which records will never get an outcome. Called while this node is proven to lead.
@@ -163,11 +175,19 @@ pub fn ended(record: Record, took: Duration, done: &Result<Answer>) -> Record {
     }
 }
 
+/// An event as it is proposed. It is cut here already, because it is sent to every member and kept in the log.
+fn proposed(by: &str, from: &str, order: RunOrder) -> Result<RunEntry> {
+    let (by, from) = (by.to_owned(), from.to_owned());
+    Ok(RunEntry { order: runs::fitted(order)?, by, from, now_ms: clock_ms() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::core::tests::record as formation;
     use crate::types::NodeName;
+    use crate::wire::codec;
+    use crate::wire::runs::RunEvent;
 
     fn record(key: u64) -> Record {
         Record {
@@ -207,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_proposed_of_a_run_is_as_short_as_what_is_kept() {
+        let event = RunEvent::Note("x".repeat(4 << 20));
+        let order = RunOrder { runner: 1, run: 1, sequence: 1, event };
+        let entry = proposed("user ann", "10.0.0.9:5000", order).unwrap();
+        assert!(codec::encode(&entry).len() < 2_048);
+    }
+
+    #[test]
     fn so_many_at_a_time() {
         let recording = Recording::default();
         let all: Vec<Open> =
@@ -215,6 +243,11 @@ mod tests {
         assert_eq!((refused.code, refused.retry_after_ms), (Code::Overloaded, Some(200)));
         drop(all);
         assert!(recording.begin(99).is_ok());
+        let all: Vec<_> = (0..EVENTS_MAX).map(|_| recording.event().unwrap()).collect();
+        let refused = recording.event().map(drop).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after_ms), (Code::Overloaded, Some(200)));
+        drop(all);
+        assert!(recording.event().is_ok());
     }
 
     #[test]

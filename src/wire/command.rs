@@ -160,6 +160,8 @@ pub enum Answer {
     Run(Box<Run>),
     /// To `Runs`.
     Runs(Vec<RunHead>),
+    /// To a `Run` that ends a step: whether its result is on record.
+    StepKept { result: bool },
 }
 
 /// The whole cluster as one node sees it.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Rising, without gaps: `RUN-12`.
+    /// Rising: `RUN-12`.
     pub number: u64,
-    /// Drawn at random by whoever runs it: only that one may go on with it.
+    /// Drawn at random by whoever runs it: only that one may go on with it. Zero in what is shown to anybody else.
     pub runner: u64,
     /// Who asked: `user ann`.
     pub by: String,

@@ -215,6 +215,7 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
         ("runs", Ok(ReplyBody::Command(Answer::Runs(vec![run().head()])))),
         ("run", Ok(ReplyBody::Command(Answer::Run(Box::new(run()))))),
+        ("step-kept", Ok(ReplyBody::Command(Answer::StepKept { result: true }))),
         ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
         ("slow-log", Ok(ReplyBody::Command(Answer::SlowLog(vec![slow_request()])))),
         ("alarms", Ok(ReplyBody::Command(Answer::Alarms(vec![alarm()])))),
