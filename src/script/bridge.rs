@@ -49,7 +49,8 @@ pub struct Bridge<C> {
     pub mode: Mode,
     /// Where its steps are recorded; none where there is no record.
     pub recorder: Option<Arc<Recorder<C>>>,
-    handle: Handle,
+    /// The runtime that drives the client.
+    pub handle: Handle,
     state: Mutex<State>,
 }
 
@@ -168,8 +169,14 @@ impl<C: Caller> Bridge<C> {
         self.state.lock().limit.clone()
     }
 
+    /// The same; answers the error that no script can catch.
+    pub fn ends_with(&self, why: Stopped) -> Box<EvalAltResult> {
+        self.end_for(why.clone());
+        why.error()
+    }
+
     /// Counts a call to the cluster, or a pause.
-    fn count(&self) -> Answer<()> {
+    pub fn count(&self) -> Answer<()> {
         if let Some(why) = self.stopped() {
             return Err(why.error());
         }
@@ -181,40 +188,26 @@ impl<C: Caller> Bridge<C> {
             "it asks too often: {CALLS_BURST} calls to the cluster, and {CALLS_PER_S} more in each second; \
              `wait_until` asks at a fair pace"
         ));
-        self.end_for(why.clone());
-        Err(why.error())
+        Err(self.ends_with(why))
+    }
+
+    /// What may end a wait: the flag, which counts for nothing while it cleans up, and the time.
+    pub fn ends(&self) -> (watch::Receiver<bool>, Instant, bool) {
+        let state = self.state.lock();
+        (state.stop.clone(), state.until, state.closing)
     }
 
     /// Waits for some work on the cluster. Its error becomes an exception; being stopped is none that can be caught.
     pub fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Answer<T> {
         self.count()?;
-        let (mut stop, until, closing) = {
-            let state = self.state.lock();
-            (state.stop.clone(), state.until, state.closing)
-        };
+        let (stop, until, closing) = self.ends();
         self.handle.block_on(async {
-            let interrupted = async {
-                if closing || stop.wait_for(|stop| *stop).await.is_err() {
-                    // Nobody is left who could raise the flag, or it was raised already.
-                    std::future::pending::<()>().await;
-                }
-            };
             tokio::select! {
                 biased;
-                () = interrupted => Err(Stopped::Interrupted.error()),
+                () = interrupted(stop, closing) => Err(Stopped::Interrupted.error()),
                 done = work => done.map_err(thrown),
                 () = tokio::time::sleep_until(until.into()) => Err(Stopped::OutOfTime.error()),
             }
-        })
-    }
-
-    /// Tells the record of this run something. If that cannot be written, the run ends: what nobody can look up later
-    /// shall not be done.
-    pub fn record<T>(&self, work: impl Future<Output = Result<T>>) -> Answer<T> {
-        self.handle.block_on(work).map_err(|error| {
-            let why = Stopped::Unrecorded(error);
-            self.end_for(why.clone());
-            why.error()
         })
     }
 
@@ -387,6 +380,14 @@ impl<C: Caller> Bridge<C> {
             true => Ok(true),
             false => Err(failed(&format!("the answer to `{question}` was no"))),
         }
+    }
+}
+
+/// Returns when a script is stopped, unless it cleans up: that goes on.
+pub async fn interrupted(mut stop: watch::Receiver<bool>, closing: bool) {
+    if closing || stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could raise the flag, or it was raised already.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runbooks: Rhai scripts that give the same orders as the command line, over the same wire.
 //!
 //! `engine` and `meter` are the fence (what a script may cost and cannot do), `bridge` carries a call from the script's
-//! thread to the client and back, `steps` is how a runbook goes, `record` what is kept of it. `objects`, `orders`,
+//! thread to the client and back, `steps` is how a runbook goes, `record` what is kept of it, and `telling` waits for that. `objects`, `orders`,
 //! `waits`, `samples`, `keys` and `stage` are the functions a script sees, `table` lists them; `failure` turns whatever ended a
 //! script into one error. `console` is the same language line by line. Nothing here knows what a switch is.
 
@@ -22,6 +22,7 @@ mod samples;
 mod stage;
 mod steps;
 mod table;
+mod telling;
 mod waits;
 
 #[cfg(test)]

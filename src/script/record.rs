@@ -4,7 +4,7 @@
 
 use crate::cli::caller::{Caller, other_answer};
 use crate::cli::runbook::Runbook;
-use crate::cluster::runs::RESULT_BYTES_MAX;
+use crate::cluster::runs::{ON_FAILURE, RESULT_BYTES_MAX};
 use crate::types::{Class, Code, Error, Result};
 use crate::wire::command::{Answer, Command};
 use crate::wire::runs::{Book, Run, RunEvent, RunOrder, RunStep};
@@ -32,7 +32,7 @@ pub struct Recorder<C> {
 
 struct State {
     sequence: u64,
-    /// Told, and perhaps not kept.
+    /// Told, and perhaps kept: told once more before anything else is.
     pending: Option<RunEvent>,
     steps: Vec<RunStep>,
 }
@@ -84,47 +84,72 @@ impl<C: Caller> Recorder<C> {
         Ok(Self { caller, runner, run, state: Mutex::new(state) })
     }
 
-    /// Tells an event, and the one before it if that was left in doubt.
-    async fn tell(&self, state: &mut State, event: RunEvent) -> Result<()> {
-        if let Some(pending) = state.pending.clone() {
-            self.send(state, pending).await?;
-        }
+    /// Tells an event; `settle` comes before.
+    async fn tell(&self, state: &mut State, event: RunEvent) -> Result<Answer> {
         state.pending = Some(event.clone());
         self.send(state, event).await
     }
 
-    async fn send(&self, state: &mut State, event: RunEvent) -> Result<()> {
+    /// Tells once more what was left in doubt, if anything was. If it is refused now it was never kept, and is in the way of
+    /// nothing: whatever is told next hears for itself whether it may be.
+    async fn settle(&self, state: &mut State) -> Result<()> {
+        let Some(event) = state.pending.clone() else { return Ok(()) };
+        match self.send(state, event).await {
+            Err(error) if passes(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Only what is in doubt stays pending: an event that was refused for good would be refused again, and would hold up
+    /// what cleans up and the end of the run.
+    async fn send(&self, state: &mut State, event: RunEvent) -> Result<Answer> {
         let (runner, run, sequence) = (self.runner, self.run.number, state.sequence + 1);
         let order = RunOrder { runner, run, sequence, event };
-        tell(&*self.caller, &order, Instant::now() + INSIST).await?;
-        (state.sequence, state.pending) = (sequence, None);
-        Ok(())
+        let told = tell(&*self.caller, &order, Instant::now() + INSIST).await;
+        match &told {
+            Ok(_) => {
+                (state.sequence, state.pending) = (sequence, None);
+                // Noted here, because whoever began the step may have stopped waiting.
+                if let RunEvent::StepBegan { index, name, line } = order.event
+                    && index as usize == state.steps.len()
+                {
+                    state.steps.push(RunStep { name, line, began_ms: 0, tries: 1, end: None });
+                }
+            }
+            Err(error) if !passes(error) => state.pending = None,
+            Err(_) => {}
+        }
+        told
     }
 
     /// What the record knows of the step that has that name for the so-maniest time; begins it unless it is done.
     pub async fn begin_step(&self, name: &str, occurrence: usize, line: u32) -> Result<Known> {
         let state = &mut *self.state.lock().await;
+        self.settle(state).await?;
         let found = state.steps.iter().enumerate().filter(|(_, step)| step.name == name);
         let found = found.map(|(at, step)| (at, step.clone())).nth(occurrence);
-        let (mut index, mut again, mut result_was_lost) = (state.steps.len() as u32, false, false);
-        if let Some((at, step)) = found {
-            let ended_well = step.end.as_ref().is_some_and(|end| end.failure.is_none());
-            let result = step.end.and_then(|end| end.result);
-            if let (true, Some(text)) = (ended_well, result) {
-                let kept = serde_json::from_str(&text);
-                return kept.map(Known::Done).map_err(|e| Error::new(Code::Corrupt, e.to_string()));
-            }
-            (index, again, result_was_lost) = (at as u32, true, ended_well);
+        let Some((at, step)) = found else {
+            let index = state.steps.len() as u32;
+            self.tell(state, RunEvent::StepBegan { index, name: name.to_owned(), line }).await?;
+            return Ok(Known::Run { index, again: false, result_was_lost: false });
+        };
+        let ended_well = step.end.as_ref().is_some_and(|end| end.failure.is_none());
+        let (is_open, result) = (step.end.is_none(), step.end.and_then(|end| end.result));
+        // Each failure is cleaned up after, also if the one before was.
+        let cleans_up = name == ON_FAILURE;
+        if let (true, false, Some(text)) = (ended_well, cleans_up, result) {
+            let kept = serde_json::from_str(&text);
+            return kept.map(Known::Done).map_err(|e| Error::new(Code::Corrupt, e.to_string()));
         }
+        let index = at as u32;
         self.tell(state, RunEvent::StepBegan { index, name: name.to_owned(), line }).await?;
-        if !again {
-            let (name, tries) = (name.to_owned(), 1);
-            state.steps.push(RunStep { name, line, began_ms: 0, tries, end: None });
-        }
-        Ok(Known::Run { index, again, result_was_lost })
+        Ok(match cleans_up {
+            true => Known::Run { index, again: is_open, result_was_lost: false },
+            false => Known::Run { index, again: true, result_was_lost: ended_well },
+        })
     }
 
-    /// A step has ended. Answers whether its result was short enough to be kept.
+    /// A step has ended. Answers whether its result was kept.
     pub async fn end_step(
         &self,
         index: u32,
@@ -132,27 +157,37 @@ impl<C: Caller> Recorder<C> {
         operations: Vec<u64>,
     ) -> Result<bool> {
         let state = &mut *self.state.lock().await;
+        self.settle(state).await?;
         let (result, failure) = match done {
             Ok(json) => (Some(json.to_string()), None),
             Err(failure) => (None, Some(failure)),
         };
         let result = result.filter(|text| text.len() <= RESULT_BYTES_MAX);
-        let kept = result.is_some() || failure.is_some();
-        self.tell(state, RunEvent::StepEnded { index, result, failure, operations }).await?;
-        Ok(kept)
+        let failed = failure.is_some();
+        match self.tell(state, RunEvent::StepEnded { index, result, failure, operations }).await? {
+            Answer::StepKept { result } => Ok(failed || result),
+            _ => Err(other_answer()),
+        }
     }
 
     /// The script notes something.
     pub async fn note(&self, text: &str) -> Result<()> {
         let state = &mut *self.state.lock().await;
-        self.tell(state, RunEvent::Note(text.to_owned())).await
+        self.settle(state).await?;
+        self.tell(state, RunEvent::Note(text.to_owned())).await.map(drop)
     }
 
     /// The run is over.
     pub async fn end(&self, failure: Option<(String, String)>) -> Result<()> {
         let state = &mut *self.state.lock().await;
-        self.tell(state, RunEvent::End(failure)).await
+        self.settle(state).await?;
+        self.tell(state, RunEvent::End(failure)).await.map(drop)
     }
+}
+
+/// Whether an error says nothing of what becomes of the event.
+fn passes(error: &Error) -> bool {
+    matches!(error.class(), Class::Retry | Class::Uncertain)
 }
 
 /// Tells an event until it is known what became of it.
@@ -165,8 +200,7 @@ async fn tell<C: Caller>(caller: &C, order: &RunOrder, until: Instant) -> Result
             Ok((answer, _)) => return Ok(answer),
             Err(error) => error,
         };
-        let passes = matches!(error.class(), Class::Retry | Class::Uncertain);
-        if !passes || Instant::now() + PAUSE >= until {
+        if !passes(&error) || Instant::now() + PAUSE >= until {
             return Err(error);
         }
         tokio::time::sleep(PAUSE).await;

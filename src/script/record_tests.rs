@@ -121,14 +121,145 @@ async fn a_run_whose_record_cannot_be_written_stops_loudly() {
     let twin = Twin::with(|state| state.record_mishaps = [denied()].into());
     let played = play_on(twin, book("print(1)")).await;
     assert_eq!((played.trouble().code.as_str(), played.said().as_str()), ("Denied", ""));
-    let lost = || Some(Mishap::AnswerLost);
-    let twin = Twin::with(|state| state.record_mishaps = [lost(), None, denied()].into());
-    let source = "try { step(\"s\", || kv.set(\"k\", 1)); } catch { } kv.get(\"k\")";
-    let played = play_on(twin, book(source)).await;
-    let trouble = played.trouble();
+    // Refused for good: neither the step nor what cleans up is run, because neither would be on record.
+    let twin = Arc::new(Twin::new());
+    let (_stop, stopped) = watch::channel(false);
+    let source = "on_failure(|e| kv.set(\"cleaned\", 1)); print(\"on\"); sleep(\"100ms\"); \
+                  try { step(\"s\", || kv.set(\"k\", 1)); } catch { } kv.get(\"k\")";
+    let paper = Arc::new(Paper::default());
+    let running = tokio::spawn(run(twin.clone(), book(source), paper.clone(), stopped));
+    while paper.lines.lock().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    twin.0.lock().records_refused = Some(Error::new(Code::Denied, "not for you"));
+    let trouble = running.await.unwrap().result.unwrap_err();
     assert_eq!((trouble.code.as_str(), trouble.exit), ("Denied", 4), "{trouble:?}");
     assert!(trouble.message.contains("the record of this run cannot be kept"), "{trouble:?}");
-    assert!(played.twin.0.lock().keys.is_empty(), "a step that is not on record is not run");
+    assert!(twin.0.lock().keys.is_empty(), "a step that is not on record is not run");
+}
+
+const CLEANED: &str =
+    "on_failure(|e| { kv.set(\"cleaned\", e.code); print(`cleaned after ${e.code}`); });";
+
+#[tokio::test]
+async fn an_event_that_is_refused_for_good_holds_up_neither_what_cleans_up_nor_the_end() {
+    for (rest, limit) in [
+        ("for i in 0..300 { step(\"s\", || i); }", "256 steps"),
+        ("for i in 0..300 { note(\"\"); }", "256 notes"),
+        ("let long = \"\"; long.pad(2000, 'x'); for i in 0..300 { note(long); }", "65536 bytes"),
+        (
+            "let long = \"\"; long.pad(250, 'x'); for i in 0..300 { step(long, || i); }",
+            "65536 bytes",
+        ),
+    ] {
+        let played = play(&format!("{CLEANED} {rest}")).await;
+        let trouble = played.trouble();
+        assert_eq!((trouble.code.as_str(), trouble.exit), ("ScriptLimit", 2), "{trouble:?}");
+        assert!(trouble.message.contains(limit), "{trouble:?}");
+        assert_eq!(played.twin.0.lock().keys[&b"cleaned"[..]], "ScriptLimit".as_bytes());
+        let run = record(&played, 1);
+        assert_eq!(run.end.and_then(|end| end.failure).unwrap().0, "ScriptLimit");
+        let last = run.steps.last().unwrap();
+        assert_eq!(last.name, "on failure");
+        assert!(last.end.as_ref().is_some_and(|end| end.failure.is_none()), "{last:?}");
+    }
+    // What cleans up does the rest although its remarks do not fit.
+    let source =
+        "on_failure(|e| { note(\"gave up\"); kv.set(\"cleaned\", 1); }); loop { note(\"\"); }";
+    let played = play(source).await;
+    assert!(played.twin.0.lock().keys.contains_key(&b"cleaned"[..]), "{}", played.said());
+    assert!(played.said().contains("that note is not on record"), "{}", played.said());
+}
+
+#[tokio::test]
+async fn notes_and_steps_are_calls_to_the_cluster() {
+    for calls in ["note(\"x\")", "step(\"s\", || 1)"] {
+        let source = format!("for i in 0..400 {{ kv.get(\"k\"); }} for i in 0..250 {{ {calls}; }}");
+        let trouble = trouble_of(&source).await;
+        assert_eq!(trouble.code, "ScriptLimit", "{trouble:?}");
+        assert!(trouble.message.contains("asks too often"), "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_failure_of_a_run_is_cleaned_up_after() {
+    let source = format!("{CLEANED} step(\"a\", || 1); step(\"s\", || fail(\"no\"))");
+    let first = play(&source).await;
+    let mut twin = first.twin;
+    for tries in 1..4 {
+        let cleaned = twin.0.lock().keys.remove(&b"cleaned"[..]);
+        assert!(cleaned.is_some(), "the failure of try {tries}");
+        let next = play_again(twin, resumed(&source)).await;
+        assert_eq!(next.trouble().message, "no");
+        assert_eq!(next.said().matches("cleaned after").count(), 1, "{}", next.said());
+        let run = record(&next, 1);
+        let names: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["a", "s", "on failure"]);
+        assert_eq!(run.steps[2].tries, tries + 1);
+        twin = next.twin;
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_a_step_is_its_own_and_is_kept_whole() {
+    for source in ["step(\"on failure\", || 1)", "let n = \"\"; n.pad(257, 'x'); step(n, || 1)"] {
+        let played = play(source).await;
+        assert_eq!(played.trouble().code, "BadRequest", "{source}");
+        assert!(record(&played, 1).steps.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whoever_stops_a_script_does_not_wait_for_its_record() {
+    // The record is out of reach when the script is stopped, or its time is up, and there again afterwards.
+    for (by_flag, event, told) in [
+        (true, "note(\"n\")", ["on failure"].as_slice()),
+        (false, "note(\"n\")", &["on failure"]),
+        (true, "step(\"s\", || 1)", &["s", "on failure"]),
+    ] {
+        let twin = Arc::new(Twin::new());
+        let (stop, stopped) = watch::channel(false);
+        let source =
+            format!("{CLEANED} print(\"on\"); sleep(\"100ms\"); {event}; kv.set(\"k\", 1)");
+        let timeout = Duration::from_secs(if by_flag { 60 } else { 1 });
+        let book = Runbook { timeout, ..book(&source) };
+        let paper = Arc::new(Paper::default());
+        let running = tokio::spawn(run(twin.clone(), book, paper.clone(), stopped));
+        while paper.lines.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        twin.0.lock().records_refused = Some(Error::new(Code::Unknown, "the answer was lost"));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let started = Instant::now();
+        stop.send_replace(by_flag);
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        twin.0.lock().records_refused = None;
+        let ended = running.await.unwrap();
+        let code = if by_flag { "Interrupted" } else { "ScriptTimeout" };
+        assert_eq!(ended.result.unwrap_err().code, code);
+        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+        let state = twin.0.lock();
+        assert_eq!(state.keys[&b"cleaned"[..]], code.as_bytes());
+        let run = state.records.runs.get(1).unwrap();
+        let names: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, told, "what was in doubt is told first");
+        assert_eq!(run.notes.len(), 2 - told.len());
+        assert_eq!(run.end.as_ref().unwrap().failure.as_ref().unwrap().0, code);
+    }
+}
+
+#[tokio::test]
+async fn a_script_is_stopped_before_its_record_has_begun() {
+    let lost = Error::new(Code::Unknown, "the answer was lost");
+    let twin = Arc::new(Twin::with(|state| state.records_refused = Some(lost)));
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(run(twin, book("print(1)"), Arc::new(Paper::default()), stopped));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = Instant::now();
+    stop.send_replace(true);
+    let ended = running.await.unwrap();
+    assert_eq!((ended.result.unwrap_err().code.as_str(), ended.run), ("Interrupted", None));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -170,6 +301,15 @@ async fn a_result_that_is_too_long_is_told_and_its_step_is_run_again() {
     let second = play_again(first.twin.clone(), resumed(source)).await;
     assert_eq!(second.result(), json!(20_000));
     assert!(second.twin.0.lock().keys.contains_key(&b"k"[..]), "run again");
+    // Short enough each, and not all of them together.
+    let source = "let long = \"\"; long.pad(9000, 'x'); for i in 0..7 { step(`s${i}`, || long); }";
+    let played = play(source).await;
+    let dropped: Vec<usize> =
+        (0..7).filter(|i| played.said().contains(&format!("step s{i}: its result"))).collect();
+    let run = record(&played, 1);
+    let missing = |i: &usize| run.steps[*i].end.as_ref().unwrap().result.is_none();
+    assert_eq!(dropped, (0..7).filter(missing).collect::<Vec<_>>());
+    assert_eq!(dropped, [6]);
 }
 
 #[tokio::test]

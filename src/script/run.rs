@@ -3,17 +3,19 @@
 //! The engine has a thread of its own, because it blocks; here is only waited for it. A script that does not
 //! come to its end when it is stopped (it may be asking a person) is left behind.
 
-use super::bridge::{Bridge, Mode};
+use super::bridge::{Bridge, Mode, interrupted};
 use super::failure::{self, Answer, Stopped};
 use super::meter::{CPU_BURST, CPU_CLOSING, Meter};
 use super::record::Recorder;
-use super::steps::{self, Handlers, ON_FAILURE};
+use super::steps::{self, Handlers};
+use super::telling::GRACE;
 use super::{convert, engine, keys, objects, orders, params, stage, waits};
 use crate::cli::caller::Caller;
 use crate::cli::runbook::{Ended, Param, Runbook, Stage, Trouble};
 use crate::cli::strategy::follow::Change;
 use crate::cli::strategy::order;
 use crate::cli::talk;
+use crate::cluster::runs::ON_FAILURE;
 use parking_lot::Mutex;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value as Json;
@@ -26,7 +28,7 @@ use tokio::sync::{oneshot, watch};
 
 /// Stack of the script's thread: the deepest script that the fence allows fits many times.
 pub const STACK_BYTES: usize = 64 << 20;
-/// How long a stopped script may take to end.
+/// How long a stopped script may take to end; longer than what it tells its record may still take then.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long cleaning up after a failure may take.
 const CLOSING: Duration = Duration::from_secs(60);
@@ -120,9 +122,9 @@ pub async fn run<C: Caller>(
     let started = Instant::now();
     let mode = if book.dry_run { Mode::Dry } else { Mode::Run };
     let recorder = match mode {
-        Mode::Run => match Recorder::begin(caller.clone(), &book).await {
+        Mode::Run => match begun(&caller, &book, stop.clone()).await {
             Ok(recorder) => Some(Arc::new(recorder)),
-            Err(error) => return never_begun(&error, started),
+            Err(trouble) => return never_begun(trouble, started),
         },
         _ => None,
     };
@@ -146,9 +148,26 @@ pub async fn run<C: Caller>(
     Ended { result, run, steps: bridge.steps(), calls, calls_left_out, left_running, ms }
 }
 
-fn never_begun(error: &crate::types::Error, started: Instant) -> Ended {
+/// Its record, unless whoever runs it has stopped it before there was one.
+async fn begun<C: Caller>(
+    caller: &Arc<C>,
+    book: &Runbook,
+    stop: watch::Receiver<bool>,
+) -> Result<Recorder<C>, Box<Trouble>> {
+    let stopped = async {
+        interrupted(stop, false).await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        begun = Recorder::begin(caller.clone(), book) => begun.map_err(|e| failure::of_error(&e)),
+        () = stopped => Err(failure::of_run(*Stopped::Interrupted.error(), book.timeout)),
+    }
+}
+
+fn never_begun(trouble: Box<Trouble>, started: Instant) -> Ended {
     let ms = started.elapsed().as_secs_f64() * 1000.0;
-    Ended { ms, ..Ended::of(Err(failure::of_error(error))) }
+    Ended { ms, ..Ended::of(Err(trouble)) }
 }
 
 async fn on_its_thread<C: Caller>(

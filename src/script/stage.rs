@@ -36,10 +36,7 @@ pub fn register<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
         if b.may_say(text) {
             b.stage.log(&format!("note: {text}"));
         }
-        match &b.recorder {
-            Some(recorder) => b.record(recorder.note(text)),
-            None => Ok(()),
-        }
+        b.note(text)
     });
     let b = bridge.clone();
     engine.register_fn("confirm", move |question: &str| -> Answer<bool> { b.confirm(question) });

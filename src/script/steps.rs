@@ -5,11 +5,12 @@
 
 use super::bridge::{Bridge, Mode, OpenStep, refused};
 use super::convert::{to_json, to_script};
-use super::failure::{self, Answer, code_of, message_of, raised, thrown};
+use super::failure::{self, Answer, Stopped, code_of, message_of, raised, thrown};
 use super::params;
 use super::record::Known;
 use crate::cli::caller::Caller;
 use crate::cli::runbook::Step;
+use crate::cluster::runs::{NAME_BYTES_MAX, ON_FAILURE};
 use crate::types::{Code, Error};
 use rhai::{Engine, EvalAltResult, FnPtr, Map, NativeCallContext};
 use std::cell::{Cell, RefCell};
@@ -23,8 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const WAIT_DEFAULT: &str = "1m";
 /// What cleans up after a failure, at most.
 const HANDLERS_MAX: usize = 16;
-/// The name of the step in which that is done.
-pub const ON_FAILURE: &str = "on failure";
 
 /// What is to be done if the script fails; on the script's own thread only.
 pub type Handlers = Rc<RefCell<Vec<FnPtr>>>;
@@ -42,11 +41,13 @@ pub fn register<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) -> Hand
             step(&b, &context, name, || work.call_within_context(&context, ()))
         },
     );
-    let all = handlers.clone();
+    let (b, all) = (bridge.clone(), handlers.clone());
     engine.register_fn("on_failure", move |work: FnPtr| -> Answer<()> {
         let mut all = all.borrow_mut();
         if all.len() >= HANDLERS_MAX {
-            return Err(refused(format!("on_failure takes at most {HANDLERS_MAX}")));
+            return Err(b.ends_with(Stopped::Limit(format!(
+                "`on_failure` is called more than {HANDLERS_MAX} times"
+            ))));
         }
         all.push(work);
         Ok(())
@@ -130,6 +131,13 @@ pub fn step<C: Caller>(
     name: &str,
     work: impl FnOnce() -> Answer,
 ) -> Answer {
+    if name == ON_FAILURE {
+        return Err(refused(format!("no step is called `{ON_FAILURE}` but what cleans up")));
+    }
+    // A record would cut it, and a run that is resumed would not find it again.
+    if name.len() > NAME_BYTES_MAX {
+        return Err(refused(format!("the name of a step has at most {NAME_BYTES_MAX} bytes")));
+    }
     let line = context.call_position().line().unwrap_or(0);
     run_step(b, name, line, work)
 }
@@ -152,7 +160,8 @@ pub fn run_step<C: Caller>(
         None => Ok(Known::Run { index: 0, again: false, result_was_lost: false }),
         Some(recorder) => {
             let occurrence = b.occurrence(name);
-            b.record(recorder.begin_step(name, occurrence, line as u32))
+            let begin = || b.record(recorder.begin_step(name, occurrence, line as u32));
+            b.count().and_then(|()| begin())
         }
     };
     b.close_step();
@@ -165,7 +174,7 @@ pub fn run_step<C: Caller>(
         Known::Run { index, again, result_was_lost } => {
             let how = match (again, result_was_lost) {
                 (_, true) => {
-                    ": done before, and run again, because its result was too long to be kept"
+                    ": done before, and run again, because there was no room for its result"
                 }
                 (true, _) => ": begun before, and run again",
                 _ if b.is_dry() => " (rehearsed)",
@@ -192,7 +201,7 @@ pub fn run_step<C: Caller>(
     };
     if !b.record(recorder.end_step(index, told, open.operations))? {
         b.stage.log(&format!(
-            "step {name}: its result is too long to be kept; it is run again on --resume"
+            "step {name}: its result is too long to be kept, or the record is full; it is run again on --resume"
         ));
     }
     done

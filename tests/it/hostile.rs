@@ -252,6 +252,9 @@ fn storms() -> Vec<String> {
         "let i = 0; loop { step(`s${i}`, || 1); i += 1; }",
         "loop { step(\"same\", || 1); }",
         "loop { note(\"x\"); }",
+        "loop { note(\"\"); }",
+        "let s = \"x\"; for i in 0..17 { s += s; } loop { note(s); }",
+        "on_failure(|e| { loop { note(\"x\"); } }); loop { note(\"x\"); }",
         "loop { print(\"x\"); }",
         "loop { guard(\"x\", true); }",
         "[1, 2, 3].map(|x| { loop { kv.get(\"k\"); } })",
@@ -312,6 +315,8 @@ fn complaint(used: &Used) -> Option<String> {
         format!("exit {:?}", used.exit)
     } else if !CODES.contains(&code) || message.is_empty() {
         format!("`{code}`: `{message}` is no clear error")
+    } else if code == "BadRequest" && used.name.starts_with("storm") {
+        format!("`{code}`: `{message}` is not the limit that it has reached")
     } else if used.cpu > CPU_MAX {
         format!("{:?} of processor time", used.cpu)
     } else if used.memory_kib > MEMORY_KIB_MAX {

@@ -54,8 +54,12 @@ pub const SCRIPT_CODES: &[ScriptCode] = &[
                 "a loop without end, or without a `sleep`",
                 "a string, an array or a map that grows and grows",
                 "functions that call each other too deep",
+                "more than 256 steps or notes, or a record that is full",
             ],
-            &["wait with `sleep` or `watch` instead of looking again and again"],
+            &[
+                "wait with `sleep` or `watch` instead of looking again and again",
+                "let a step do more, answer less, and note only what somebody will look up",
+            ],
         ),
     },
     ScriptCode {

@@ -166,7 +166,10 @@ pub fn of(code: Code) -> Text {
         ),
         Code::Denied => text(
             "who the certificate names has no right to do this",
-            &["the certificate of a node was used for the work of a user, or the other way round"],
+            &[
+                "the certificate of a node was used for the work of a user, or the other way round",
+                "the record of a run is somebody else's",
+            ],
             &[
                 "`ppdb cert list` shows who each certificate names",
                 "use a certificate of a user: --user, or --cert and --key",
@@ -294,9 +297,10 @@ pub fn of(code: Code) -> Text {
                 "another operation runs",
                 "this one is past the point that the order is for",
                 "somebody else was faster",
+                "64 runbooks are under way already",
             ],
             &[
-                "`ppdb strategy show` tells what is under way and what it waits for",
+                "`ppdb strategy show` tells what is under way and what it waits for, `ppdb runs list` which runbooks",
                 "give the order that fits, or wait",
             ],
         ),
@@ -313,9 +317,15 @@ pub fn of(code: Code) -> Text {
             ],
         ),
         Code::Superseded => text(
-            "the order came from a coordinator that was replaced by another one; it had no effect",
-            &["the leader of the metadata has changed in the middle of an operation"],
-            &["nothing: the new coordinator goes on", "`ppdb strategy show` tells how far it is"],
+            "the order came from a coordinator or a runbook that was replaced by another one; it had no effect",
+            &[
+                "the leader of the metadata has changed in the middle of an operation",
+                "somebody has taken up the run with `run --resume`",
+            ],
+            &[
+                "nothing: the new coordinator, or the new runner, goes on",
+                "`ppdb strategy show` and `ppdb runs list` tell how far it is",
+            ],
         ),
         Code::NotSafeNow => text(
             "what the order rests on does not hold at this moment",
