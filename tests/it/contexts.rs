@@ -237,6 +237,22 @@ async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
     assert_eq!((count("cart:"), count("user:")), (0, 30), "and nothing else");
     user.run(&["del", "--prefix", "cart:", "--yes"]).expect(1);
 
+    // A program may name the prefix by its bytes, and is held to what they are.
+    let file = user.file.to_str().expect("a plain path");
+    let mut shell = Shell::start_as(&[("PPDB_CONTEXTS", file)], [] as [&str; 0]);
+    for line in [
+        r#"{"argv":["del","--yes","--prefix"],"value_b64":""}"#,
+        r#"{"argv":["del","--yes","--prefix",""],"key_b64":""}"#,
+        r#"{"argv":["del","--prefix",""],"key_b64":"dXNlcjo="}"#,
+    ] {
+        assert_eq!(shell.code(line), "BadRequest", "{line}");
+    }
+    assert_eq!(count(""), 30);
+    shell.value(r#"{"argv":["set"],"key_b64":"/wA=","value_b64":"MQ=="}"#);
+    let gone = shell.value(r#"{"argv":["del","--yes","--prefix",""],"key_b64":"/w=="}"#);
+    assert_eq!((&gone["deleted"], &gone["prefix_b64"]), (&json!(1), &json!("/w==")), "{gone}");
+    assert_eq!(shell.finish(), Some(0));
+
     // A person is shown what it is about.
     let (code, shown) = user.at_a_terminal("del --prefix user:", "n\n");
     assert_eq!(code, Some(1), "{shown}");

@@ -49,7 +49,7 @@ impl Session {
         call: &Call,
         stand: &Stand,
     ) -> Result<bool> {
-        let danger = care::danger(verb);
+        let danger = care::danger(verb, stand);
         // What a demo's own shell does to its throw-away cluster has to be agreed on only if it deletes much.
         let throw_away = self.crew.is_some() && call.globals.in_force().is_none();
         if danger == Danger::Moderate && throw_away {
