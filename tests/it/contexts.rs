@@ -261,6 +261,8 @@ async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
     assert_eq!(count("user:"), 30);
     let (code, shown) = user.at_a_terminal("del --prefix user:0000", "y\n");
     assert_eq!((code, count("user:")), (Some(0), 20), "{shown}");
+    let (code, shown) = user.at_a_terminal("del --prefix nothing:", "");
+    assert_eq!((code, shown.contains("[y/N]")), (Some(1), false), "{shown}");
     // Every key: a yes is not enough.
     user.run(&["del", "--prefix", "", "--yes"]).expect(2);
     user.run(&["del", "--prefix", "", "--confirm", "another"]).expect(2);

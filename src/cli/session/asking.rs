@@ -4,7 +4,9 @@ use super::{Call, GRACE, REFRESH_TIMEOUT, Session, client_options, out_of_time};
 use crate::cli::args::Verb;
 use crate::cli::care::{self, Danger, Decision};
 use crate::cli::data::Stand;
-use crate::cli::{nodes, preview, strategy};
+use crate::cli::preview::{self, Seen};
+use crate::cli::value::Answered;
+use crate::cli::{nodes, strategy};
 use crate::types::{NodeName, Result};
 use crate::wire::client::Map;
 use std::time::Instant;
@@ -42,25 +44,26 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the command may be carried out: it touches little, or consent came with it, or a person says so now.
-    pub(super) async fn agreed(
+    /// The answer of a command that is not to be carried out, because a person says so or it would touch nothing; none if
+    /// it is: it touches little, or consent came with it, or a person agrees now.
+    pub(super) async fn settled(
         &mut self,
         verb: &mut Verb,
         call: &Call,
         stand: &Stand,
-    ) -> Result<bool> {
+    ) -> Result<Option<Answered>> {
         let danger = care::danger(verb, stand);
         // What a demo's own shell does to its throw-away cluster has to be agreed on only if it deletes much.
         let throw_away = self.crew.is_some() && call.globals.in_force().is_none();
         if danger == Danger::Moderate && throw_away {
-            return Ok(true);
+            return Ok(None);
         }
         let cluster = match danger {
             Danger::Severe => client_options(&call.globals)?.identity.principal().cluster.clone(),
             _ => String::new(),
         };
         let by_name = match care::decide(danger, care::given(verb), self.attended, &cluster) {
-            Decision::Go => return Ok(true),
+            Decision::Go => return Ok(None),
             Decision::Refuse(why) => return Err(why),
             Decision::AskYes => false,
             Decision::AskName => true,
@@ -69,18 +72,21 @@ impl Session {
         let call = Call { deadline: Instant::now() + time, ..call.clone() };
         let client = self.client(&call).await?;
         let looked = tokio::time::timeout(time + GRACE, preview::of(&client, verb, &call, stand));
-        let Some(preview) = looked.await.unwrap_or_else(|_| Err(out_of_time(false, time)))? else {
-            return Ok(true);
+        let preview = match looked.await.unwrap_or_else(|_| Err(out_of_time(false, time)))? {
+            Seen::Ask(preview) => preview,
+            Seen::Refused => return Ok(None),
+            Seen::Nothing(answered) => return Ok(Some(*answered)),
         };
         self.talk.close_line();
         eprint!("{}", preview.shown);
         let question = preview.question;
-        Ok(match by_name {
+        let agreed = match by_name {
             false => care::is_yes(&care::ask(&format!("{question} [y/N]")).await?),
             true => {
                 care::ask(&format!("{question} type the name of the cluster, {cluster}:")).await?
                     == cluster
             }
-        })
+        };
+        Ok((!agreed).then(care::declined))
     }
 }
