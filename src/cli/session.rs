@@ -77,6 +77,8 @@ pub struct Session {
     /// How far a deletion by prefix is.
     progress: Progress,
     crew: Option<Arc<Mutex<dyn Crew>>>,
+    /// The cluster of those processes.
+    home: Option<Globals>,
 }
 
 /// How one command is carried out, once defaults and flags are put together.
@@ -117,8 +119,20 @@ impl Session {
         let talk = Talk::default();
         let (client, cluster, last_node) = (None, None, None);
         let (attended, progress) = (false, Progress::default());
-        let (changes, crew) = (false, None);
-        Self { base, door, client, cluster, last_node, talk, changes, attended, progress, crew }
+        let (changes, crew, home) = (false, None, None);
+        Self {
+            base,
+            door,
+            client,
+            cluster,
+            last_node,
+            talk,
+            changes,
+            attended,
+            progress,
+            crew,
+            home,
+        }
     }
 
     /// The same with a person at a terminal, who is asked before much is touched (`care`).
@@ -127,9 +141,15 @@ impl Session {
         self
     }
 
-    /// The same, with processes for `node kill` and `node start`.
+    /// Whether a person at a terminal types, and can be asked.
+    pub fn is_attended(&self) -> bool {
+        self.attended
+    }
+
+    /// The same, with processes for `node kill` and `node start`: those of the cluster that the session begins with.
     pub fn with_crew(mut self, crew: Arc<Mutex<dyn Crew>>) -> Self {
         self.crew = Some(crew);
+        self.home = Some(self.base.clone());
         self
     }
 

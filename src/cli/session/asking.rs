@@ -1,7 +1,7 @@
 //! What comes before a command: whole names of nodes for beginnings of names, and the consent of a person.
 
 use super::{Call, GRACE, REFRESH_TIMEOUT, Session, client_options, out_of_time};
-use crate::cli::args::Verb;
+use crate::cli::args::{Globals, Verb};
 use crate::cli::care::{self, Danger, Decision};
 use crate::cli::data::Stand;
 use crate::cli::preview::{self, Seen};
@@ -54,8 +54,7 @@ impl Session {
     ) -> Result<Option<Answered>> {
         let danger = care::danger(verb, stand);
         // What a demo's own shell does to its throw-away cluster has to be agreed on only if it deletes much.
-        let throw_away = self.crew.is_some() && call.globals.in_force().is_none();
-        if danger == Danger::Moderate && throw_away {
+        if danger == Danger::Moderate && self.is_throw_away(&call.globals) {
             return Ok(None);
         }
         let cluster = match danger {
@@ -88,5 +87,53 @@ impl Session {
             }
         };
         Ok((!agreed).then(care::declined))
+    }
+
+    /// Whether that is the cluster of the session's own processes, and no context says to be careful.
+    fn is_throw_away(&self, globals: &Globals) -> bool {
+        let home = self.home.as_ref().is_some_and(|home| home.same_connection(globals));
+        home && globals.in_force().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Crew, Door};
+    use super::*;
+    use crate::cli::contexts::{InForce, Place};
+    use std::sync::Arc;
+    use tokio::sync::Mutex;
+
+    struct Nobody;
+    impl Crew for Nobody {
+        fn kill_node(&mut self, _: &NodeName) -> Result<()> {
+            Ok(())
+        }
+        fn start_node(&mut self, _: &NodeName) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_demo_asks_less_about_its_own_cluster_and_about_no_other() {
+        let at = |endpoint: &str| Globals {
+            endpoints: vec![endpoint.to_owned()],
+            certs: Some("/demo".into()),
+            user: Some("demo".into()),
+            place: Place::Bare,
+            ..Globals::default()
+        };
+        let session = || Session::new(at("demo:1"), Door::Shell);
+        assert!(!session().is_throw_away(&at("demo:1")), "a shell, and no demo");
+        let mut demo = session().with_crew(Arc::new(Mutex::new(Nobody)));
+        assert!(demo.is_throw_away(&at("demo:1")));
+        let other = at("prod:1");
+        assert!(!demo.is_throw_away(&other), "on one line");
+        demo.base = other.clone();
+        assert!(!demo.is_throw_away(&other), "after `connect`");
+        assert!(demo.is_throw_away(&at("demo:1")));
+        let (name, protected) = ("home".to_owned(), true);
+        let place = Place::In(Arc::new(InForce { name, color: None, protected }));
+        assert!(!demo.is_throw_away(&Globals { place, ..at("demo:1") }));
     }
 }
