@@ -122,7 +122,7 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
             }
             Verb::Run(args) => {
                 let all = env.overlaid_by(&cli.globals);
-                Ok(runbook::start(doors.script, &args, &all, &cli.globals).await)
+                Ok(runbook::start(doors.script, &args, &all, &cli.globals, is_terminal()).await)
             }
             Verb::Demo(args) => demo::run(&args, &cli.globals, doors).await,
             verb => Ok(once(env, Cli { verb, globals: cli.globals }).await),
@@ -133,7 +133,7 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
 }
 
 /// Whether a person sits in front: reads what is said, and types.
-fn is_terminal() -> bool {
+pub fn is_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 

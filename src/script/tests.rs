@@ -2,10 +2,10 @@
 //! shipped.
 
 use super::run::{check, run};
-use crate::cli::runbook::{Ended, Runbook, Stage, Trouble};
+use crate::cli::runbook::{Asking, Ended, Runbook, Stage, Trouble};
 use crate::cli::strategy::follow::Change;
 use crate::cli::testing::{Mishap, Twin, name, operation};
-use crate::types::{Code, Error, Result, ShardId};
+use crate::types::{Code, Error, ShardId};
 use crate::wire::client::Strategy;
 use crate::wire::operation::{Operation, Phase};
 use crate::wire::plan::Verdict;
@@ -43,8 +43,8 @@ impl Stage for Paper {
     fn changed(&self, change: &Change) {
         self.phases.lock().push(change.phase);
     }
-    fn confirm(&self, _question: &str) -> Result<bool> {
-        Ok(self.answer)
+    fn confirm<'a>(&'a self, _question: &'a str) -> Asking<'a> {
+        Box::pin(async { Ok(self.answer) })
     }
 }
 
@@ -393,27 +393,42 @@ async fn an_interrupted_script_ends_and_says_what_goes_on() {
 }
 
 #[tokio::test]
-async fn a_script_that_was_stopped_while_a_person_thinks_is_left_behind() {
-    struct Thinking;
+async fn a_question_ends_with_the_script_and_nobody_goes_on_reading() {
+    /// Never answers; says whether somebody waits for that.
+    #[derive(Default)]
+    struct Thinking(Arc<()>);
     impl Stage for Thinking {
         fn print(&self, _: &str) {}
         fn log(&self, _: &str) {}
         fn changed(&self, _: &Change) {}
-        fn confirm(&self, _: &str) -> Result<bool> {
-            std::thread::sleep(Duration::from_secs(20));
-            Ok(true)
+        fn confirm<'a>(&'a self, _: &'a str) -> Asking<'a> {
+            let reading = self.0.clone();
+            Box::pin(async move {
+                std::future::pending::<()>().await;
+                drop(reading);
+                Ok(true)
+            })
         }
     }
     let (stop, stopped) = watch::channel(false);
-    let book = book("confirm(\"sure?\"); step(\"s\", || strategy.prepare(\"full\"))");
-    let twin = Arc::new(Twin::new());
-    let running = tokio::spawn(run(twin.clone(), book, Arc::new(Thinking), stopped));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asks = book("confirm(\"sure?\"); step(\"s\", || strategy.prepare(\"full\"))");
+    let (twin, stage) = (Arc::new(Twin::new()), Arc::new(Thinking::default()));
+    let running = tokio::spawn(run(twin.clone(), asks.clone(), stage.clone(), stopped.clone()));
+    while Arc::strong_count(&stage.0) == 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let started = Instant::now();
     stop.send_replace(true);
     assert_eq!(running.await.unwrap().result.unwrap_err().code, "Interrupted");
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(2), "it was not left behind");
+    assert_eq!(Arc::strong_count(&stage.0), 1);
     assert!(twin.0.lock().orders.is_empty());
+    // Its time is up as well.
+    stop.send_replace(false);
+    let short = Runbook { timeout: Duration::from_millis(100), ..asks };
+    let ended = run(Arc::new(Twin::new()), short, stage.clone(), stopped).await;
+    assert_eq!(ended.result.unwrap_err().code, "ScriptTimeout");
+    assert_eq!((Arc::strong_count(&stage.0), started.elapsed().as_secs() < 2), (1, true));
 }
 
 #[tokio::test]

@@ -82,8 +82,8 @@ async fn step(session: &mut Session, command: &[u8], format: Format) -> Step {
 pub fn runbook(session: &Session, cli: &Cli) -> Option<impl Future<Output = u8> + use<>> {
     let Verb::Run(args) = &cli.verb else { return None };
     let all = session.base().overlaid_by(&cli.globals);
-    let (args, typed) = (args.clone(), cli.globals.clone());
-    Some(async move { runbook::start(crate::script::DOOR, &args, &all, &typed).await })
+    let (args, typed, attended) = (args.clone(), cli.globals.clone(), session.is_attended());
+    Some(async move { runbook::start(crate::script::DOOR, &args, &all, &typed, attended).await })
 }
 
 /// Prints one ended command; answers its exit code.

@@ -280,6 +280,19 @@ async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
     let (code, shown) = user.at_a_terminal("breaker open r --for 1s", "n\n");
     assert_eq!(code, Some(1), "{shown}");
     assert!(shown.contains("hold back calls to r1?"), "the whole name is shown: {shown}");
+    // A runbook asks by the same rules.
+    let asks =
+        script(cluster.dir(), "asks.rhai", "confirm(\"go on?\"); print(\"it \" + \"went on\")");
+    for (typed, exit) in [("YES\n", 0), ("ye\n", 1), ("\n", 1)] {
+        let (code, shown) = user.at_a_terminal(&format!("run {asks}"), typed);
+        assert!(shown.contains("go on? [y/N]"), "{typed}: {shown}");
+        assert_eq!((code, shown.contains("it went on")), (Some(exit), exit == 0), "{shown}");
+    }
+    let refused = user.json(&["run", &asks], 2);
+    assert!(
+        refused["message"].as_str().is_some_and(|m| m.contains("nobody is there")),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
