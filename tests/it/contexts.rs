@@ -1,14 +1,17 @@
 //! Contexts as an operator has them: protected ones refuse until they are told otherwise, by every door; much is deleted
 //! only with consent; an error can be looked up.
 
-use crate::harness::{Cluster, Ran, Shape, Shell, program, set, within};
+use crate::harness::{Cluster, Ran, Shape, Shell, program, set, wait, within};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SMALL: fn() -> Shape = || Shape { primaries: 1, replicas: 1, shards: 3, ..Shape::default() };
+
+/// For what is typed at a terminal, and for a script that was interrupted.
+const AT_A_TERMINAL: Duration = Duration::from_secs(30);
 
 /// A user with contexts of their own.
 struct User {
@@ -68,11 +71,18 @@ impl User {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("a terminal");
         let mut input = child.stdin.take().expect("its input");
+        let mut output = child.stdout.take().expect("its output");
         // The terminal keeps what is typed until it is read.
         input.write_all(typed.as_bytes()).expect("it is typed");
-        let output = child.wait_with_output().expect("it ends");
+        let shown = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            output.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let code = wait(&mut child, AT_A_TERMINAL);
         drop(input);
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let shown = shown.join().expect("a thread").expect("what it shows");
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        (code.unwrap_or_else(|| panic!("`{line}` does not end: {shown}")), shown)
     }
 }
 
@@ -373,4 +383,69 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
     assert!(ppdb::types::Code::ALL.iter().all(|code| names.contains(&code.name())), "{names:?}");
     let wrong = crate::harness::ppdb(["explain", "PrecheckFialed"]).expect(1);
     assert!(wrong.err.contains("did you mean `PrecheckFailed`?"), "{}", wrong.err);
+}
+
+/// Commands that are piped to a shell or given with `-e`, and are interrupted once it has said something.
+struct Interrupted {
+    code: Option<i32>,
+    err: String,
+}
+
+impl Interrupted {
+    fn of(user: &User, words: &[&str], piped: &str, said: &str) -> Self {
+        let mut command = user.command();
+        command.arg("shell").args(words).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("a shell");
+        let mut input = child.stdin.take().expect("its input");
+        input.write_all(piped.as_bytes()).expect("it is typed");
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let pid = rustix::process::Pid::from_child(&child);
+        let out = BufReader::new(out.expect("its output"));
+        let mut err = BufReader::new(err.expect("its talk"));
+        let (tell, told) = std::sync::mpsc::channel();
+        let also = tell.clone();
+        let reading = std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).for_each(|line| drop(also.send(line)));
+        });
+        let talking = std::thread::spawn(move || {
+            let (mut all, mut line) = (String::new(), String::new());
+            while err.read_line(&mut line).is_ok_and(|read| read > 0) {
+                let _ = tell.send(line.clone());
+                all += &std::mem::take(&mut line);
+            }
+            all
+        });
+        loop {
+            let line = told.recv_timeout(AT_A_TERMINAL).unwrap_or_else(|_| panic!("no {said}"));
+            if line.contains(said) {
+                break;
+            }
+        }
+        // What follows is begun by then.
+        std::thread::sleep(Duration::from_millis(500));
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+        let code = wait(&mut child, AT_A_TERMINAL).expect("Ctrl-C ends it");
+        drop((input, reading.join()));
+        Self { code, err: talking.join().expect("a thread") }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_ends_a_script_wherever_it_is_heard() {
+    let cluster = Cluster::start(SMALL()).await;
+    let user = user(&cluster);
+    add(&user, &cluster, "here", &[]);
+    user.run(&["context", "use", "here"]).expect(0);
+    // In a view, which has an answer.
+    let ended = Interrupted::of(&user, &["-e", "monitor; set after 1"], "", "watching n1");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    let ended = Interrupted::of(&user, &[], "monitor\nset after 1\n", "watching n1");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    // In another command, and while the next line is waited for, also behind a view.
+    let view = "latency --for 300ms; get nothing; logs --follow --timeout 10m; set after 1";
+    let ended = Interrupted::of(&user, &["-e", view], "", "(absent)");
+    assert_eq!((ended.code, ended.err.contains("interrupted")), (Some(130), true), "{}", ended.err);
+    let ended = Interrupted::of(&user, &[], "latency --for 300ms\nget nothing\n", "(absent)");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    user.run(&["get", "after"]).expect(1);
 }
