@@ -64,7 +64,7 @@ fn a_person_works_with_a_cluster_at_a_terminal() {
     terminal.see("data and certificates are deleted", LATER);
     let kept = std::fs::read_to_string(&history).expect("a history");
     assert!(kept.contains(SWITCH), "{kept}");
-    for private in ["hunter2", "mset", "swich", "exists blank", "rhai", "let total"] {
+    for private in ["hunter2", "mset", "swich", "exists blank", "rhai", "let total", "only_here"] {
         assert!(!kept.contains(private), "{private} was written down: {kept}");
     }
 }
