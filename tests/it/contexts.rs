@@ -337,6 +337,8 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
     let misspelt = script(cluster.dir(), "misspelt.rhai", "swich()");
     let broken = script(cluster.dir(), "broken.rhai", "let a = ;");
     let endless = script(cluster.dir(), "endless.rhai", "loop { }");
+    let guarded = script(cluster.dir(), "guarded.rhai", "guard(\"it is full\", false)");
+    let stepless = script(cluster.dir(), "stepless.rhai", "kv.set(\"a\", \"1\")");
     for (words, exit, code) in [
         (&["info", "zzz"][..], 1, "NotFound"),
         (&["config", "set", "reads.defualt", "local"], 2, "BadConfig"),
@@ -345,11 +347,17 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
         (&["run", &fails], 1, "ScriptFailed"),
         (&["run", &misspelt], 2, "ScriptError"),
         (&["run", &broken], 2, "ScriptSyntax"),
+        (&["run", &guarded], 5, "GuardFailed"),
+        (&["run", &stepless], 2, "NotInStep"),
         (&["run", &endless], 2, "ScriptLimit"),
         (&["run", &endless, "--timeout", "10ms"], 124, "ScriptTimeout"),
     ] {
         let ran = here(words).expect(exit);
         assert!(ran.err.contains(&format!("error[{code}]")), "{words:?}: {}", ran.err);
+        if words[0] == "run" {
+            let more = format!("  more: `ppdb explain {code}`\n");
+            assert!(ran.err.ends_with(&more), "{words:?}: {}", ran.err);
+        }
         let told = crate::harness::ppdb(["explain", code, "-o", "json"]).expect(0).json();
         assert_eq!(told["value"]["exit"], exit, "{code}: {told}");
         assert!(!told["value"]["cures"][0].as_str().unwrap_or_default().is_empty(), "{told}");
