@@ -206,6 +206,27 @@ async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
         (&json!("files"), &json!(false)),
         "{checks}"
     );
+    // One that is written by hand may leave out what has a default; nothing of the current one takes its place.
+    let folder = cluster.dir().join("half");
+    std::fs::create_dir(&folder).expect("a folder");
+    let certs = cluster.certs.dir();
+    for (from, to) in [
+        ("ca.crt", "ca.crt"),
+        ("user-tester.crt", "user-admin.crt"),
+        ("user-tester.key", "user-admin.key"),
+    ] {
+        std::fs::copy(certs.join(from), folder.join(to)).expect("a copy");
+    }
+    let mut written = std::fs::read_to_string(&user.file).expect("the contexts");
+    let endpoint = &cluster.endpoints()[0];
+    written += &format!(
+        "\n[contexts.half]\nendpoints = [\"{endpoint}\"]\ncerts = \"{}\"\n",
+        folder.display()
+    );
+    std::fs::write(&user.file, written).expect("it is written");
+    let half = user.json(&["context", "validate", "half"], 0)["value"][0].clone();
+    assert_eq!((&half["ok"], half["checks"][2]["check"].as_str()), (&json!(true), Some("node")));
+    user.run(&["--context", "half", "get", "a"]).expect(0);
     user.json(&["context", "remove", "prod"], 0);
     assert_eq!(user.json(&["context", "list"], 0)["value"][0]["current"], false);
 }
