@@ -174,8 +174,9 @@ async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
     assert_eq!(shell.code("set a 6"), "ReadOnly");
     shell.value("set a 6 --writes");
     assert_eq!(shell.code("set a 7"), "ReadOnly", "it was for one line");
-    shell.value("writes on --for 1s");
+    shell.value("writes on --for 5m");
     shell.value("set a 7");
+    shell.value("writes on --for 1s");
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(shell.code("set a 8"), "ReadOnly", "it was for a second");
     // Whatever was allowed is allowed there only.
