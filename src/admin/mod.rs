@@ -19,6 +19,7 @@ pub use load::{Meter, SAMPLE_EVERY};
 pub use stats::Rates;
 
 use crate::admission::Budget;
+use crate::cluster::heard::clock_ms;
 use crate::cluster::{Heard, PeerBreakers, Registry, StateView};
 use crate::raft::NoDigest;
 use crate::request::{Commands, Origin, Served};
@@ -189,6 +190,10 @@ impl Admin {
                 let found = found.map(|run| Answer::Run(Box::new(run)));
                 let missing = || format!("there is no record of RUN-{run}; see `runs list`");
                 found.ok_or_else(|| Error::new(Code::NotFound, missing()))
+            }
+            Command::Plans => {
+                self.formed()?;
+                Ok(Answer::Plans(self.view.state().plan_heads(clock_ms())))
             }
             Command::Logs(question) => Ok(Answer::Logs(self.logs.page(&question))),
             Command::SlowLog { limit } => Ok(Answer::SlowLog(self.slow.latest(limit as usize))),

@@ -4,6 +4,7 @@
 //! counted as mismatches; failed requests are counted by code and never timed.
 
 mod content;
+mod counted;
 mod lanes;
 mod ledger;
 mod load;
@@ -18,10 +19,12 @@ mod trace;
 pub use mix::Mix;
 pub use report::BenchReport;
 
+use super::talk::Talk;
 use crate::client::{CallOptions, Client, Level, OpAnswer, Options};
 use crate::types::{Code, Error, Op, Result};
 use crate::wire::client::{Map, Role};
 use clap::Args;
+use counted::Counted;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,11 +120,13 @@ impl Caller for Client {
 
 /// Runs a load. `connect` says where and as whom (its number of connections is replaced by
 /// `options.connections`), `call` how each request is carried out, unless `options.read_level` says
-/// otherwise. Errors of requests are in the report; an `Err` means that nothing could be measured.
+/// otherwise. Errors of requests are in the report; an `Err` means that nothing could be measured. `talk` hears how far
+/// it is.
 pub async fn run(
     connect: Options,
     call: &CallOptions,
     options: &BenchOptions,
+    talk: &Talk,
 ) -> Result<BenchReport> {
     let lanes = options.clients as usize * options.pipeline as usize;
     if lanes > LANES_MAX {
@@ -143,11 +148,14 @@ pub async fn run(
             Client::connect(Options { connections_per_node: per_node, ..connect }).await?
         }
     };
-    let caller = Arc::new(client.clone());
-    let measured = match &options.trace {
-        Some(path) => trace::run(caller, path, &call, options).await,
-        None => load::run(caller, &call, options).await,
+    let caller = Arc::new(Counted::new(Arc::new(client.clone())));
+    let running = async {
+        match &options.trace {
+            Some(path) => trace::run(caller.clone(), path, &call, options).await,
+            None => load::run(caller.clone(), &call, options).await,
+        }
     };
+    let measured = caller.tell(talk, running).await;
     client.close().await;
     let mut report = report::report(measured?, options, level);
     report.connections = per_node * nodes;

@@ -15,6 +15,7 @@ use super::args::load::Breaker;
 use super::args::strategy::Strategy;
 use super::args::{ConfigVerb, Data, Verb};
 use super::data::{self, Plan, Stand};
+use super::sweep;
 use super::value::{Answered, Doc};
 use crate::types::{Code, Error, Op, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -79,12 +80,14 @@ pub fn changes(verb: &Verb) -> bool {
     }
 }
 
-/// How much a command may touch.
-pub fn danger(verb: &Verb) -> Danger {
+/// How much a command may touch. What is judged is the bytes that it would touch, which a word may only stand for.
+pub fn danger(verb: &Verb, stand: &Stand) -> Danger {
     match verb {
-        Verb::Data(Data::Del { dry_run: true, .. }) => Danger::Mild,
-        Verb::Data(Data::Del { prefix: Some(prefix), .. }) if prefix.is_empty() => Danger::Severe,
-        Verb::Data(Data::Del { prefix: Some(_), .. }) => Danger::Wide,
+        Verb::Data(data) => match sweep::asked(data, stand) {
+            None | Some((_, true)) => Danger::Mild,
+            Some((prefix, false)) if prefix.is_empty() => Danger::Severe,
+            Some(_) => Danger::Wide,
+        },
         Verb::Admin(Admin::Strategy(
             Strategy::Prepare { .. }
             | Strategy::Switch { .. }

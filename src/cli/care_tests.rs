@@ -43,13 +43,15 @@ fn only_what_changes_something_ends_unknown() {
 /// What a line comes to at a terminal, and elsewhere.
 fn decided(line: &str) -> [&'static str; 2] {
     let verb = verb(line);
-    [true, false].map(|attended| match decide(danger(&verb), given(&verb), attended, "shop") {
-        Decision::Go => "go",
-        Decision::AskYes => "y/N",
-        Decision::AskName => "name",
-        Decision::Refuse(error) => {
-            assert_eq!(error.code, Code::BadRequest);
-            "refused"
+    [true, false].map(|attended| {
+        match decide(danger(&verb, &Stand::default()), given(&verb), attended, "shop") {
+            Decision::Go => "go",
+            Decision::AskYes => "y/N",
+            Decision::AskName => "name",
+            Decision::Refuse(error) => {
+                assert_eq!(error.code, Code::BadRequest);
+                "refused"
+            }
         }
     })
 }
@@ -89,7 +91,7 @@ fn a_person_is_asked_and_a_script_says_it_beforehand_where_more_is_touched_than_
 fn whoever_has_to_agree_changes_something() {
     for line in ["strategy switch full", "breaker open n2 --for 1m", "del --prefix a"] {
         let verb = verb(line);
-        assert!(danger(&verb) != Danger::Mild && changes(&verb), "{line}");
+        assert!(danger(&verb, &Stand::default()) != Danger::Mild && changes(&verb), "{line}");
     }
 }
 

@@ -60,7 +60,7 @@ use std::io::IsTerminal;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use talk::Talk;
+use talk::{Show, Talk};
 use value::Done;
 
 /// Opens a shell on a session and answers the exit code. The session may be none the wiser: it connects
@@ -122,7 +122,7 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
             }
             Verb::Run(args) => {
                 let all = env.overlaid_by(&cli.globals);
-                Ok(runbook::start(doors.script, &args, &all, &cli.globals).await)
+                Ok(runbook::start(doors.script, &args, &all, &cli.globals, is_terminal()).await)
             }
             Verb::Demo(args) => demo::run(&args, &cli.globals, doors).await,
             verb => Ok(once(env, Cli { verb, globals: cli.globals }).await),
@@ -133,7 +133,7 @@ fn start(cli: Cli, doors: Doors) -> Result<u8> {
 }
 
 /// Whether a person sits in front: reads what is said, and types.
-fn is_terminal() -> bool {
+pub fn is_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
@@ -178,13 +178,16 @@ async fn load(globals: &Globals, options: &bench::BenchOptions) -> Result<u8> {
         globals: globals.clone(),
         typed: Globals::default(),
         deadline: Instant::now() + timeout,
-        talk: Talk::default(),
+        talk: Talk::new(Show::to_person()),
     };
     let requests = CallOptions { timeout, ..call.options(false)? };
-    let running = bench::run(session::client_options(globals)?, &requests, options);
+    let running = bench::run(session::client_options(globals)?, &requests, options, &call.talk);
     let report = tokio::select! {
         report = running => report?,
-        _ = tokio::signal::ctrl_c() => return Ok(exit::INTERRUPTED),
+        _ = tokio::signal::ctrl_c() => {
+            call.talk.close_line();
+            return Ok(exit::INTERRUPTED);
+        }
     };
     let printed = match format_or_default(globals.output) {
         args::Format::Table | args::Format::Plain => {

@@ -15,6 +15,8 @@ use super::{output, sweep};
 use crate::client::Client;
 use crate::types::{NodeName, Result};
 use crate::wire::plan::{Check, Precheck, Verdict};
+use bytes::Bytes;
+use std::time::Instant;
 
 /// What is shown, and what is asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,29 +27,47 @@ pub struct Preview {
     pub question: String,
 }
 
-/// What a person is shown; none if there is nothing to decide, because the order will be refused or touches nothing.
-pub async fn of(
-    client: &Client,
-    verb: &mut Verb,
-    call: &Call,
-    stand: &Stand,
-) -> Result<Option<Preview>> {
+/// What came of a look at what a command would touch.
+#[derive(Debug)]
+pub enum Seen {
+    /// That is asked.
+    Ask(Preview),
+    /// There is nothing to decide: the order will be refused.
+    Refused,
+    /// It would touch nothing. This is the answer; what comes to be there later was never agreed on.
+    Nothing(Box<Answered>),
+}
+
+/// What a person is shown, if there is something to decide.
+pub async fn of(client: &Client, verb: &mut Verb, call: &Call, stand: &Stand) -> Result<Seen> {
     match verb {
-        Verb::Admin(Admin::Strategy(verb)) => of_strategy(client, verb, call).await,
+        Verb::Admin(Admin::Strategy(verb)) => {
+            Ok(of_strategy(client, verb, call).await?.map_or(Seen::Refused, Seen::Ask))
+        }
         Verb::Admin(Admin::Breaker(Breaker::Open(force))) => {
-            Ok(Some(of_breaker(force, call.globals.node.as_ref())))
+            Ok(Seen::Ask(of_breaker(force, call.globals.node.as_ref())))
         }
         Verb::Data(data) => match sweep::asked(data, stand) {
-            Some((prefix, _)) => {
-                let count = sweep::preview(client, &prefix, call.deadline).await?;
-                let shown = format!("{}\n", count.words(&prefix));
-                let question = "delete all of them?".to_owned();
-                Ok((count.keys > 0).then_some(Preview { shown, question }))
-            }
-            None => Ok(None),
+            Some((prefix, _)) => of_sweep(client, &prefix, call.deadline).await,
+            None => Ok(Seen::Refused),
         },
-        _ => Ok(None),
+        _ => Ok(Seen::Refused),
     }
+}
+
+/// What has that prefix.
+pub(super) async fn of_sweep<T: sweep::Table>(
+    table: &T,
+    prefix: &Bytes,
+    deadline: Instant,
+) -> Result<Seen> {
+    let count = sweep::preview(table, prefix, deadline).await?;
+    if count.keys == 0 {
+        return Ok(Seen::Nothing(Box::new(sweep::deleted(prefix, 0))));
+    }
+    let shown = format!("{}\n", count.words(prefix));
+    let question = "delete all of them?".to_owned();
+    Ok(Seen::Ask(Preview { shown, question }))
 }
 
 fn of_breaker(force: &Force, by: Option<&NodeName>) -> Preview {
@@ -160,7 +180,7 @@ mod tests {
         let (preview, _) = shown(&no, "switch full --skip disk").await;
         let shown = preview.unwrap().shown;
         assert!(shown.contains("NO-GO") && shown.contains("disk   n2"), "{shown}");
-        assert!(shown.contains("1 of 2 checks say go") && !shown.contains("members"), "{shown}");
+        assert!(shown.contains("2 of 3 checks say go") && !shown.contains("members"), "{shown}");
     }
 
     #[tokio::test]

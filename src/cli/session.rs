@@ -14,7 +14,7 @@ use super::args::{
 use super::care;
 use super::contexts::{self, InForce};
 use super::data::{self, Plan, Stand};
-use super::sweep::{self, Progress, Sweep, Tell};
+use super::sweep::{self, Progress, Sweep};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
@@ -77,6 +77,8 @@ pub struct Session {
     /// How far a deletion by prefix is.
     progress: Progress,
     crew: Option<Arc<Mutex<dyn Crew>>>,
+    /// The cluster of those processes.
+    home: Option<Globals>,
 }
 
 /// How one command is carried out, once defaults and flags are put together.
@@ -117,8 +119,20 @@ impl Session {
         let talk = Talk::default();
         let (client, cluster, last_node) = (None, None, None);
         let (attended, progress) = (false, Progress::default());
-        let (changes, crew) = (false, None);
-        Self { base, door, client, cluster, last_node, talk, changes, attended, progress, crew }
+        let (changes, crew, home) = (false, None, None);
+        Self {
+            base,
+            door,
+            client,
+            cluster,
+            last_node,
+            talk,
+            changes,
+            attended,
+            progress,
+            crew,
+            home,
+        }
     }
 
     /// The same with a person at a terminal, who is asked before much is touched (`care`).
@@ -127,9 +141,15 @@ impl Session {
         self
     }
 
-    /// The same, with processes for `node kill` and `node start`.
+    /// Whether a person at a terminal types, and can be asked.
+    pub fn is_attended(&self) -> bool {
+        self.attended
+    }
+
+    /// The same, with processes for `node kill` and `node start`: those of the cluster that the session begins with.
     pub fn with_crew(mut self, crew: Arc<Mutex<dyn Crew>>) -> Self {
         self.crew = Some(crew);
+        self.home = Some(self.base.clone());
         self
     }
 
@@ -146,6 +166,7 @@ impl Session {
     /// The command under way was left early: what goes on without us, and what can be done about it.
     pub fn left_early(&self) -> String {
         let usual = "a command that changes something may or may not have done so";
+        self.talk.close_line();
         if let Some(deleted) = self.progress.left_early() {
             return format!("interrupted; {deleted}");
         }
@@ -206,8 +227,8 @@ impl Session {
         let (mut verb, deadline) = (cli.verb, Instant::now() + timeout);
         let mut call = Call { globals, typed: cli.globals, deadline, talk: self.talk.clone() };
         self.look_up(&mut verb, &mut call).await?;
-        if !self.agreed(&mut verb, &call, stand).await? {
-            return Ok(care::declined());
+        if let Some(answered) = self.settled(&mut verb, &call, stand).await? {
+            return Ok(answered);
         }
         // A person may have thought about it for a while.
         call.deadline = Instant::now() + timeout;
@@ -287,12 +308,9 @@ impl Session {
         if dry_run {
             return sweep::dry_run(&client, &prefix, call.deadline).await;
         }
-        let tell = match self.door {
-            Door::Driven => Tell::Nobody,
-            Door::CommandLine | Door::Shell => Tell::whoever_sees(),
-        };
-        let (deadline, progress) = (call.deadline, &self.progress);
-        Sweep { prefix, deadline, progress, tell }.run(&client).await
+        let log = self.door != Door::Driven && !std::io::stderr().is_terminal();
+        let (deadline, progress, talk) = (call.deadline, &self.progress, call.talk.clone());
+        Sweep { prefix, deadline, progress, talk, log }.run(&client).await
     }
 
     async fn node(&self, verb: &NodeVerb) -> Result<Answered> {
@@ -556,6 +574,17 @@ mod tests {
         assert_eq!(code("cluster"), "BadRequest");
         assert_eq!(code("help set"), "Text");
         assert_eq!(code("get --help"), "Text");
+    }
+
+    #[test]
+    fn the_line_that_counts_is_wiped_before_it_is_said_what_was_deleted() {
+        let mut session = Session::new(Globals::default(), Door::Shell);
+        session.talk = Talk::new(Show::Progress);
+        session.talk.progress("7 keys deleted");
+        session.progress = Progress::of(7, 5);
+        assert!(session.talk.has_open_line());
+        assert!(session.left_early().starts_with("interrupted; 7 keys were deleted; 5 more"));
+        assert!(!session.talk.has_open_line());
     }
 
     #[tokio::test]

@@ -6,12 +6,13 @@
 use super::args::Data;
 use super::data::Stand;
 use super::output::escape;
+use super::talk::Talk;
 use super::value::{Answered, Doc, Done, Failure, named_bytes};
 use crate::client::{CallOptions, Client, Level, Page, ScanOptions};
 use crate::types::{Class, Code, Error, Op, OpResult, Result, limits};
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -117,6 +118,13 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// One that has come so far.
+    #[cfg(test)]
+    pub fn of(deleted: u64, underway: u64) -> Self {
+        let [deleted, underway] = [deleted, underway].map(|count| Arc::new(AtomicU64::new(count)));
+        Self { deleted, underway }
+    }
+
     /// A sentence about what was done, for whoever stops waiting; none if nothing was begun.
     pub fn left_early(&self) -> Option<String> {
         let (deleted, underway) =
@@ -129,24 +137,6 @@ impl Progress {
     }
 }
 
-/// Who is told how far it is, on standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tell {
-    /// Nobody.
-    Nobody,
-    /// A person: one line that is written over.
-    Person,
-    /// A file: a line now and then.
-    Log,
-}
-
-impl Tell {
-    /// Whoever sees standard error.
-    pub fn whoever_sees() -> Self {
-        if std::io::stderr().is_terminal() { Tell::Person } else { Tell::Log }
-    }
-}
-
 /// How one deletion is carried out.
 pub struct Sweep<'a> {
     /// Which keys.
@@ -155,8 +145,10 @@ pub struct Sweep<'a> {
     pub deadline: Instant,
     /// How far it is.
     pub progress: &'a Progress,
-    /// Who is told.
-    pub tell: Tell,
+    /// Where a person sees how far it is.
+    pub talk: Talk,
+    /// Standard error is a file: a line now and then.
+    pub log: bool,
 }
 
 fn left(deadline: Instant) -> Result<Duration> {
@@ -191,8 +183,12 @@ pub(super) async fn count<T: Table>(
 }
 
 /// The keys that somebody is asked about.
-pub async fn preview(client: &Client, prefix: &Bytes, deadline: Instant) -> Result<Count> {
-    count(client, prefix, Some(COUNT_MAX), deadline).await
+pub(super) async fn preview<T: Table>(
+    table: &T,
+    prefix: &Bytes,
+    deadline: Instant,
+) -> Result<Count> {
+    count(table, prefix, Some(COUNT_MAX), deadline).await
 }
 
 /// `--dry-run`: counts all of them and deletes none.
@@ -204,28 +200,16 @@ impl Sweep<'_> {
     /// Deletes every key with the prefix; answers how many there were.
     pub(super) async fn run<T: Table>(self, table: &T) -> Done {
         let ended = self.delete(table).await;
-        if self.tell == Tell::Person {
-            eprint!("\r\x1b[K");
-        }
-        let deleted = self.progress.deleted.load(Ordering::Relaxed);
+        self.talk.close_line();
+        let count = self.progress.deleted.load(Ordering::Relaxed);
         let unknown = match &ended {
             Ok(()) => 0,
             Err(_) => self.progress.underway.load(Ordering::Relaxed),
         };
         match ended {
-            Ok(()) => Ok(self.answer(deleted)),
-            Err(error) => Err(stopped(error, deleted, unknown)),
+            Ok(()) => Ok(deleted(&self.prefix, count)),
+            Err(error) => Err(stopped(error, count, unknown)),
         }
-    }
-
-    fn answer(&self, deleted: u64) -> Answered {
-        let mut json = Map::new();
-        named_bytes(&mut json, "prefix", &self.prefix);
-        json.insert("deleted".into(), json!(deleted));
-        json.insert("dry_run".into(), json!(false));
-        let rows = vec![vec![deleted.to_string()]];
-        let doc = Doc { json: Json::Object(json), header: vec!["DELETED"], rows, notes: vec![] };
-        Answered { yes: deleted > 0, ..Answered::doc(doc, None) }
     }
 
     /// What stays in `underway` when it fails may have been deleted.
@@ -277,21 +261,25 @@ impl Sweep<'_> {
     }
 
     fn say(&self, told: &mut Instant) {
-        let deleted = self.progress.deleted.load(Ordering::Relaxed);
-        match self.tell {
-            Tell::Nobody => {}
-            Tell::Person => {
-                let mut err = std::io::stderr().lock();
-                // A terminal that went away does not end the deletion.
-                let _ = write!(err, "\r\x1b[K{deleted} keys deleted").and_then(|()| err.flush());
-            }
-            Tell::Log if told.elapsed() >= LINE_EVERY => {
-                *told = Instant::now();
-                let _ = writeln!(std::io::stderr(), "{deleted} keys deleted");
-            }
-            Tell::Log => {}
+        let text = format!("{} keys deleted", self.progress.deleted.load(Ordering::Relaxed));
+        self.talk.progress(&text);
+        if self.log && told.elapsed() >= LINE_EVERY {
+            *told = Instant::now();
+            // A file that cannot be written does not end the deletion.
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
+}
+
+/// The answer: so many keys with the prefix were deleted.
+pub fn deleted(prefix: &Bytes, deleted: u64) -> Answered {
+    let mut json = Map::new();
+    named_bytes(&mut json, "prefix", prefix);
+    json.insert("deleted".into(), json!(deleted));
+    json.insert("dry_run".into(), json!(false));
+    let rows = vec![vec![deleted.to_string()]];
+    let doc = Doc { json: Json::Object(json), header: vec!["DELETED"], rows, notes: vec![] };
+    Answered { yes: deleted > 0, ..Answered::doc(doc, None) }
 }
 
 /// It failed in the middle: neither done nor not done, with what was.

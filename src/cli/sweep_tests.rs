@@ -1,6 +1,8 @@
 //! Deleting by prefix, on a table in memory that takes few keys at a time and can be told to fail.
 
 use super::super::exit;
+use super::super::preview::{self, Seen};
+use super::super::talk::Show;
 use super::super::value::envelope;
 use super::*;
 use parking_lot::Mutex;
@@ -16,13 +18,23 @@ struct Twin {
     /// Deletions that succeed before one fails, and how.
     fails_after: Option<(usize, Code)>,
     deletions: Mutex<usize>,
+    /// Whether this showed a line when a page was read.
+    seen_by: Option<Talk>,
+    told: Mutex<Vec<bool>>,
 }
 
 fn twin(keys: usize) -> Twin {
     let of = |i| Bytes::from(format!("user:{i:03}"));
     let mut all: BTreeSet<Bytes> = (0..keys).map(of).collect();
     all.extend(["a", "use", "user;", "z"].map(Bytes::from_static_str));
-    Twin { keys: Mutex::new(all), batch_max: 1_000, fails_after: None, deletions: Mutex::new(0) }
+    Twin {
+        keys: Mutex::new(all),
+        batch_max: 1_000,
+        fails_after: None,
+        deletions: Mutex::new(0),
+        seen_by: None,
+        told: Mutex::default(),
+    }
 }
 
 trait Static {
@@ -38,6 +50,7 @@ impl Static for Bytes {
 impl Table for Twin {
     async fn page(&self, scan: &ScanOptions, _: Duration) -> Result<Page> {
         assert!(scan.keys_only);
+        self.told.lock().extend(self.seen_by.as_ref().map(Talk::has_open_line));
         let after = scan.cursor.clone().map(Bytes::from);
         let keys = self.keys.lock();
         let fitting = keys.iter().filter(|key| key.starts_with(&scan.prefix));
@@ -70,7 +83,8 @@ impl Table for Twin {
 async fn sweep(twin: &Twin, prefix: &'static str, progress: &Progress) -> Done {
     let deadline = Instant::now() + Duration::from_secs(10);
     let prefix = Bytes::from_static(prefix.as_bytes());
-    Sweep { prefix, deadline, progress, tell: Tell::Nobody }.run(twin).await
+    let talk = Talk::default();
+    Sweep { prefix, deadline, progress, talk, log: false }.run(twin).await
 }
 
 #[tokio::test]
@@ -117,6 +131,32 @@ async fn what_was_deleted_is_told_exactly_however_it_ends() {
     let failure = sweep(&fails(0, Code::NoSpace), "user:", &Progress::default()).await.unwrap_err();
     assert_eq!((failure.error.code, failure.details), (Code::NoSpace, None));
     assert_eq!(Progress::default().left_early(), None);
+}
+
+#[tokio::test]
+async fn a_person_sees_how_far_it_is_and_nothing_of_that_stays() {
+    let talk = Talk::new(Show::Progress);
+    let watched = Twin { seen_by: Some(talk.clone()), ..twin(20) };
+    let (deadline, progress) = (Instant::now() + Duration::from_secs(10), &Progress::default());
+    let prefix = Bytes::from_static(b"user:");
+    let sweep = Sweep { prefix, deadline, progress, talk: talk.clone(), log: false };
+    sweep.run(&watched).await.unwrap();
+    assert_eq!(*watched.told.lock(), [false, true, true], "before each of three pages");
+    assert!(!talk.has_open_line());
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_asked_about_and_not_looked_for_again() {
+    let twin = twin(40);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let look = async |prefix| preview::of_sweep(&twin, &Bytes::from_static(prefix), deadline).await;
+    let Seen::Nothing(answered) = look(b"x").await.unwrap() else { panic!() };
+    let done = Ok(*answered);
+    let json = envelope(&done, 1.0);
+    assert_eq!(json["value"], json!({ "prefix": "x", "deleted": 0, "dry_run": false }));
+    assert_eq!(exit::of(&done), exit::NO);
+    let Seen::Ask(preview) = look(b"user:").await.unwrap() else { panic!() };
+    assert!(preview.shown.starts_with("40 keys"), "{preview:?}");
 }
 
 #[tokio::test]

@@ -187,6 +187,13 @@ impl Talk {
         self.last.lock().running.take().and_then(|change| left_running(&change))
     }
 
+    /// Whether a line stands on the terminal that is to be written over.
+    #[cfg(test)]
+    pub fn has_open_line(&self) -> bool {
+        let last = self.last.lock();
+        last.counts || last.open.is_some()
+    }
+
     /// Ends the line that is being written over, so that another one can follow.
     pub fn close_line(&self) {
         if std::mem::take(&mut self.last.lock().counts) {

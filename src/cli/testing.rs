@@ -171,6 +171,8 @@ pub struct State {
     pub levels: Vec<Option<Level>>,
     /// The records of runs.
     pub records: ClusterState,
+    /// What is said of the hour, if anything.
+    pub off_peak: Option<Verdict>,
     /// What happens to the next events of runs, if anything.
     pub record_mishaps: VecDeque<Option<Mishap>>,
     /// Every event of a run is answered with this, and not taken, as long as it is set.
@@ -201,6 +203,7 @@ impl Twin {
             orders: vec![],
             levels: vec![],
             records: formed(),
+            off_peak: Some(Verdict::Go),
             record_mishaps: VecDeque::new(),
             records_refused: None,
             odd_reads: None,
@@ -364,8 +367,11 @@ impl State {
             Command::Strategy(order) => Answer::Operation(Box::new(self.order(order)?)),
             Command::StrategyShow => Answer::StrategyView(Box::new(self.view()?)),
             Command::StrategyHistory => Answer::History(self.operations.clone()),
+            Command::Plans => Answer::Plans(vec![]),
             Command::Precheck { to } => {
-                Answer::Precheck(Precheck { to: *to, ..precheck(self.verdict) })
+                let mut told = Precheck { to: *to, ..precheck(self.verdict) };
+                told.checks.extend(self.off_peak.map(|verdict| check("off_peak", verdict, None)));
+                Answer::Precheck(told)
             }
             Command::Settings => Answer::Settings(self.settings.clone()),
             Command::Set { name, value } => {

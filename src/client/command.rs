@@ -124,6 +124,7 @@ pub(super) fn mutates(command: &Command) -> bool {
             | Command::Ping
             | Command::Runs { .. }
             | Command::RunShow { .. }
+            | Command::Plans
     )
 }
 
@@ -223,6 +224,7 @@ mod tests {
             Command::Metrics,
             Command::Runs { limit: 9 },
             Command::RunShow { run: 1 },
+            Command::Plans,
             Command::Digest { shard: crate::types::ShardId(0), at: None },
         ] {
             assert!(!mutates(&question), "{question:?}");

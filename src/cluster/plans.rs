@@ -4,7 +4,7 @@
 use super::core::ClusterState;
 use crate::types::{Code, Error, limits};
 use crate::wire::client::Strategy;
-use crate::wire::plan::{BoundMember, Plan};
+use crate::wire::plan::{BoundMember, Plan, PlanHead};
 use crate::wire::terms::PlanId;
 
 /// Plans that are kept. The oldest makes room for a new one.
@@ -30,14 +30,26 @@ impl ClusterState {
         if plan.to != to {
             return Err(moved("it leads to the other strategy".into()));
         }
-        if now_ms >= plan.expires_ms {
-            let past_s = (now_ms - plan.expires_ms) / 1_000;
-            return Err(moved(format!("it expired {past_s} s ago")));
-        }
-        match self.moved_since(plan) {
-            Some(what) => Err(moved(what)),
-            None => Ok(plan),
-        }
+        self.outdated(plan, now_ms).map_or(Ok(plan), |what| Err(moved(what)))
+    }
+
+    /// The plans that are kept, oldest first, each with what keeps it from starting anything at `now_ms`.
+    pub fn plan_heads(&self, now_ms: u64) -> Vec<PlanHead> {
+        let head = |plan: &Plan| PlanHead {
+            id: plan.id,
+            to: plan.to,
+            by: plan.by.clone(),
+            expires_ms: plan.expires_ms,
+            copy_bytes: plan.predicted.copy_bytes,
+            took_ms: plan.predicted.took_ms,
+            outdated: self.outdated(plan, now_ms),
+        };
+        self.plans.iter().map(head).collect()
+    }
+
+    fn outdated(&self, plan: &Plan, now_ms: u64) -> Option<String> {
+        let past_s = now_ms.checked_sub(plan.expires_ms).map(|past_ms| past_ms / 1_000);
+        past_s.map(|s| format!("it expired {s} s ago")).or_else(|| self.moved_since(plan))
     }
 
     /// What a plan is bound to and is not so any more. Members first: they raise the epoch as well.
@@ -185,6 +197,9 @@ mod tests {
         let other = state.plan_for(id, Strategy::Sharded, 0).unwrap_err();
         assert!(other.message.contains("other strategy"), "{other}");
         assert!(state.plan_for(id, Strategy::Full, 999).is_ok());
+        let listed = |now_ms| state.plan_heads(now_ms).remove(0);
+        assert_eq!((listed(999).id, listed(999).copy_bytes, listed(999).outdated), (id, 7, None));
+        assert_eq!(listed(3_000).outdated.as_deref(), Some("it expired 2 s ago"));
     }
 
     #[test]
@@ -224,6 +239,8 @@ mod tests {
             keep(&mut state);
             change(&mut state);
             let id = state.plans[0].id;
+            let listed = state.plan_heads(0).remove(0);
+            assert!(listed.outdated.is_some_and(|why| why.contains(what)), "{what}");
             let message = told(begin(&mut state, id, 0));
             assert!(message.contains(what), "{message}");
             assert!(state.operations.is_empty());

@@ -366,7 +366,8 @@ impl<C: Caller> Bridge<C> {
         })
     }
 
-    /// Asks whoever runs the script. A no ends it, unless the script catches that.
+    /// Asks whoever runs the script. A no ends it, unless the script catches that; whoever stops it, or its time, ends
+    /// the question as well.
     pub fn confirm(&self, question: &str) -> Answer<bool> {
         if self.book.yes {
             self.stage.log(&format!("{question} yes, by --yes"));
@@ -376,7 +377,7 @@ impl<C: Caller> Bridge<C> {
             self.stage.log(&format!("{question} would be asked"));
             return Ok(true);
         }
-        match self.stage.confirm(question).map_err(thrown)? {
+        match self.wait(self.stage.confirm(question))? {
             true => Ok(true),
             false => Err(failed(&format!("the answer to `{question}` was no"))),
         }

@@ -50,6 +50,7 @@ fn door(command: &Command) -> Door {
             Typed("strategy prepare full", Ok("step(\"s\", || strategy.prepare(\"full\"))"))
         }
         Command::StrategyShow => Typed("strategy show", Ok("strategy.operation()")),
+        Command::Plans => Typed("strategy plans", Ok("strategy.plans()")),
         Command::StrategyHistory => Typed("strategy history", Ok("strategy.history()")),
         Command::StrategyOf { .. } => Typed(
             "strategy abort --operation 1",
@@ -125,6 +126,7 @@ fn commands() -> Vec<Command> {
         Command::Ping,
         Command::Runs { limit: 1 },
         Command::RunShow { run: 1 },
+        Command::Plans,
     ]
 }
 

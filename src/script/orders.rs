@@ -52,6 +52,17 @@ fn questions<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
         },
     );
     let b = bridge.clone();
+    engine.register_fn("plans", move |_: StrategyOf| -> Answer {
+        let timeout = b.request_timeout();
+        let all = b.wait(async {
+            match b.caller.command(Command::Plans, None, timeout).await? {
+                (WireAnswer::Plans(all), _) => Ok(all),
+                _ => Err(other_answer()),
+            }
+        })?;
+        Ok(to_script(&plan::list(&all).json))
+    });
+    let b = bridge.clone();
     engine.register_fn("operation", move |_: StrategyOf| -> Answer {
         if let Some(op) = b.rehearsed() {
             return Ok(of_operation(&op, None, None, true));

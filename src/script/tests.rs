@@ -2,10 +2,10 @@
 //! shipped.
 
 use super::run::{check, run};
-use crate::cli::runbook::{Ended, Runbook, Stage, Trouble};
+use crate::cli::runbook::{Asking, Ended, Runbook, Stage, Trouble};
 use crate::cli::strategy::follow::Change;
 use crate::cli::testing::{Mishap, Twin, name, operation};
-use crate::types::{Code, Error, Result, ShardId};
+use crate::types::{Code, Error, ShardId};
 use crate::wire::client::Strategy;
 use crate::wire::operation::{Operation, Phase};
 use crate::wire::plan::Verdict;
@@ -43,8 +43,8 @@ impl Stage for Paper {
     fn changed(&self, change: &Change) {
         self.phases.lock().push(change.phase);
     }
-    fn confirm(&self, _question: &str) -> Result<bool> {
-        Ok(self.answer)
+    fn confirm<'a>(&'a self, _question: &'a str) -> Asking<'a> {
+        Box::pin(async { Ok(self.answer) })
     }
 }
 
@@ -131,7 +131,7 @@ async fn the_functions_give_the_orders_of_the_command_line() {
         2
     ]);
     assert_eq!(played.result(), expected);
-    assert!(played.said().contains("go: 2 checks, 300.0 MiB in 1.5s"), "{}", played.said());
+    assert!(played.said().contains("go: 3 checks, 300.0 MiB in 1.5s"), "{}", played.said());
     assert_eq!(played.orders(), 5);
     let calls: Vec<&str> = played.ended.calls.iter().map(|call| call.call.as_str()).collect();
     assert_eq!(calls[..3], ["strategy.plan(\"full\")", "strategy.prepare(\"full\")", "wait()"]);
@@ -165,6 +165,7 @@ async fn questions_settings_and_keys() {
         all.push(human(3 * 1024 * 1024));
         all.push(nodes.is_up("n2"));
         all.push(cluster.can_lose(1));
+        all.push(cluster.in_peak());
         all
     "#;
     let expected = json!([
@@ -183,11 +184,27 @@ async fn questions_settings_and_keys() {
         1,
         "3.0 MiB",
         true,
+        false,
         false
     ]);
     let played = play(source).await;
     assert_eq!(played.result(), expected);
     assert_eq!(played.twin.0.lock().levels, [None, None], "reads go by the cluster's default");
+}
+
+#[tokio::test]
+async fn a_busy_hour_is_one_that_the_check_of_a_plan_names_and_without_it_nobody_can_tell() {
+    for (said, peak) in
+        [(Some(Verdict::Go), Some(false)), (Some(Verdict::Warn), Some(true)), (None, None)]
+    {
+        let twin = Twin::new();
+        twin.0.lock().off_peak = said;
+        let played = play_on(twin, book("cluster.in_peak()")).await;
+        match peak {
+            Some(peak) => assert_eq!(played.result(), json!(peak)),
+            None => assert!(played.trouble().message.contains("off_peak")),
+        }
+    }
 }
 
 #[tokio::test]
@@ -393,27 +410,42 @@ async fn an_interrupted_script_ends_and_says_what_goes_on() {
 }
 
 #[tokio::test]
-async fn a_script_that_was_stopped_while_a_person_thinks_is_left_behind() {
-    struct Thinking;
+async fn a_question_ends_with_the_script_and_nobody_goes_on_reading() {
+    /// Never answers; says whether somebody waits for that.
+    #[derive(Default)]
+    struct Thinking(Arc<()>);
     impl Stage for Thinking {
         fn print(&self, _: &str) {}
         fn log(&self, _: &str) {}
         fn changed(&self, _: &Change) {}
-        fn confirm(&self, _: &str) -> Result<bool> {
-            std::thread::sleep(Duration::from_secs(20));
-            Ok(true)
+        fn confirm<'a>(&'a self, _: &'a str) -> Asking<'a> {
+            let reading = self.0.clone();
+            Box::pin(async move {
+                std::future::pending::<()>().await;
+                drop(reading);
+                Ok(true)
+            })
         }
     }
     let (stop, stopped) = watch::channel(false);
-    let book = book("confirm(\"sure?\"); step(\"s\", || strategy.prepare(\"full\"))");
-    let twin = Arc::new(Twin::new());
-    let running = tokio::spawn(run(twin.clone(), book, Arc::new(Thinking), stopped));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asks = book("confirm(\"sure?\"); step(\"s\", || strategy.prepare(\"full\"))");
+    let (twin, stage) = (Arc::new(Twin::new()), Arc::new(Thinking::default()));
+    let running = tokio::spawn(run(twin.clone(), asks.clone(), stage.clone(), stopped.clone()));
+    while Arc::strong_count(&stage.0) == 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let started = Instant::now();
     stop.send_replace(true);
     assert_eq!(running.await.unwrap().result.unwrap_err().code, "Interrupted");
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(2), "it was not left behind");
+    assert_eq!(Arc::strong_count(&stage.0), 1);
     assert!(twin.0.lock().orders.is_empty());
+    // Its time is up as well.
+    stop.send_replace(false);
+    let short = Runbook { timeout: Duration::from_millis(100), ..asks };
+    let ended = run(Arc::new(Twin::new()), short, stage.clone(), stopped).await;
+    assert_eq!(ended.result.unwrap_err().code, "ScriptTimeout");
+    assert_eq!((Arc::strong_count(&stage.0), started.elapsed().as_secs() < 2), (1, true));
 }
 
 #[tokio::test]

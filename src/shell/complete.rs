@@ -25,6 +25,8 @@ pub enum Kind {
     Record,
     /// A plan of a switch.
     Plan,
+    /// The record of a run.
+    Run,
     /// Where a session may connect to.
     Context,
     /// A key, or its beginning.
@@ -193,6 +195,7 @@ impl<'a> Place<'a> {
             ("operation", _) => Some(Kind::Operation),
             ("id", ["op", ..]) => Some(Kind::Record),
             ("plan", ["strategy", ..]) => Some(Kind::Plan),
+            ("run", ["runs", ..]) | ("resume", ["run"]) => Some(Kind::Run),
             ("key" | "keys" | "prefix", [_]) => Some(Kind::Key),
             ("pairs", _) if self.given.len().is_multiple_of(2) => Some(Kind::Key),
             (id, _) if id.ends_with("context") => Some(Kind::Context),
@@ -231,6 +234,7 @@ mod tests {
                 Kind::Operation => &["7"],
                 Kind::Record => &["41", "42"],
                 Kind::Plan => &["P-17"],
+                Kind::Run => &["RUN-11", "RUN-12"],
                 Kind::Context => &["demo", "prod"],
                 Kind::Key => &["user:1", "user:2", "cart:1", "two words", "it's"],
                 Kind::File => &["scripts/", "x.rhai"],
@@ -303,6 +307,8 @@ mod tests {
         assert_eq!(completed("breaker open n"), ["n1", "n2"]);
         assert_eq!(completed("strategy switch full --plan "), ["P-17"]);
         assert_eq!(completed("strategy abort --operation "), ["7"]);
+        assert_eq!(completed("runs show RUN-"), ["RUN-11", "RUN-12"]);
+        assert_eq!(completed("run --resume "), ["RUN-11", "RUN-12"]);
         assert_eq!(completed("get k --certs "), ["certs/"]);
         assert_eq!(completed("get k --ca x"), ["x.rhai"]);
         // The value of a flag is no command.

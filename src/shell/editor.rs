@@ -66,7 +66,8 @@ pub fn edit(desk: Desk, prompts: &Receiver<Prompt>, typed: &mpsc::Sender<Typed>)
         shared.lock().reading = false;
         let input = match read {
             Ok(line) => {
-                keep(&mut editor, &line, path.as_ref());
+                let in_script = shared.lock().script_names.is_some();
+                keep(&mut editor, &line, path.as_ref(), in_script);
                 Typed::Line(line)
             }
             Err(ReadlineError::Interrupted) => Typed::Cleared,
@@ -121,9 +122,9 @@ fn printer(
 }
 
 /// Remembers a line; one that starts with a blank is not remembered.
-fn keep(editor: &mut Line, line: &str, history: Option<&PathBuf>) {
+fn keep(editor: &mut Line, line: &str, history: Option<&PathBuf>, in_script: bool) {
     let added = editor.add_history_entry(line).unwrap_or(false);
-    if let Some(path) = history.filter(|_| added && history::may_be_written(line))
+    if let Some(path) = history.filter(|_| added && history::may_be_written(line, in_script))
         && let Err(error) = history::append(path, line)
     {
         eprintln!("history: {error}");

@@ -7,7 +7,7 @@ use super::prompt::Seen;
 use super::seen::{Heard, Snapshot};
 use crate::cli::contexts::Color;
 use crate::cli::session::Session;
-use crate::cli::value::{Done, Value};
+use crate::cli::value::Done;
 use crate::client::Client;
 use crate::types::{Code, NodeName};
 use crate::wire::command::{Answer, Command};
@@ -24,8 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Notices that wait for the end of a command; the oldest makes room.
 const NOTICES_MAX: usize = 20;
-/// Plans of a switch that are remembered for completion.
-const PLANS_MAX: usize = 10;
 
 /// Shared state of one shell.
 #[derive(Default)]
@@ -40,8 +38,6 @@ pub struct Shared {
     pub shards: usize,
     /// Keys typed and answered.
     pub keys: SeenKeys,
-    /// Plans that were made here.
-    pub plans: VecDeque<String>,
     /// A command about the change of strategy runs, and tells what happens to it.
     pub told_elsewhere: bool,
     /// In the Rhai mode: names that the language knows.
@@ -104,7 +100,6 @@ impl Shared {
         self.last = None;
         self.seen.heard = Heard::NotYet;
         self.keys = SeenKeys::default();
-        self.plans.clear();
     }
 
     /// Takes over what the session learned.
@@ -128,13 +123,6 @@ impl Shared {
     /// Takes over names in a command that was carried out and in its answer.
     pub fn note(&mut self, typed: &[OsString], done: &Done) {
         self.keys.note_all(typed, done);
-        if let Ok(answered) = done
-            && let Value::Doc(doc) = &answered.value
-            && let Some(plan) = doc.json.get("plan").and_then(|plan| plan.as_str())
-        {
-            self.plans.push_front(plan.to_owned());
-            self.plans.truncate(PLANS_MAX);
-        }
     }
 }
 

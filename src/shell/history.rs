@@ -2,11 +2,13 @@
 //!
 //! What is written down is a command that parses and carries no value. Values may be anything: passwords, tokens,
 //! what is known of people; so `set`, `append`, `mset`, `cas` and everything in Rhai stay in memory, for this shell.
-//! So does what is no command, because it may be something that was pasted into the wrong window.
+//! So does what is no command, because it may be something that was pasted into the wrong window, and what asks for the
+//! help of a command behind its values.
 
 use super::request::{self, Asked};
 use super::{line, rhai};
 use crate::cli::args::{Data, Verb};
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -18,6 +20,9 @@ pub const LINES_MAX: usize = 1_000;
 const FILE_BYTES_MAX: u64 = 8 << 20;
 /// A parameter of a runbook with such a name is a secret.
 const SECRET_NAMES: [&str; 5] = ["secret", "password", "passwd", "token", "key"];
+
+/// Commands that carry values.
+const WITH_VALUES: [&str; 5] = ["set", "mset", "append", "cas", "run"];
 
 /// Where the history is: `PPDB_HISTFILE`, else in the user's state folder; none without a home, or if the
 /// variable is empty.
@@ -68,16 +73,20 @@ pub fn append(path: &Path, line: &str) -> io::Result<()> {
     file.write_all(format!("{line}\n").as_bytes())
 }
 
-/// Whether a line may be written down.
-pub fn may_be_written(text: &str) -> bool {
+/// Whether a line may be written down. Nothing of the Rhai mode is, even if it would be a command elsewhere.
+pub fn may_be_written(text: &str, in_script: bool) -> bool {
+    if in_script {
+        return false;
+    }
     let private = text.starts_with(char::is_whitespace) || text.chars().any(char::is_control);
     if private || text.is_empty() || rhai::asked(text).is_some() {
         return false;
     }
     let Ok(words) = line::words(text.as_bytes()) else { return false };
+    let only_names = names_only(&words);
     match request::of_words(words) {
         Asked::Leave => false,
-        Asked::Answer(done) => done.is_ok(),
+        Asked::Answer(done) => done.is_ok() && only_names,
         Asked::Run(cli, _) => match &cli.verb {
             Verb::Data(
                 Data::Set { .. } | Data::Mset { .. } | Data::Append { .. } | Data::Cas { .. },
@@ -86,6 +95,15 @@ pub fn may_be_written(text: &str) -> bool {
             _ => true,
         },
     }
+}
+
+/// Whether a line that leads to help can have no value in it: `help NAME …`, or a line without such a command.
+fn names_only(words: &[OsString]) -> bool {
+    let mut rest = words.iter().skip_while(|word| *word == "ppdb");
+    let asks = rest.next().is_some_and(|first| first == "help" || first == "?");
+    let plain = rest.all(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let carries = |word: &OsString| WITH_VALUES.iter().any(|name| word == name);
+    (asks && plain) || !words.iter().any(carries)
 }
 
 fn is_secret(name: &str) -> bool {
@@ -149,11 +167,15 @@ mod tests {
             "status -o json",
             "strategy switch full",
             "help set",
+            "ppdb help run",
+            "? mset",
+            "get user:1 --help",
             "config set reads.default session",
             "run x.rhai --param hours=48",
             "ppdb status",
         ] {
-            assert!(may_be_written(line), "{line}");
+            assert!(may_be_written(line, false), "{line}");
+            assert!(!may_be_written(line, true), "in the Rhai mode: {line}");
         }
         for line in [
             "set user:1 hunter2",
@@ -161,6 +183,12 @@ mod tests {
             "mset a 1",
             "append log x",
             "cas a b c",
+            "set user:1 hunter2 --help",
+            "set --help user:1 hunter2",
+            "ppdb --user get set user:1 hunter2 -h",
+            "append log hunter2 --help",
+            "help set user:1 hunter2 --help",
+            "run x.rhai --param token=hunter2 --help",
             " get user:1",
             "hunter2",
             "get 'open",
@@ -172,7 +200,7 @@ mod tests {
             "exit",
             "",
         ] {
-            assert!(!may_be_written(line), "{line}");
+            assert!(!may_be_written(line, false), "{line}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Names for completion, as far as they can be told at once: from what the shell has seen, from the file system,
-//! and for keys and records by one question to the cluster that is given up quickly.
+//! and for keys, plans, operations and records by one question to the cluster that is given up quickly.
 //!
 //! The editor's thread asks and waits for the answer, so every question has a short time and a small page. Keys are
 //! asked for with reads that any copy answers, which costs the cluster next to nothing.
@@ -23,7 +23,7 @@ pub const KEYS_ASKED: u32 = 20;
 const KEYS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long other questions may take.
 const ASK_TIMEOUT: Duration = Duration::from_millis(300);
-/// Records of the operation log that are asked for.
+/// Records of the operation log, and of runs, that are asked for.
 const RECORDS_ASKED: u32 = 50;
 /// Entries of a folder that are looked at.
 const ENTRIES_MAX: usize = 1_000;
@@ -47,12 +47,9 @@ impl Names for Live {
                 let shards = self.shared.lock().shards;
                 seen((0..shards).map(|number| format!("s{number}")).collect())
             }
-            Kind::Operation => {
-                let shared = self.shared.lock();
-                let latest = shared.seen.heard.snapshot().and_then(|s| s.operation.as_ref());
-                seen(latest.map(|operation| operation.id.to_string()).into_iter().collect())
-            }
-            Kind::Plan => seen(self.shared.lock().plans.iter().cloned().collect()),
+            Kind::Operation => seen(self.operations()),
+            Kind::Plan => seen(self.plans()),
+            Kind::Run => seen(self.runs()),
             Kind::Context => {
                 let contexts = contexts::file::read().map(|all| all.contexts);
                 seen(contexts.unwrap_or_default().into_keys().collect())
@@ -92,17 +89,43 @@ impl Live {
         found
     }
 
+    fn operations(&self) -> Vec<String> {
+        match self.answer(Command::StrategyHistory) {
+            Some(Answer::History(all)) => all.iter().map(|op| op.id.to_string()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Plans that may still start something.
+    fn plans(&self) -> Vec<String> {
+        let Some(Answer::Plans(all)) = self.answer(Command::Plans) else { return Vec::new() };
+        let usable = all.iter().filter(|plan| plan.outdated.is_none());
+        usable.map(|plan| plan.id.to_string()).collect()
+    }
+
+    fn runs(&self) -> Vec<String> {
+        match self.answer(Command::Runs { limit: RECORDS_ASKED }) {
+            Some(Answer::Runs(all)) => {
+                all.iter().map(|run| format!("RUN-{}", run.number)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn records(&self) -> Vec<String> {
-        let command = Command::OperationLog { limit: RECORDS_ASKED };
-        let answer = self.ask(ASK_TIMEOUT, |client| async move {
-            client.command(command, None, ASK_TIMEOUT).await.ok()
-        });
-        match answer {
-            Some((Answer::OperationLog(records), _)) => {
+        match self.answer(Command::OperationLog { limit: RECORDS_ASKED }) {
+            Some(Answer::OperationLog(records)) => {
                 records.iter().map(|record| record.number.to_string()).collect()
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What some node answers at once.
+    fn answer(&self, question: Command) -> Option<Answer> {
+        self.ask(ASK_TIMEOUT, |client| async move {
+            client.command(question, None, ASK_TIMEOUT).await.ok().map(|(answer, _)| answer)
+        })
     }
 
     /// One question, from the editor's thread to the runtime and back. It is given up when its time is over, also
@@ -188,7 +211,9 @@ mod tests {
         shared.lock().keys.note("user:1");
         let found = live.names(Kind::Key, "us");
         assert_eq!((found.words, found.more), (vec!["user:1".to_owned()], true));
-        assert!(live.names(Kind::Record, "").words.is_empty());
+        for kind in [Kind::Record, Kind::Plan, Kind::Run, Kind::Operation] {
+            assert!(live.names(kind, "").words.is_empty(), "{kind:?}");
+        }
         let off = Live { keys: false, ..live };
         assert_eq!(off.names(Kind::Key, "us"), Found::default());
         shared.lock().seen.protected = true;

@@ -3,7 +3,8 @@
 //! The object is `{"argv":[…],"key_b64":…,"value_b64":…,"expected_b64":…}`. The three stand for the KEY,
 //! the VALUE and the EXPECTED of the command; `argv` leaves them out, `{"argv":["set","--nx"],
 //! "key_b64":"…","value_b64":"…"}`, or holds anything in their places, which is replaced. Where a command
-//! takes several keys, `key_b64` is the only one.
+//! takes several keys, `key_b64` is the only one. Bytes that have no place in the command are refused; the prefix of
+//! `del` has to be held open: `{"argv":["del","--yes","--prefix",""],"key_b64":"…"}`.
 
 use super::line;
 use crate::cli::args::{Cli, Data, Verb};
@@ -117,30 +118,57 @@ fn of_object(object: Object) -> Result<Asked> {
         .iter()
         .position(|word| word.to_str().is_some_and(Data::has_subcommand))
         .ok_or_else(|| bad("key_b64 and value_b64 go with a command on keys".to_owned()))?;
-    match Cli::from_words(put_in(&words, at, &stand)) {
-        Ok(cli) => {
+    let parsed = Cli::from_words(put_in(&words, at, &stand)).map(|mut cli| {
+        let fits = in_place(&mut cli, &stand);
+        (cli, fits)
+    });
+    let cli = match parsed {
+        Ok((cli, true)) => {
             only_key(&cli, &stand)?;
-            Ok(Asked::Run(Box::new(cli), stand))
+            cli
         }
         // Perhaps something stands in their places already.
-        Err(error) => match replaced(words, &stand) {
-            Some(cli) => Ok(Asked::Run(Box::new(cli), stand)),
-            None => Ok(Asked::Answer(Box::new(not_parsed(&error)))),
+        other => match (replaced(words, &stand), other) {
+            (Some(cli), _) => cli,
+            (None, Err(error)) => return Ok(Asked::Answer(Box::new(not_parsed(&error)))),
+            (None, Ok(_)) => {
+                let message =
+                    "not all of key_b64, value_b64 and expected_b64 have a place in this command";
+                return Err(bad(message.to_owned()));
+            }
         },
-    }
+    };
+    Ok(Asked::Run(Box::new(cli), stand))
 }
 
-/// Puts the words where their positions are: key and expected behind the command, the value at the end.
+/// Puts the words where their positions are: the key behind the command, expected behind the key, the value at the end.
 fn put_in(words: &[OsString], at: usize, stand: &Stand) -> Vec<OsString> {
     let of =
         |word: &str| stand.ins.contains_key(OsString::from(word).as_os_str()).then(|| word.into());
     let (before, after) = words.split_at(at + 1);
     let mut all = before.to_vec();
-    all.extend(of(KEY));
+    let (key, after) = match of(KEY) {
+        Some(key) => (vec![key], after),
+        None => {
+            let (typed, rest) = after.split_at(after.len().min(1));
+            (typed.to_vec(), rest)
+        }
+    };
+    all.extend(key);
     all.extend(of(EXPECTED));
     all.extend_from_slice(after);
     all.extend(of(VALUE));
     all
+}
+
+/// Whether each word is where it belongs. Behind a flag it would be the flag's, whatever that does.
+fn in_place(cli: &mut Cli, stand: &Stand) -> bool {
+    let Verb::Data(data) = &mut cli.verb else { return false };
+    let mut words = stand.ins.keys();
+    words.all(|word| {
+        let place = word.to_str().and_then(|name| place(data, name));
+        place.is_some_and(|there| there == word)
+    })
 }
 
 /// A second key beside `key_b64` may be meant or be a place holder; nobody can tell, so it is refused.
@@ -172,6 +200,7 @@ fn replaced(words: Vec<OsString>, stand: &Stand) -> Option<Cli> {
 /// The place of a word in a command, if it has one.
 fn place<'a>(data: &'a mut Data, word: &str) -> Option<&'a mut OsString> {
     match (word, data) {
+        (KEY, Data::Del { prefix: Some(prefix), .. }) => Some(prefix),
         (KEY, Data::Del { keys, .. } | Data::Exists { keys } | Data::Mget { keys, .. }) => {
             keys.first_mut()
         }
@@ -189,7 +218,7 @@ fn place<'a>(data: &'a mut Data, word: &str) -> Option<&'a mut OsString> {
             | Data::Persist { key },
         ) => Some(key),
         (VALUE, Data::Set { value, .. } | Data::Append { value, .. }) => Some(value),
-        (VALUE, Data::Mset { pairs, .. }) => pairs.get_mut(1),
+        (VALUE, Data::Mset { pairs, .. }) => pairs.last_mut(),
         (VALUE, Data::Cas { words, .. }) => words.last_mut(),
         (EXPECTED, Data::Cas { words, .. }) if words.len() == 2 => words.first_mut(),
         _ => None,
@@ -208,7 +237,9 @@ fn bad(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::care::{self, Danger};
     use crate::cli::data::{Plan, plan};
+    use crate::cli::sweep;
     use crate::types::Op;
 
     fn ops(line: &str) -> Vec<Op> {
@@ -273,8 +304,34 @@ mod tests {
         assert_eq!(ops(line), vec![cas.clone()]);
         let line = r#"{"argv":["cas"],"key_b64":"/g==","expected_b64":"bw==","value_b64":"bg=="}"#;
         assert_eq!(ops(line), [cas]);
+        let line = r#"{"argv":["cas","b"],"expected_b64":"bw==","value_b64":"bg=="}"#;
+        let at_b = |op| match op {
+            Op::Cas { key, .. } => key == "b",
+            _ => false,
+        };
+        assert!(ops(line).into_iter().all(at_b), "the key may stand in argv");
         let absent = ops(r#"{"argv":["cas","k","--absent"],"value_b64":"bg=="}"#);
         assert_eq!(absent, [Op::Cas { key: Bytes::from_static(b"k"), expected: None, value }]);
+    }
+
+    #[test]
+    fn the_prefix_of_a_deletion_may_be_any_bytes_and_is_judged_by_them() {
+        let asked = |line: &str| match parse(line.as_bytes()) {
+            Asked::Run(cli, stand) => match &cli.verb {
+                Verb::Data(data) => {
+                    let (prefix, _) = sweep::asked(data, &stand).unwrap();
+                    (prefix, care::danger(&cli.verb, &stand))
+                }
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{line}: {other:?}"),
+        };
+        let line =
+            |key: &str| format!(r#"{{"argv":["del","--yes","--prefix",""],"key_b64":"{key}"}}"#);
+        assert_eq!(asked(&line("AP8=")), (Bytes::from_static(b"\0\xff"), Danger::Wide));
+        assert_eq!(asked(&line("")), (Bytes::new(), Danger::Severe));
+        let named = r#"{"argv":["del","--yes","--prefix","user:"],"key_b64":""}"#;
+        assert_eq!(asked(named), (Bytes::new(), Danger::Severe), "whatever held its place");
     }
 
     #[test]
@@ -293,6 +350,13 @@ mod tests {
             r#"{"argv":["get"],"value_b64":"YQ==","key_b64":"YQ=="}"#,
             r#"{"argv":["del","a"],"key_b64":"YQ=="}"#,
             r#"{"argv":["set","\u0000key\u0000"],"value_b64":"YQ=="}"#,
+            // The value of a flag is not for bytes that stand for something else, and no key is either.
+            r#"{"argv":["del","--yes","--prefix"],"value_b64":""}"#,
+            r#"{"argv":["del","--yes","--prefix",""],"value_b64":"YQ=="}"#,
+            r#"{"argv":["del"],"value_b64":"YQ=="}"#,
+            r#"{"argv":["del"],"expected_b64":"YQ=="}"#,
+            r#"{"argv":["scan","--cursor"],"value_b64":""}"#,
+            r#"{"argv":["config","set","reads.default"],"value_b64":"YQ=="}"#,
             "set a",
             "get 'a",
         ] {

@@ -1,21 +1,25 @@
 //! Commands without a person: `-e "a; b"`, and lines from a pipe. The first error ends a script, because
-//! what follows was written for the case that it worked; a negative answer is no error.
+//! what follows was written for the case that it worked; a negative answer is no error. So does Ctrl-C, wherever it
+//! is heard: in a view, which answers all the same, in another command, or while the next line is waited for.
 
 use super::line;
 use super::request::{self, Asked};
 use crate::cli::args::{Cli, Format, Verb};
 use crate::cli::session::Session;
 use crate::cli::value::Done;
-use crate::cli::{exit, millis, output, runbook};
+use crate::cli::{exit, live, millis, output, runbook};
+use std::pin::pin;
 use std::time::Instant;
 use tokio::io::BufReader;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Carries out the commands of `-e`; answers the exit code of the last one that ran.
 pub async fn execute(session: &mut Session, commands: &str) -> u8 {
     let format = output::format_or_default(session.base().output);
+    let Some(mut interrupt) = interrupts() else { return exit::OPERATOR };
     let mut code = exit::YES;
     for command in line::commands(commands) {
-        match step(session, command.as_bytes(), format).await {
+        match step(session, command.as_bytes(), format, &mut interrupt).await {
             Step::Done(ended) => code = ended,
             Step::Failed(ended) => return ended,
             Step::Leave => return code,
@@ -28,9 +32,14 @@ pub async fn execute(session: &mut Session, commands: &str) -> u8 {
 pub async fn standard_input(session: &mut Session) -> u8 {
     let format = output::format_or_default(session.base().output);
     let mut input = BufReader::new(tokio::io::stdin());
+    let Some(mut interrupt) = interrupts() else { return exit::OPERATOR };
     let mut code = exit::YES;
     loop {
-        let line = match super::jsonl::next_line(&mut input).await {
+        let next = tokio::select! {
+            next = super::jsonl::next_line(&mut input) => next,
+            _ = interrupt.recv() => return exit::INTERRUPTED,
+        };
+        let line = match next {
             Ok(Some(Ok(line))) => line,
             Ok(Some(Err(error))) => return show(&Err(error.into()), format, 0.0),
             Ok(None) | Err(_) => return code,
@@ -39,11 +48,27 @@ pub async fn standard_input(session: &mut Session) -> u8 {
         if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
-        match step(session, text, format).await {
+        match step(session, text, format, &mut interrupt).await {
             Step::Done(ended) => code = ended,
             Step::Failed(ended) => return ended,
             Step::Leave => return code,
         }
+    }
+}
+
+/// Ctrl-C, heard from here to the end of the script: also where nobody waits for it, between two commands.
+fn interrupts() -> Option<Signal> {
+    signal(SignalKind::interrupt())
+        .inspect_err(|error| eprintln!("no signals can be heard: {error}"))
+        .ok()
+}
+
+/// Whether it was pressed while nobody waited for it.
+async fn was_pressed(interrupt: &mut Signal) -> bool {
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => true,
+        () = std::future::ready(()) => false,
     }
 }
 
@@ -53,7 +78,15 @@ enum Step {
     Leave,
 }
 
-async fn step(session: &mut Session, command: &[u8], format: Format) -> Step {
+async fn step(
+    session: &mut Session,
+    command: &[u8],
+    format: Format,
+    interrupt: &mut Signal,
+) -> Step {
+    if was_pressed(interrupt).await {
+        return Step::Failed(exit::INTERRUPTED);
+    }
     let started = Instant::now();
     let asked = match line::words(command) {
         Ok(words) if words.is_empty() => return Step::Done(exit::YES),
@@ -63,27 +96,47 @@ async fn step(session: &mut Session, command: &[u8], format: Format) -> Step {
     let (done, format) = match asked {
         Asked::Run(cli, stand) => {
             if let Some(run) = runbook(session, &cli) {
-                return match run.await {
-                    code @ (exit::YES | exit::NO) => Step::Done(code),
-                    code => Step::Failed(code),
-                };
+                return ended(run.await);
             }
             let format = cli.globals.output.unwrap_or(format);
-            (session.run(*cli, &stand).await, format)
+            let ends_itself = live::hears_interrupt(&cli.verb);
+            let done = {
+                let mut running = pin!(session.run(*cli, &stand));
+                tokio::select! {
+                    done = &mut running => Some(done),
+                    _ = interrupt.recv() => live::ended_after_interrupt(ends_itself, running).await,
+                }
+            };
+            let Some(done) = done else {
+                eprintln!("{}", session.left_early());
+                return Step::Failed(exit::INTERRUPTED);
+            };
+            (done, format)
         }
         Asked::Answer(done) => (*done, format),
         Asked::Leave => return Step::Leave,
     };
-    let code = show(&done, format, millis(started));
-    if done.is_err() { Step::Failed(code) } else { Step::Done(code) }
+    match (&done, show(&done, format, millis(started))) {
+        // An error ends the script, also one whose exit code is that of a no.
+        (Err(_), code) => Step::Failed(code),
+        (Ok(_), code) => ended(code),
+    }
+}
+
+/// Yes and no are answers; whatever else a command ends with ends the script.
+fn ended(code: u8) -> Step {
+    match code {
+        exit::YES | exit::NO => Step::Done(code),
+        code => Step::Failed(code),
+    }
 }
 
 /// The runbook that a line asks for, if it does; it has a connection of its own, and Ctrl-C is its own.
 pub fn runbook(session: &Session, cli: &Cli) -> Option<impl Future<Output = u8> + use<>> {
     let Verb::Run(args) = &cli.verb else { return None };
     let all = session.base().overlaid_by(&cli.globals);
-    let (args, typed) = (args.clone(), cli.globals.clone());
-    Some(async move { runbook::start(crate::script::DOOR, &args, &all, &typed).await })
+    let (args, typed, attended) = (args.clone(), cli.globals.clone(), session.is_attended());
+    Some(async move { runbook::start(crate::script::DOOR, &args, &all, &typed, attended).await })
 }
 
 /// Prints one ended command; answers its exit code.

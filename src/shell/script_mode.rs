@@ -2,8 +2,8 @@
 
 use super::rhai::Lines;
 use crate::cli::args::{Format, Globals};
-use crate::cli::output;
 use crate::cli::runbook::{self, Runbook, Terminal};
+use crate::cli::{self, output};
 use crate::client::Client;
 use crate::script::console::{self, Console};
 use crate::types::{Result, limits};
@@ -34,7 +34,7 @@ impl ScriptMode {
             Some(why) => client.read_only(why),
             None => client.clone(),
         };
-        let stage = Arc::new(Terminal::new(Format::Table));
+        let stage = Arc::new(Terminal::new(Format::Table, cli::is_terminal()));
         let timeout = base.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
         let console = Console::new(Arc::new(client), stage.clone(), timeout)?;
         let (lines, variables) = (Lines::default(), Vec::new());

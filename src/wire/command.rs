@@ -13,7 +13,7 @@ use super::operation::{
     NodeReport, Operation, SettingView, ShardOrder, StrategyOrder, StrategyView,
 };
 use super::oplog;
-use super::plan::{Precheck, ProbeOrder, ProbeReport};
+use super::plan::{PlanHead, Precheck, ProbeOrder, ProbeReport};
 use super::runs::{Run, RunHead, RunOrder};
 use super::slowlog::SlowRequest;
 use super::tally::Tally;
@@ -90,6 +90,8 @@ pub enum Command {
     Runs { limit: u32 },
     /// The record of one run.
     RunShow { run: u64 },
+    /// The plans that are kept, oldest first.
+    Plans,
 }
 
 /// Who shall form a cluster.
@@ -160,6 +162,8 @@ pub enum Answer {
     Run(Box<Run>),
     /// To `Runs`.
     Runs(Vec<RunHead>),
+    /// To `Plans`.
+    Plans(Vec<PlanHead>),
     /// To a `Run` that ends a step: whether its result is on record.
     StepKept { result: bool },
 }

@@ -125,6 +125,25 @@ pub struct Planned {
     pub expires_ms: u64,
 }
 
+/// A plan in the list of those that are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanHead {
+    /// Its number.
+    pub id: PlanId,
+    /// The strategy asked for.
+    pub to: Strategy,
+    /// Who asked for it.
+    pub by: String,
+    /// By the leader's clock, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Bytes that are copied, in all.
+    pub copy_bytes: u64,
+    /// How long the switch takes.
+    pub took_ms: u64,
+    /// Why it can start nothing any more; none if it still can.
+    pub outdated: Option<String>,
+}
+
 /// A plan as it is journaled: it starts one switch, while nothing that it is bound to has moved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -46,7 +46,8 @@ pub fn typed(command: &Command) -> Option<String> {
         // A run has a record of its own, and its orders have theirs.
         | Command::Run(_)
         | Command::Runs { .. }
-        | Command::RunShow { .. } => None,
+        | Command::RunShow { .. }
+        | Command::Plans => None,
     }
 }
 

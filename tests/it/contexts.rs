@@ -1,14 +1,17 @@
 //! Contexts as an operator has them: protected ones refuse until they are told otherwise, by every door; much is deleted
 //! only with consent; an error can be looked up.
 
-use crate::harness::{Cluster, Ran, Shape, Shell, program, set, within};
+use crate::harness::{Cluster, Ran, Shape, Shell, program, set, wait, within};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SMALL: fn() -> Shape = || Shape { primaries: 1, replicas: 1, shards: 3, ..Shape::default() };
+
+/// For what is typed at a terminal, and for a script that was interrupted.
+const AT_A_TERMINAL: Duration = Duration::from_secs(30);
 
 /// A user with contexts of their own.
 struct User {
@@ -68,11 +71,18 @@ impl User {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("a terminal");
         let mut input = child.stdin.take().expect("its input");
+        let mut output = child.stdout.take().expect("its output");
         // The terminal keeps what is typed until it is read.
         input.write_all(typed.as_bytes()).expect("it is typed");
-        let output = child.wait_with_output().expect("it ends");
+        let shown = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            output.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let code = wait(&mut child, AT_A_TERMINAL);
         drop(input);
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let shown = shown.join().expect("a thread").expect("what it shows");
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        (code.unwrap_or_else(|| panic!("`{line}` does not end: {shown}")), shown)
     }
 }
 
@@ -169,8 +179,9 @@ async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
     assert_eq!(shell.code("set a 6"), "ReadOnly");
     shell.value("set a 6 --writes");
     assert_eq!(shell.code("set a 7"), "ReadOnly", "it was for one line");
-    shell.value("writes on --for 1s");
+    shell.value("writes on --for 5m");
     shell.value("set a 7");
+    shell.value("writes on --for 1s");
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(shell.code("set a 8"), "ReadOnly", "it was for a second");
     // Whatever was allowed is allowed there only.
@@ -201,6 +212,27 @@ async fn a_protected_context_is_read_only_by_every_door_until_that_is_lifted() {
         (&json!("files"), &json!(false)),
         "{checks}"
     );
+    // One that is written by hand may leave out what has a default; nothing of the current one takes its place.
+    let folder = cluster.dir().join("half");
+    std::fs::create_dir(&folder).expect("a folder");
+    let certs = cluster.certs.dir();
+    for (from, to) in [
+        ("ca.crt", "ca.crt"),
+        ("user-tester.crt", "user-admin.crt"),
+        ("user-tester.key", "user-admin.key"),
+    ] {
+        std::fs::copy(certs.join(from), folder.join(to)).expect("a copy");
+    }
+    let mut written = std::fs::read_to_string(&user.file).expect("the contexts");
+    let endpoint = &cluster.endpoints()[0];
+    written += &format!(
+        "\n[contexts.half]\nendpoints = [\"{endpoint}\"]\ncerts = \"{}\"\n",
+        folder.display()
+    );
+    std::fs::write(&user.file, written).expect("it is written");
+    let half = user.json(&["context", "validate", "half"], 0)["value"][0].clone();
+    assert_eq!((&half["ok"], half["checks"][2]["check"].as_str()), (&json!(true), Some("node")));
+    user.run(&["--context", "half", "get", "a"]).expect(0);
     user.json(&["context", "remove", "prod"], 0);
     assert_eq!(user.json(&["context", "list"], 0)["value"][0]["current"], false);
 }
@@ -242,6 +274,22 @@ async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
     assert_eq!((count("cart:"), count("user:")), (0, 30), "and nothing else");
     user.run(&["del", "--prefix", "cart:", "--yes"]).expect(1);
 
+    // A program may name the prefix by its bytes, and is held to what they are.
+    let file = user.file.to_str().expect("a plain path");
+    let mut shell = Shell::start_as(&[("PPDB_CONTEXTS", file)], [] as [&str; 0]);
+    for line in [
+        r#"{"argv":["del","--yes","--prefix"],"value_b64":""}"#,
+        r#"{"argv":["del","--yes","--prefix",""],"key_b64":""}"#,
+        r#"{"argv":["del","--prefix",""],"key_b64":"dXNlcjo="}"#,
+    ] {
+        assert_eq!(shell.code(line), "BadRequest", "{line}");
+    }
+    assert_eq!(count(""), 30);
+    shell.value(r#"{"argv":["set"],"key_b64":"/wA=","value_b64":"MQ=="}"#);
+    let gone = shell.value(r#"{"argv":["del","--yes","--prefix",""],"key_b64":"/w=="}"#);
+    assert_eq!((&gone["deleted"], &gone["prefix_b64"]), (&json!(1), &json!("/w==")), "{gone}");
+    assert_eq!(shell.finish(), Some(0));
+
     // A person is shown what it is about.
     let (code, shown) = user.at_a_terminal("del --prefix user:", "n\n");
     assert_eq!(code, Some(1), "{shown}");
@@ -250,6 +298,8 @@ async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
     assert_eq!(count("user:"), 30);
     let (code, shown) = user.at_a_terminal("del --prefix user:0000", "y\n");
     assert_eq!((code, count("user:")), (Some(0), 20), "{shown}");
+    let (code, shown) = user.at_a_terminal("del --prefix nothing:", "");
+    assert_eq!((code, shown.contains("[y/N]")), (Some(1), false), "{shown}");
     // Every key: a yes is not enough.
     user.run(&["del", "--prefix", "", "--yes"]).expect(2);
     user.run(&["del", "--prefix", "", "--confirm", "another"]).expect(2);
@@ -267,6 +317,19 @@ async fn much_is_deleted_only_with_consent_and_what_was_deleted_is_counted() {
     let (code, shown) = user.at_a_terminal("breaker open r --for 1s", "n\n");
     assert_eq!(code, Some(1), "{shown}");
     assert!(shown.contains("hold back calls to r1?"), "the whole name is shown: {shown}");
+    // A runbook asks by the same rules.
+    let asks =
+        script(cluster.dir(), "asks.rhai", "confirm(\"go on?\"); print(\"it \" + \"went on\")");
+    for (typed, exit) in [("YES\n", 0), ("ye\n", 1), ("\n", 1)] {
+        let (code, shown) = user.at_a_terminal(&format!("run {asks}"), typed);
+        assert!(shown.contains("go on? [y/N]"), "{typed}: {shown}");
+        assert_eq!((code, shown.contains("it went on")), (Some(exit), exit == 0), "{shown}");
+    }
+    let refused = user.json(&["run", &asks], 2);
+    assert!(
+        refused["message"].as_str().is_some_and(|m| m.contains("nobody is there")),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,6 +364,8 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
     let misspelt = script(cluster.dir(), "misspelt.rhai", "swich()");
     let broken = script(cluster.dir(), "broken.rhai", "let a = ;");
     let endless = script(cluster.dir(), "endless.rhai", "loop { }");
+    let guarded = script(cluster.dir(), "guarded.rhai", "guard(\"it is full\", false)");
+    let stepless = script(cluster.dir(), "stepless.rhai", "kv.set(\"a\", \"1\")");
     for (words, exit, code) in [
         (&["info", "zzz"][..], 1, "NotFound"),
         (&["config", "set", "reads.defualt", "local"], 2, "BadConfig"),
@@ -309,11 +374,17 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
         (&["run", &fails], 1, "ScriptFailed"),
         (&["run", &misspelt], 2, "ScriptError"),
         (&["run", &broken], 2, "ScriptSyntax"),
+        (&["run", &guarded], 5, "GuardFailed"),
+        (&["run", &stepless], 2, "NotInStep"),
         (&["run", &endless], 2, "ScriptLimit"),
         (&["run", &endless, "--timeout", "10ms"], 124, "ScriptTimeout"),
     ] {
         let ran = here(words).expect(exit);
         assert!(ran.err.contains(&format!("error[{code}]")), "{words:?}: {}", ran.err);
+        if words[0] == "run" {
+            let more = format!("  more: `ppdb explain {code}`\n");
+            assert!(ran.err.ends_with(&more), "{words:?}: {}", ran.err);
+        }
         let told = crate::harness::ppdb(["explain", code, "-o", "json"]).expect(0).json();
         assert_eq!(told["value"]["exit"], exit, "{code}: {told}");
         assert!(!told["value"]["cures"][0].as_str().unwrap_or_default().is_empty(), "{told}");
@@ -347,4 +418,69 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
     assert!(ppdb::types::Code::ALL.iter().all(|code| names.contains(&code.name())), "{names:?}");
     let wrong = crate::harness::ppdb(["explain", "PrecheckFialed"]).expect(1);
     assert!(wrong.err.contains("did you mean `PrecheckFailed`?"), "{}", wrong.err);
+}
+
+/// Commands that are piped to a shell or given with `-e`, and are interrupted once it has said something.
+struct Interrupted {
+    code: Option<i32>,
+    err: String,
+}
+
+impl Interrupted {
+    fn of(user: &User, words: &[&str], piped: &str, said: &str) -> Self {
+        let mut command = user.command();
+        command.arg("shell").args(words).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("a shell");
+        let mut input = child.stdin.take().expect("its input");
+        input.write_all(piped.as_bytes()).expect("it is typed");
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let pid = rustix::process::Pid::from_child(&child);
+        let out = BufReader::new(out.expect("its output"));
+        let mut err = BufReader::new(err.expect("its talk"));
+        let (tell, told) = std::sync::mpsc::channel();
+        let also = tell.clone();
+        let reading = std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).for_each(|line| drop(also.send(line)));
+        });
+        let talking = std::thread::spawn(move || {
+            let (mut all, mut line) = (String::new(), String::new());
+            while err.read_line(&mut line).is_ok_and(|read| read > 0) {
+                let _ = tell.send(line.clone());
+                all += &std::mem::take(&mut line);
+            }
+            all
+        });
+        loop {
+            let line = told.recv_timeout(AT_A_TERMINAL).unwrap_or_else(|_| panic!("no {said}"));
+            if line.contains(said) {
+                break;
+            }
+        }
+        // What follows is begun by then.
+        std::thread::sleep(Duration::from_millis(500));
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+        let code = wait(&mut child, AT_A_TERMINAL).expect("Ctrl-C ends it");
+        drop((input, reading.join()));
+        Self { code, err: talking.join().expect("a thread") }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_ends_a_script_wherever_it_is_heard() {
+    let cluster = Cluster::start(SMALL()).await;
+    let user = user(&cluster);
+    add(&user, &cluster, "here", &[]);
+    user.run(&["context", "use", "here"]).expect(0);
+    // In a view, which has an answer.
+    let ended = Interrupted::of(&user, &["-e", "monitor; set after 1"], "", "watching n1");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    let ended = Interrupted::of(&user, &[], "monitor\nset after 1\n", "watching n1");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    // In another command, and while the next line is waited for, also behind a view.
+    let view = "latency --for 300ms; get nothing; logs --follow --timeout 10m; set after 1";
+    let ended = Interrupted::of(&user, &["-e", view], "", "(absent)");
+    assert_eq!((ended.code, ended.err.contains("interrupted")), (Some(130), true), "{}", ended.err);
+    let ended = Interrupted::of(&user, &[], "latency --for 300ms\nget nothing\n", "(absent)");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    user.run(&["get", "after"]).expect(1);
 }

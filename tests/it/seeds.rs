@@ -17,7 +17,7 @@ use ppdb::wire::logs::*;
 use ppdb::wire::monitor::{self, MonitorEvent, MonitorPage, MonitorQuestion, OpKind, Wish};
 use ppdb::wire::oplog::{Outcome, Record};
 use ppdb::wire::peer::*;
-use ppdb::wire::plan::{Bound, BoundMember, Plan};
+use ppdb::wire::plan::{Bound, BoundMember, Plan, PlanHead};
 use ppdb::wire::runs::*;
 use ppdb::wire::slowlog::*;
 use ppdb::wire::terms::{NodePredicted, PlanId, Predicted, Terms};
@@ -148,6 +148,7 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
         ("digest", RequestBody::Command(Command::Digest { shard: ShardId(1), at: Some(77) })),
         ("op-log", RequestBody::Command(Command::OperationLog { limit: 20 })),
         ("runs", RequestBody::Command(Command::Runs { limit: 20 })),
+        ("plans", RequestBody::Command(Command::Plans)),
         ("run-show", RequestBody::Command(Command::RunShow { run: 12 })),
         ("run-event", RequestBody::Command(Command::Run(Box::new(step_ended())))),
         ("slow-log", RequestBody::Command(Command::SlowLog { limit: 20 })),
@@ -214,6 +215,7 @@ fn replies() -> Vec<(&'static str, Result<ReplyBody>)> {
         ("digest", Ok(ReplyBody::Command(Answer::Digest(digest)))),
         ("op-log", Ok(ReplyBody::Command(Answer::OperationLog(vec![operation()])))),
         ("runs", Ok(ReplyBody::Command(Answer::Runs(vec![run().head()])))),
+        ("plans", Ok(ReplyBody::Command(Answer::Plans(vec![plan_head()])))),
         ("run", Ok(ReplyBody::Command(Answer::Run(Box::new(run()))))),
         ("step-kept", Ok(ReplyBody::Command(Answer::StepKept { result: true }))),
         ("logs", Ok(ReplyBody::Command(Answer::Logs(log_page())))),
@@ -347,6 +349,18 @@ fn run() -> Run {
 }
 
 /// A record of the operation log with its outcome.
+fn plan_head() -> PlanHead {
+    PlanHead {
+        id: PlanId(17),
+        to: Strategy::Full,
+        by: "user ann".into(),
+        expires_ms: 1_795_000_000_000,
+        copy_bytes: 300 << 20,
+        took_ms: 2_500,
+        outdated: Some("n3 has another disk".into()),
+    }
+}
+
 fn operation() -> Record {
     Record {
         number: 0,

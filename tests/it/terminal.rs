@@ -64,7 +64,7 @@ fn a_person_works_with_a_cluster_at_a_terminal() {
     terminal.see("data and certificates are deleted", LATER);
     let kept = std::fs::read_to_string(&history).expect("a history");
     assert!(kept.contains(SWITCH), "{kept}");
-    for private in ["hunter2", "mset", "swich", "exists blank", "rhai", "let total"] {
+    for private in ["hunter2", "mset", "swich", "exists blank", "rhai", "let total", "only_here"] {
         assert!(!kept.contains(private), "{private} was written down: {kept}");
     }
 }
@@ -182,8 +182,19 @@ fn rhai(terminal: &Terminal) {
     terminal.line("  total += i * 100;");
     terminal.line("}");
     terminal.wait("its end", LATER, |lines| lines.len() > 1 && at_line(lines, "rhai>"));
+    // A question that is left leaves nobody behind who would read the next line.
+    terminal.line("confirm(\"sure?\")");
+    terminal.see("sure? [y/N]", LATER);
+    terminal.mark();
+    terminal.keys(&["C-c"]);
+    terminal.see("error[Interrupted]", LATER);
+    terminal.wait("its end", SOON, |lines| at_line(lines, "rhai>"));
     terminal.line("total + 7");
     terminal.see("1007", LATER);
+    // A command elsewhere, and no text of this language.
+    terminal.line("exists only_here");
+    terminal.see("error[ScriptSyntax]", LATER);
+    terminal.wait("its end", SOON, |lines| at_line(lines, "rhai>"));
     // Functions of the engine itself are completed.
     terminal.mark();
     terminal.text("strat");

@@ -23,7 +23,10 @@ Example:
 
 With -o jsonl, one line in is answered by exactly one JSON line out, in order. A line is a shell line,
 a JSON array of strings, or {\"argv\":[…],\"key_b64\":\"…\",\"value_b64\":\"…\"} where the two stand for the
-KEY and the VALUE of the command.
+KEY and the VALUE of the command (expected_b64 for the EXPECTED of cas). The prefix of a deletion is held open for
+its bytes: {\"argv\":[\"del\",\"--yes\",\"--prefix\",\"\"],\"key_b64\":\"…\"}. Bytes without a place are refused.
+
+In -e and in lines from a pipe the first error ends the rest, and so does Ctrl-C, also in a view or a runbook.
 
 At a terminal the prompt tells where it is and how it is there, and what changes meanwhile is told above the
 line. The history keeps commands, and none that carries a value (set, mset, append, cas, rhai), nor a line that

@@ -36,6 +36,9 @@ pub enum Strategy {
         /// Where to.
         to: To,
     },
+    /// The plans that are kept, and which of them may still start a switch.
+    #[command(after_help = "Example:\n  ppdb strategy plans")]
+    Plans,
     /// Phase one: makes the copies, verifies them and holds them warm. Nothing changes for clients.
     #[command(
         after_help = "Example:\n  ppdb strategy prepare full\n  ppdb strategy prepare full --timeout 2h"
@@ -262,7 +265,7 @@ impl Strategy {
     /// True if the command waits for an operation.
     pub fn waits(&self) -> bool {
         match self {
-            Strategy::Show | Strategy::Plan { .. } | Strategy::History => false,
+            Strategy::Show | Strategy::Plan { .. } | Strategy::Plans | Strategy::History => false,
             Strategy::Throttle { .. } => false,
             Strategy::Watch => true,
             Strategy::Prepare { wait, .. }
@@ -278,7 +281,11 @@ impl Strategy {
     pub fn orders(&self) -> bool {
         !matches!(
             self,
-            Strategy::Show | Strategy::Plan { .. } | Strategy::History | Strategy::Watch
+            Strategy::Show
+                | Strategy::Plan { .. }
+                | Strategy::Plans
+                | Strategy::History
+                | Strategy::Watch
         )
     }
 }
@@ -366,6 +373,7 @@ mod tests {
         for (line, waits, orders) in [
             ("show", false, false),
             ("plan full", false, false),
+            ("plans", false, false),
             ("history", false, false),
             ("watch", true, false),
             ("switch full", true, true),

@@ -1,6 +1,7 @@
 //! `context validate`: its files, its certificate, and whether a node answers.
 
-use super::{Context, Contexts};
+use super::{Context, Contexts, Place};
+use crate::cli::args::Globals;
 use crate::cli::session::{self, Call};
 use crate::cli::value::{Answered, Doc};
 use crate::pki::{Identity, rfc3339};
@@ -73,7 +74,9 @@ async fn node(context: &Context, call: &Call) -> Check {
 }
 
 async fn answer(context: &Context, call: &Call) -> Result<String> {
-    let (client, cluster) = session::open(&context.globals(), call).await?;
+    // What the context does not say is the default, as when it is used, and nothing of the current one.
+    let globals = Globals { place: Place::Bare, ..context.globals() };
+    let (client, cluster) = session::open(&globals, call).await?;
     let answer = client.command(Command::Info, None, call.left()).await;
     client.close().await;
     match answer? {

@@ -131,7 +131,7 @@ async fn switch(
         ..Runbook::of(name, source)
     };
     // Progress goes to standard error, whatever the format of the summary.
-    let stage = Arc::new(Terminal::new(Format::Json));
+    let stage = Arc::new(Terminal::new(Format::Json, false));
     let (_never, stop) = watch::channel(false);
     let began = Instant::now();
     load.watch_gaps();

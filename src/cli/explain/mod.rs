@@ -133,6 +133,25 @@ mod tests {
     }
 
     #[test]
+    fn every_code_that_a_script_can_end_with_is_explained() {
+        let source = include_str!("../../script/failure.rs");
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let of_code = |text: &&str| text.len() > 3 && text.chars().all(|c| c.is_ascii_alphabetic());
+        let mut given: Vec<&str> = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .flat_map(|line| line.split('"').skip(1).step_by(2))
+            .filter(|text| text.starts_with(|c: char| c.is_ascii_uppercase()))
+            .filter(of_code)
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        let mut known: Vec<&str> = SCRIPT_CODES.iter().map(|code| code.name).collect();
+        known.sort_unstable();
+        assert_eq!(given, known);
+    }
+
+    #[test]
     fn what_is_advised_can_be_typed() {
         let mut seen = 0;
         for explained in all() {

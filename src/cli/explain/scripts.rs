@@ -73,6 +73,32 @@ pub const SCRIPT_CODES: &[ScriptCode] = &[
         ),
     },
     ScriptCode {
+        name: "GuardFailed",
+        class: Class::Fix,
+        exit: exit::REFUSED,
+        text: text(
+            "a `guard` of the script does not hold, so that it ended before it changed anything else",
+            &["the cluster is not in the state that the script was written for"],
+            &[
+                "the message names the guard and its line: look whether it is right to insist",
+                "`ppdb status` and `ppdb strategy show` tell how the cluster is",
+            ],
+        ),
+    },
+    ScriptCode {
+        name: "NotInStep",
+        class: Class::Fix,
+        exit: exit::USAGE,
+        text: text(
+            "the script would have changed something outside of a step; that was not done",
+            &["an order, a write or a setting that stands for itself instead of in a `step`"],
+            &[
+                "put it into `step(\"NAME\", || …)`, so that a run that ends early knows what was done",
+                "`ppdb run --dry-run FILE` finds the next one without changing anything",
+            ],
+        ),
+    },
+    ScriptCode {
         name: "ScriptTimeout",
         class: Class::Uncertain,
         exit: exit::UNKNOWN,

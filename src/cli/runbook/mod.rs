@@ -91,9 +91,12 @@ pub trait Stage: Send + Sync {
     fn log(&self, text: &str);
     /// An operation that it waits for has moved on.
     fn changed(&self, change: &Change);
-    /// A question; an error if nobody is there to answer.
-    fn confirm(&self, question: &str) -> Result<bool>;
+    /// A question; an error if nobody is there to answer. Whoever stops waiting leaves nobody behind who reads.
+    fn confirm<'a>(&'a self, question: &'a str) -> Asking<'a>;
 }
+
+/// A person thinks about a question.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<bool>> + Send + 'a>>;
 
 /// A step of a script.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,8 +192,15 @@ pub struct ScriptDoor {
     pub definitions: fn() -> String,
 }
 
-/// `ppdb run FILE`: answers the exit code. `all` are the settings from every source, `typed` the flags.
-pub async fn start(door: ScriptDoor, args: &RunArgs, all: &Globals, typed: &Globals) -> u8 {
+/// `ppdb run FILE`: answers the exit code. `all` are the settings from every source, `typed` the flags. `attended`: a
+/// person at a terminal can be asked.
+pub async fn start(
+    door: ScriptDoor,
+    args: &RunArgs,
+    all: &Globals,
+    typed: &Globals,
+    attended: bool,
+) -> u8 {
     let format = output::format_or_default(all.output);
     let started = Instant::now();
     let done = |done: Done| super::report(&done, format, millis(started));
@@ -225,7 +235,7 @@ pub async fn start(door: ScriptDoor, args: &RunArgs, all: &Globals, typed: &Glob
             Err(error) => return done(Err(error.into())),
         },
     };
-    let ended = on_stage(door, client.clone(), &book, format).await;
+    let ended = on_stage(door, client.clone(), &book, Terminal::new(format, attended)).await;
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
     finish(&book, &ended, format)
 }
@@ -299,9 +309,9 @@ async fn connect(all: &Globals, timeout: Duration) -> Result<Client> {
 }
 
 /// Runs it; Ctrl-C stops it, and nothing else.
-async fn on_stage(door: ScriptDoor, client: Client, book: &Runbook, format: Format) -> Ended {
+async fn on_stage(door: ScriptDoor, client: Client, book: &Runbook, stage: Terminal) -> Ended {
     let (stop, stopped) = watch::channel(false);
-    let stage = Arc::new(Terminal::new(format));
+    let stage = Arc::new(stage);
     let running = (door.run)(client, book.clone(), stage.clone(), stopped);
     tokio::pin!(running);
     let ended = tokio::select! {

@@ -102,5 +102,6 @@ pub fn explained(book: &Runbook, trouble: &Trouble) -> String {
     for name in &trouble.inside {
         text.push_str(&format!("  in `{}`\n", escaped(name)));
     }
+    text.push_str(&format!("  more: `ppdb explain {}`\n", escaped(&trouble.code)));
     text
 }

@@ -1,29 +1,31 @@
 //! Where a script of `ppdb run` shows and asks: a terminal, or pipes.
 
 use super::super::args::Format;
+use super::super::care;
 use super::super::output::{self, Printed};
 use super::super::strategy::follow::Change;
 use super::super::talk::{Show, Talk};
 use super::super::value::VERSION;
-use super::Stage;
-use crate::types::{Code, Error, Result};
+use super::{Asking, Stage};
+use crate::types::{Code, Error};
 use serde_json::json;
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::IsTerminal;
 
 /// A terminal, or a pipe.
 pub struct Terminal {
     format: Format,
     talk: Talk,
+    attended: bool,
 }
 
 impl Terminal {
-    /// Nothing was said yet.
-    pub fn new(format: Format) -> Self {
+    /// Nothing was said yet. `attended`: a person at a terminal can be asked.
+    pub fn new(format: Format, attended: bool) -> Self {
         let show = match format {
             Format::Jsonl => Show::Lines(Format::Jsonl),
             _ => Show::to_person(),
         };
-        Self { format, talk: Talk::new(show) }
+        Self { format, talk: Talk::new(show), attended }
     }
 
     /// The script has ended.
@@ -72,19 +74,14 @@ impl Stage for Terminal {
         self.talk.changed(change);
     }
 
-    fn confirm(&self, question: &str) -> Result<bool> {
-        self.talk.close_line();
-        if !std::io::stdin().is_terminal() {
-            let message = format!("nobody is there to answer `{question}`; --yes answers yes");
-            return Err(Error::new(Code::BadRequest, message));
-        }
-        let mut err = std::io::stderr().lock();
-        let _ = write!(err, "{} [y/N] ", shown(question));
-        let _ = err.flush();
-        drop(err);
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().take(64).read_line(&mut answer);
-        read.map_err(|error| Error::new(Code::BadRequest, format!("standard input: {error}")))?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    fn confirm<'a>(&'a self, question: &'a str) -> Asking<'a> {
+        Box::pin(async move {
+            self.talk.close_line();
+            if !self.attended {
+                let message = format!("nobody is there to answer `{question}`; --yes answers yes");
+                return Err(Error::new(Code::BadRequest, message));
+            }
+            Ok(care::is_yes(&care::ask(&format!("{} [y/N]", shown(question))).await?))
+        })
     }
 }

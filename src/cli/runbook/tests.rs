@@ -30,7 +30,7 @@ fn ended(result: Result<Json, Box<Trouble>>) -> Ended {
 #[test]
 fn an_error_shows_the_line_of_the_script_with_a_mark_under_the_place() {
     let text = explained(&book("let a = 1;\n\tfn go() {}\n"), &trouble());
-    let expected = "error[PrecheckFailed]: n2 is short\n  --> x.rhai:2:5\n  |\n2 | \tfn go() {}\n  | \t   ^\n  in `go`\n";
+    let expected = "error[PrecheckFailed]: n2 is short\n  --> x.rhai:2:5\n  |\n2 | \tfn go() {}\n  | \t   ^\n  in `go`\n  more: `ppdb explain PrecheckFailed`\n";
     assert_eq!(text, expected);
     let nowhere = Trouble { at: Some((99, 1)), ..*trouble() };
     assert!(explained(&book("a"), &nowhere).contains("x.rhai:99:1"), "no line, no panic");

@@ -57,6 +57,7 @@ pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answe
     let (order, meant, wait) = match verb {
         Verb::Show => return show(caller, call).await,
         Verb::Plan { to } => return plan(caller, to.into(), call).await,
+        Verb::Plans => return plans(caller, call).await,
         Verb::History => return history(caller, call).await,
         Verb::Watch => return watch(caller, call).await,
         Verb::Prepare { to, terms, wait, .. } => {
@@ -103,6 +104,13 @@ async fn plan<C: Caller>(caller: &C, to: Strategy, call: &Call) -> Result<Answer
 pub async fn precheck<C: Caller>(caller: &C, to: Strategy, timeout: Duration) -> Result<Precheck> {
     match caller.command(Command::Precheck { to }, None, timeout).await? {
         (Answer::Precheck(precheck), _) => Ok(precheck),
+        _ => Err(other_answer()),
+    }
+}
+
+async fn plans<C: Caller>(caller: &C, call: &Call) -> Result<Answered> {
+    match caller.command(Command::Plans, call.globals.node.as_ref(), call.left()).await? {
+        (Answer::Plans(all), by) => Ok(Answered::doc(plan::list(&all), Some(by))),
         _ => Err(other_answer()),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::super::value::Doc;
 use super::cost;
-use super::document::{name, show_size};
-use crate::wire::plan::{Check, Field, Precheck, Verdict};
+use super::document::{name, show_size, time};
+use crate::wire::plan::{Check, Field, PlanHead, Precheck, Verdict};
 use crate::wire::terms::NodePredicted;
 use serde_json::{Map, Value as Json, json};
 
@@ -94,6 +94,35 @@ fn notes(precheck: &Precheck) -> Vec<String> {
         format!("plan {}, good for 15 minutes: `strategy switch {to} --plan {}`", plan.id, plan.id)
     }));
     notes
+}
+
+/// The plans that are kept.
+pub fn list(all: &[PlanHead]) -> Doc {
+    let json = |plan: &PlanHead| {
+        json!({
+            "plan": plan.id.to_string(), "to": name(plan.to), "by": plan.by,
+            "expires_ms": plan.expires_ms, "copy_bytes": plan.copy_bytes,
+            "took_ms": plan.took_ms, "may_start": plan.outdated.is_none(),
+            "outdated": plan.outdated,
+        })
+    };
+    let row = |plan: &PlanHead| {
+        vec![
+            plan.id.to_string(),
+            name(plan.to).to_owned(),
+            show_size(plan.copy_bytes),
+            cost::seconds(plan.took_ms),
+            time(plan.expires_ms).unwrap_or_else(|| "-".to_owned()),
+            plan.by.clone(),
+            plan.outdated.clone().unwrap_or_else(|| "may start a switch".to_owned()),
+        ]
+    };
+    Doc {
+        json: all.iter().map(json).collect(),
+        header: vec!["PLAN", "TO", "COPY", "TAKES", "EXPIRES", "BY", "STATE"],
+        rows: all.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
 }
 
 fn answer(precheck: &Precheck, field: Field) -> String {

@@ -6,10 +6,12 @@
 //! `PPDB_TEST_WRITE_ANSWERS=1 cargo test --test it documented` does for the shapes. A path that is gone, or a type
 //! that changed, is a break of the contract.
 
+mod formats;
 mod lines;
 mod shapes;
 
 use crate::harness::{Cluster, Shape, command, wait};
+use formats::Turns;
 use lines::{Line, Run};
 use ppdb::cli::args::Cli;
 use serde_json::Value;
@@ -155,7 +157,7 @@ fn every_documented_line_is_in_the_story_and_every_command_has_one() {
 async fn every_documented_line_does_what_it_says() {
     let mut cluster = Cluster::start(Shape::default()).await;
     let (place, mut names) = (Place::of(&cluster), Names::of(&cluster));
-    let (mut shapes, mut wrong) = (Shapes::default(), Vec::new());
+    let (mut shapes, mut turns, mut wrong) = (Shapes::default(), Turns::default(), Vec::new());
     for line in lines::story() {
         let (code, interrupt) = match line.run {
             Run::Elsewhere(_) => continue,
@@ -171,26 +173,33 @@ async fn every_documented_line_does_what_it_says() {
                 continue;
             }
         };
-        let mut text = names.filled_in(&line.text);
         let name = lines::name(&line.text);
-        let has_shape = line.is_plain_command() && interrupt.is_none();
-        if has_shape && !line.text.contains(" -o ") {
-            text.push_str(" -o json");
-        }
-        let (ended, out, err) = place.run(&text, interrupt);
-        if ended != Some(code) {
-            wrong.push(format!("`{text}` ended with {ended:?}, not {code}\n{out}{err}"));
-            continue;
-        }
-        if has_shape && !line.text.contains(" -o ") || line.text.ends_with(" -o json") {
-            let Ok(answer) = serde_json::from_str::<Value>(&out) else {
-                wrong.push(format!("`{text}` answers no JSON: {out}{err}"));
+        let asked = match line.is_plain_command() && interrupt.is_none() {
+            true => turns.of(&line),
+            false => vec![None],
+        };
+        for format in asked {
+            let mut text = names.filled_in(&line.text);
+            text.extend(format.iter().flat_map(|format| [" -o ", *format]));
+            let (ended, out, err) = place.run(&text, interrupt);
+            if ended != Some(code) {
+                wrong.push(format!("`{text}` ended with {ended:?}, not {code}\n{out}{err}"));
                 continue;
-            };
-            assert_eq!(answer["v"], 1, "`{text}`: {answer}");
-            names.note(&name, &answer);
-            if code == 0 {
-                shapes.add(&name, &answer);
+            }
+            let is_json = format.is_some_and(|format| format.starts_with("json"));
+            if is_json || text.ends_with(" -o json") {
+                let Some(answer) = formats::answer(&out, format == Some("jsonl")) else {
+                    wrong.push(format!("`{text}` answers no JSON: {out}{err}"));
+                    continue;
+                };
+                assert_eq!(answer["v"], 1, "`{text}`: {answer}");
+                names.note(&name, &answer);
+                if code == 0 {
+                    shapes.add(&name, &answer);
+                }
+            }
+            if let Some(what) = format.and_then(|format| formats::wrong(&name, format, &out)) {
+                wrong.push(format!("`{text}` answers {what}\n{out}"));
             }
         }
     }

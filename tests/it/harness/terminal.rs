@@ -10,7 +10,7 @@ const SIZE: (&str, &str) = ("110", "40");
 /// Between two looks at the screen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Lines that have left the screen and are looked at, too.
-const SCROLLED: &str = "-300";
+const SCROLLED: &str = "-1500";
 
 /// A running program and its screen.
 pub struct Terminal {
