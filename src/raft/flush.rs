@@ -24,12 +24,25 @@ const DURABLE_LOOK: Duration = Duration::from_millis(2);
 const PRESSED_MS: u64 = 1_000;
 /// Until the next attempt after the disk was full.
 const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
+/// Copies that are written alike become due one after the other, on one node and over all of them: each by up to so much
+/// earlier than it might, in 256ths, drawn by chance once.
+const EARLIER_MAX: u8 = 128;
+/// While clients are served, the next copy is flushed only after a rest of so many times as long as the last flush took:
+/// a dozen copies that became due together, on every node at the same time, would else be felt as one long stall.
+const REST_TIMES: u32 = 6;
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_millis(250);
+/// How often it is looked whether somebody waits for the next flush.
+const REST_LOOK: Duration = Duration::from_millis(5);
+/// Share of the room for the overlay of a copy, in percent, from which on there is no rest.
+const HURRY_PERCENT: u32 = 50;
 /// How long a shutdown waits for the last flush of a group.
 const LAST_FLUSH_MAX: Duration = Duration::from_secs(30);
 
 /// What flushing one copy remembers.
-#[derive(Default)]
 pub struct FlushState {
+    /// What is due by size or age is due so much earlier, in 256ths.
+    earlier: u8,
     /// The frozen overlay, and whether a digest was asked for exactly there. Everybody who freezes holds
     /// this lock while doing so; only the flusher and an install empty it.
     frozen: Mutex<Option<Frozen>>,
@@ -40,6 +53,21 @@ pub struct FlushState {
     not_before: Mutex<Option<Instant>>,
     wanted: AtomicBool,
     pub purging: AtomicBool,
+}
+
+impl Default for FlushState {
+    fn default() -> Self {
+        Self {
+            earlier: rand::random_range(..=EARLIER_MAX),
+            frozen: Mutex::default(),
+            thawed: Condvar::new(),
+            flushed: Notify::new(),
+            dirty_since: Mutex::default(),
+            not_before: Mutex::default(),
+            wanted: AtomicBool::new(false),
+            purging: AtomicBool::new(false),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -55,6 +83,12 @@ impl FlushState {
         if since.is_none() {
             *since = Some(Instant::now());
         }
+    }
+
+    /// Whether somebody waits for a flush of this copy, or soon will.
+    fn hurries(&self, store: &Store) -> bool {
+        let digest = self.frozen.try_lock().is_some_and(|frozen| frozen.is_some_and(|f| f.digest));
+        digest || self.wanted.load(Ordering::Acquire) || store.overlay_percent() >= HURRY_PERCENT
     }
 
     /// Freezes exactly at `pos`, which is what is applied, for a digest. Waits for an earlier overlay.
@@ -90,13 +124,15 @@ fn due(
     overlay_bytes: usize,
     full: bool,
     wanted: bool,
+    earlier: u8,
     options: &Options,
 ) -> bool {
     let Some(age) = age else { return wanted };
+    let parts = 256 - u32::from(earlier);
     wanted
         || full
-        || overlay_bytes >= options.flush_bytes
-        || age >= Duration::from_millis(options.flush_ms)
+        || overlay_bytes >= options.flush_bytes * parts as usize / 256
+        || age >= Duration::from_millis(options.flush_ms) * parts / 256
 }
 
 /// The thread and what it looks after. Clones share it.
@@ -202,12 +238,32 @@ fn run(weak: &Weak<Inner>) {
         drop(inner);
         wait = LOOK_EVERY;
         for shared in groups.iter().filter_map(Weak::upgrade) {
-            match look(&shared, Instant::now()) {
+            let began = Instant::now();
+            match look(&shared, began) {
                 Ok(Outcome::NotDurable) => wait = DURABLE_LOOK,
+                Ok(Outcome::Flushed) if shared.peers.makes_way() => {
+                    rest(weak, &groups, rest_for(began.elapsed()));
+                }
                 Ok(_) => {}
                 Err(error) => failed(&shared, &error),
             }
         }
+    }
+}
+
+fn rest_for(took: Duration) -> Duration {
+    (took * REST_TIMES).min(REST_MAX)
+}
+
+/// Leaves the disk and the processor to others for a time, but not while somebody waits for a flush.
+fn rest(weak: &Weak<Inner>, groups: &[Weak<Shared>], time: Duration) {
+    let until = Instant::now() + time;
+    let stopped = || weak.upgrade().is_none_or(|inner| inner.stop.load(Ordering::Acquire));
+    let hurries = || {
+        groups.iter().filter_map(Weak::upgrade).any(|shared| shared.flush.hurries(&shared.store))
+    };
+    while Instant::now() < until && !stopped() && !hurries() {
+        std::thread::sleep(REST_LOOK);
     }
 }
 
@@ -270,7 +326,7 @@ fn freeze(shared: &Shared, now: Instant) -> Option<Frozen> {
     let (bytes, full) = (shared.store.overlay_bytes(), shared.store.flush_due());
     let old = age.is_some_and(|age| age >= Duration::from_millis(PRESSED_MS));
     let wanted = wanted || (old && purge::pressed(shared));
-    if !due(age, bytes, full, wanted, &shared.peers.options) {
+    if !due(age, bytes, full, wanted, state.earlier, &shared.peers.options) {
         return None;
     }
     // Before the freeze: an entry applied right after it must not be forgotten.
@@ -285,14 +341,44 @@ mod tests {
 
     #[test]
     fn flushes_are_due_by_bytes_by_age_and_on_demand() {
-        let options = Options { flush_bytes: 100, flush_ms: 1000, ..Options::default() };
+        let options = Options { flush_bytes: 25_600, flush_ms: 1000, ..Options::default() };
         let age = |ms| Some(Duration::from_millis(ms));
-        assert!(!due(age(0), 99, false, false, &options));
-        assert!(due(age(0), 100, false, false, &options));
-        assert!(due(age(0), 0, true, false, &options));
-        assert!(!due(age(999), 0, false, false, &options));
-        assert!(due(age(1000), 0, false, false, &options));
-        assert!(due(age(0), 0, false, true, &options));
-        assert!(!due(None, 1000, true, false, &options));
+        let due = |age, bytes, full, wanted| due(age, bytes, full, wanted, 0, &options);
+        assert!(!due(age(0), 25_599, false, false));
+        assert!(due(age(0), 25_600, false, false));
+        assert!(due(age(0), 0, true, false));
+        assert!(!due(age(999), 0, false, false));
+        assert!(due(age(1000), 0, false, false));
+        assert!(due(age(0), 0, false, true));
+        assert!(!due(None, 25_600, true, false));
+        // Half as much, or half as old, for the one that is first.
+        let first = |age, bytes| super::due(age, bytes, false, false, 128, &options);
+        assert!(first(age(0), 12_800) && !first(age(0), 12_799));
+        assert!(first(age(500), 0) && !first(age(499), 0));
+        assert!((0..64).all(|_| FlushState::default().earlier <= EARLIER_MAX));
+    }
+
+    #[test]
+    fn there_is_no_rest_while_somebody_waits_for_a_flush_or_soon_will() {
+        use crate::storage::{Applied, OVERLAY_BYTES_MAX, Space};
+        let (state, store) = (FlushState::default(), Store::in_memory(storage::Options::default()));
+        let write = |index: u64, bytes: usize| {
+            let mut writer = store.write();
+            writer.put(Space::Data, &index.to_be_bytes(), vec![1; bytes].into());
+            let pos = LogPos { term: 1, leader: 1, index };
+            writer.commit(Applied { pos: Some(pos), ..Applied::default() });
+            pos
+        };
+        let pos = write(1, OVERLAY_BYTES_MAX / 4);
+        assert!(!state.hurries(&store));
+        state.wanted.store(true, Ordering::Release);
+        assert!(state.hurries(&store));
+        state.wanted.store(false, Ordering::Release);
+        assert!(state.freeze_for_digest(&store, pos, Duration::ZERO));
+        assert!(state.hurries(&store));
+        state.exclusively(|| ());
+        assert!(!state.hurries(&store));
+        write(2, OVERLAY_BYTES_MAX / 4);
+        assert!(state.hurries(&store), "an applier waits at twice that");
     }
 }

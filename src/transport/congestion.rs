@@ -1,9 +1,16 @@
-//! quinn's congestion control, with a way to say good-bye while the line is full.
+//! quinn's congestion control, with a way to say good-bye while the line is full, and a window that never gets so
+//! small that it stands still.
+//!
+//! The other side acknowledges at once only after `PACKETS_PER_ACK` packets, and else after a time. A window of fewer
+//! packets is used up before that: each time its sender would wait for that time. So it has room for several
+//! acknowledgements, whatever was lost. Cubic's own smallest window, two packets, is for lines across the world; a
+//! process that does not get its turn on a processor for some milliseconds looks like loss, too.
 //!
 //! quinn holds a connection's last packet back while the congestion window is used up, and a closed
 //! connection hears no acknowledgement that would free it: the other side would never learn the reason. So
 //! the window opens when a connection is about to be closed. Nothing else differs from Cubic.
 
+use super::options::PACKETS_PER_ACK;
 use quinn::congestion::{Controller, ControllerFactory, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;
 use std::{
@@ -17,6 +24,9 @@ use std::{
 
 /// Packets in flight before the first acknowledgement, as RFC 9002 (7.2) recommends.
 const INITIAL_PACKETS: u64 = 10;
+/// Packets of the smallest window.
+const FLOOR_PACKETS: u64 = 32;
+const _: () = assert!(FLOOR_PACKETS > 2 * PACKETS_PER_ACK as u64);
 
 /// Makes the controllers of an endpoint's connections.
 pub(super) struct Factory {
@@ -37,7 +47,8 @@ impl ControllerFactory for Factory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let cubic = Cubic::new(self.cubic.clone(), now, current_mtu);
         let all_leaving = self.all_leaving.clone();
-        Box::new(Leaving { cubic, leaving: Arc::default(), all_leaving })
+        let floor = FLOOR_PACKETS * u64::from(current_mtu);
+        Box::new(Leaving { cubic, floor, leaving: Arc::default(), all_leaving })
     }
 }
 
@@ -48,10 +59,12 @@ pub(super) fn prepare_close(connection: &quinn::Connection) {
     }
 }
 
-/// Cubic whose window opens for the good-bye. Copies share the sign for that.
+/// Cubic whose window has a floor, and opens for the good-bye. Copies share the sign for that.
 #[derive(Clone)]
 struct Leaving {
     cubic: Cubic,
+    /// Bytes of the smallest window.
+    floor: u64,
     leaving: Arc<AtomicBool>,
     all_leaving: Arc<AtomicBool>,
 }
@@ -93,6 +106,7 @@ impl Controller for Leaving {
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.floor = FLOOR_PACKETS * u64::from(new_mtu);
         self.cubic.on_mtu_update(new_mtu);
     }
 
@@ -100,7 +114,7 @@ impl Controller for Leaving {
         // Past `u32::MAX` quinn does not pace either.
         match self.leaving.load(Ordering::Acquire) || self.all_leaving.load(Ordering::Acquire) {
             true => u64::MAX,
-            false => self.cubic.window(),
+            false => self.cubic.window().max(self.floor),
         }
     }
 
@@ -118,5 +132,29 @@ impl Controller for Leaving {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn whatever_is_lost_the_window_has_room_for_several_acknowledgements() {
+        let all_leaving = Arc::new(AtomicBool::new(false));
+        let now = Instant::now();
+        let factory = Arc::new(Factory::new(1_452, all_leaving.clone()));
+        let mut control = factory.build(now, 1_200);
+        let packets_fit = |control: &dyn Controller, bytes: u64| control.window() / bytes;
+        assert!(packets_fit(&*control, 1_200) > u64::from(PACKETS_PER_ACK));
+        control.on_mtu_update(1_452);
+        for second in 1..10 {
+            let at = now + Duration::from_secs(second);
+            control.on_congestion_event(at, at, true, 1_452);
+        }
+        assert_eq!(packets_fit(&*control, 1_452), FLOOR_PACKETS);
+        all_leaving.store(true, Ordering::Release);
+        assert_eq!(control.window(), u64::MAX);
     }
 }

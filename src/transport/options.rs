@@ -78,7 +78,10 @@ impl Default for Options {
 const INITIAL_RTT: Duration = Duration::from_millis(30);
 /// Packets after which the other side acknowledges without delay. quinn's every second packet is one packet more
 /// for each request, because an answer, which carries the acknowledgement, is rarely that quick.
-const PACKETS_PER_ACK: u32 = 10;
+pub(super) const PACKETS_PER_ACK: u32 = 10;
+/// Time after which it acknowledges fewer. quinn's 25 ms would be waited for by whoever sent a window of fewer packets;
+/// most answers come before this and carry the acknowledgement.
+const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Packets of a handshake that wait for `accept`, for one newcomer and for all.
 const INCOMING_BYTES: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL: u64 = 4 << 20;
@@ -123,6 +126,7 @@ impl Options {
         };
         let mut acks = AckFrequencyConfig::default();
         acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK));
+        acks.max_ack_delay(Some(ACK_DELAY));
         let mut config = TransportConfig::default();
         config
             .ack_frequency_config(Some(acks))

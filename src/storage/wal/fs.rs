@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// One folder of segment files.
 pub trait WalFs: Send + Sync + 'static {
@@ -17,8 +18,13 @@ pub trait WalFs: Send + Sync + 'static {
 
     /// Creates a file (or replaces one of the same name) of `bytes` zeros whose blocks are allocated and
     /// written, so that writes inside it need no change of the inode. The content is durable on return,
-    /// the name is not before `sync_dir`.
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn WalFile>>;
+    /// the name is not before `sync_dir`. `rest` is called after each part, with the time that it took.
+    fn create(
+        &self,
+        name: &str,
+        bytes: u64,
+        rest: &dyn Fn(Duration),
+    ) -> io::Result<Arc<dyn WalFile>>;
 
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn WalFile>>;
@@ -67,7 +73,7 @@ pub struct DiskFs {
 
 /// Bytes written between two fdatasyncs while a segment is prepared, so that the log's own fdatasync does
 /// not queue behind a whole segment of zeros.
-const FILL_BYTES: usize = 4 << 20;
+const FILL_BYTES: usize = 1 << 20;
 
 impl DiskFs {
     /// Opens the folder, creating it if it is missing, and locks it.
@@ -107,11 +113,16 @@ impl WalFs for DiskFs {
             .collect()
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn WalFile>> {
+    fn create(
+        &self,
+        name: &str,
+        bytes: u64,
+        rest: &dyn Fn(Duration),
+    ) -> io::Result<Arc<dyn WalFile>> {
         let path = self.dir.join(name);
         faults::disk_full()?;
         let file = options().create(true).truncate(true).open(&path)?;
-        match fill(&file, 0, bytes) {
+        match fill(&file, 0, bytes, rest) {
             Ok(()) => Ok(Arc::new(DiskFile(file))),
             Err(error) => {
                 // On a full disk half a segment would only take space from others.
@@ -146,7 +157,7 @@ struct DiskFile(File);
 
 /// Allocates and writes zeros from `from` to `to`. Allocation alone would leave extents that the file
 /// system has to convert, with a journal commit, on the first fdatasync after each write into them.
-fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn fill(file: &File, from: u64, to: u64, rest: &dyn Fn(Duration)) -> io::Result<()> {
     if from < to {
         use rustix::{fs, io::Errno};
         match fs::fallocate(file, fs::FallocateFlags::empty(), from, to - from) {
@@ -158,10 +169,11 @@ fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; FILL_BYTES];
     let mut at = from;
     while at < to {
-        let bytes = (to - at).min(FILL_BYTES as u64);
+        let (bytes, began) = ((to - at).min(FILL_BYTES as u64), Instant::now());
         file.write_all_at(&zeros[..bytes as usize], at)?;
         file.sync_data()?;
         at += bytes;
+        rest(began.elapsed());
     }
     file.sync_all()
 }
@@ -181,7 +193,8 @@ impl WalFile for DiskFile {
 
     fn grow(&self, bytes: u64) -> io::Result<()> {
         faults::disk_full()?;
-        fill(&self.0, self.bytes()?, bytes)
+        // A record waits for this.
+        fill(&self.0, self.bytes()?, bytes, &|_| ())
     }
 
     fn shorten(&self, bytes: u64) -> io::Result<()> {
@@ -213,7 +226,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let fs = DiskFs::open(dir.path()).unwrap();
-        let file = fs.create("a", 100_000).unwrap();
+        let file = fs.create("a", 100_000, &|_| ()).unwrap();
         let meta = std::fs::metadata(dir.path().join("a")).unwrap();
         assert_eq!((meta.len(), meta.mode() & 0o777), (100_000, 0o600));
         assert!(meta.blocks() * 512 >= 100_000);

@@ -23,7 +23,12 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Segments beyond the reserve that are kept to be used again: how many the log needs rises and falls by some.
-pub(super) const RECYCLED_MAX: usize = 2;
+pub(super) const RECYCLED_MAX: usize = 4;
+/// While there is an empty segment at hand the next one is filled at leisure: after each part comes a rest of so many
+/// times as long as that took. Else the log, which wants the disk a thousand times a second, waits behind a file of zeros.
+const REST_TIMES: u32 = 8;
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// A segment file that holds zeros only, or a mark and leftovers.
 pub(super) struct Empty {
@@ -228,12 +233,26 @@ impl Keeper {
         let name = segment::name(id);
         let file = self
             .fs
-            .create(&name, self.segment_bytes)
+            .create(&name, self.segment_bytes, &|took| self.rest(took))
             .map_err(|error| Trouble::new(&format!("create {name}"), &error))?;
         self.fs.sync_dir().map_err(|error| Trouble::new("sync the folder", &error))?;
         self.disk_bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
         self.is_ready(Empty { id, file, bytes: self.segment_bytes, random: None });
         Ok(())
+    }
+
+    /// Until the rest is over, or somebody waits for a segment.
+    fn rest(&self, took: Duration) {
+        if self.inline.load(Ordering::Relaxed) {
+            return;
+        }
+        let until = Instant::now() + (took * REST_TIMES).min(REST_MAX);
+        let mut inner = self.inner.lock();
+        while !inner.ready.is_empty() && !inner.closed {
+            if self.changed.wait_until(&mut inner, until).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Without a thread: does all there is to do. A full disk is no error here either.
@@ -277,5 +296,45 @@ impl Keeper {
     pub fn close(&self) {
         self.inner.lock().closed = true;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim::SimFs;
+    use super::*;
+
+    fn keeper(ready: u64) -> Keeper {
+        let fs = Arc::new(SimFs::new(1));
+        let empty = |id: u64| {
+            let file = fs.create(&segment::name(id), 4_096, &|_| ()).unwrap();
+            Empty { id, file, bytes: 4_096, random: None }
+        };
+        let ready_now = (1..=ready).map(empty).collect();
+        let keeper = Keeper::new(fs.clone(), 4_096, 2, ready_now, ready + 1);
+        keeper.has_thread();
+        keeper
+    }
+
+    #[test]
+    fn a_segment_is_filled_at_leisure_until_somebody_waits_for_it() {
+        let rested = |keeper: &Keeper, took| {
+            let began = Instant::now();
+            keeper.rest(took);
+            began.elapsed()
+        };
+        let took = Duration::from_millis(2);
+        assert!(rested(&keeper(1), took) >= took * REST_TIMES);
+        let hour = Duration::from_secs(3_600);
+        assert!(rested(&keeper(1), hour) >= REST_MAX, "and no longer than that");
+        // Nothing is at hand: whoever comes next waits.
+        assert!(rested(&keeper(0), hour) < REST_MAX);
+        // The last one is taken, or the log is closed, during a rest.
+        let waiting = keeper(1);
+        waiting.take().unwrap();
+        assert!(rested(&waiting, hour) < REST_MAX);
+        let closed = keeper(1);
+        closed.close();
+        assert!(rested(&closed, hour) < REST_MAX);
     }
 }

@@ -221,7 +221,7 @@ fn a_group_with_many_entries_is_named_and_frees_the_log_by_purging() {
     let (heavy, busy) = (log.group(1), log.group(2));
     assert_eq!(log.wal.oldest_pinning_group(), None);
     heavy.append(0, numbered(0..10, 100), ignore());
-    for i in 0..100 {
+    for i in 0..200 {
         busy.append(i, numbered(i..i + 1, 1000), ignore());
         busy.purge(i, bytes("p"));
         log.drain();
