@@ -99,11 +99,11 @@ async fn infos<C: Caller>(client: &C, status: &Status, left: Duration) -> BTreeM
 pub async fn init(members: &[Member], shards: u16, call: &Call) -> Result<Answered> {
     let first = check_members(members)?;
     let globals = Globals { endpoints: vec![first.addr.clone()], ..call.globals.clone() };
-    let (client, cluster) = session::open(&globals, call).await?;
-    let members = members.iter().map(|m| (m.name.clone(), m.role, m.addr.clone())).collect();
-    let order = Command::ClusterInit(Formation { cluster: cluster.clone(), shards, members });
-    let (answer, by) = client.command(order, None, call.left()).await?;
-    client.close().await;
+    let count = members.len();
+    call.talk.progress(&format!("{} is asked to form a cluster of {count}", first.name));
+    let formed = form(&globals, members, shards, call).await;
+    call.talk.close_line();
+    let (answer, by, cluster) = formed?;
     let Answer::Formed { map, created } = answer else { return Err(other_answer()) };
     let note = match created {
         true => format!("cluster {cluster} is formed, {} shards", map.shards.len()),
@@ -122,6 +122,20 @@ pub async fn init(members: &[Member], shards: u16, call: &Call) -> Result<Answer
         notes: vec![note],
     };
     Ok(Answered::doc(doc, Some(by)))
+}
+
+async fn form(
+    globals: &Globals,
+    members: &[Member],
+    shards: u16,
+    call: &Call,
+) -> Result<(Answer, NodeName, String)> {
+    let (client, cluster) = session::open(globals, call).await?;
+    let members = members.iter().map(|m| (m.name.clone(), m.role, m.addr.clone())).collect();
+    let order = Command::ClusterInit(Formation { cluster: cluster.clone(), shards, members });
+    let answer = client.command(order, None, call.left()).await;
+    client.close().await;
+    answer.map(|(answer, by)| (answer, by, cluster))
 }
 
 /// Refuses a formation that no cluster could have; answers its first primary by name.

@@ -23,6 +23,8 @@ pub const OPERATOR: u8 = 7;
 pub const UNKNOWN: u8 = 124;
 /// Interrupted by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
+/// Ended by SIGTERM.
+pub const TERMINATED: u8 = 143;
 
 /// The exit code of an ended command.
 pub fn of(done: &Done) -> u8 {

@@ -1,10 +1,11 @@
 //! `ppdb shell -o jsonl` with standard input not a terminal: how any language drives PPDB.
 //!
 //! One line in, exactly one JSON line out, flushed, in order; `cli::value` has the shape of an answer and
-//! `request` that of a line. Nothing but the end of input, `exit`, or a reader that went away ends it: a
+//! `request` that of a line. Nothing but the end of input, `exit`, a signal, or a reader that went away ends it: a
 //! lost connection, a malformed line and a line that is too long are answers. `-o` on a line is ignored.
 
 use super::request::{self, Asked};
+use super::signals::Signals;
 use crate::cli::session::Session;
 use crate::cli::value::{Done, envelope};
 use crate::cli::{exit, millis};
@@ -21,8 +22,13 @@ pub async fn run(session: &mut Session) -> u8 {
     session.driven();
     let input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let output = tokio::io::stdout();
+    let Some(mut signals) = Signals::hear() else { return exit::OPERATOR };
     let run = async |cli, stand| session.run(cli, &stand).await;
-    match drive(input, output, run).await {
+    let ended = tokio::select! {
+        ended = drive(input, output, run) => ended,
+        code = signals.come() => return code,
+    };
+    match ended {
         Ok(()) => exit::YES,
         // Nobody reads the answers any more; whoever closed the pipe knows.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::YES,

@@ -23,6 +23,7 @@ pub mod rhai;
 pub mod script;
 pub mod script_mode;
 pub mod seen;
+pub mod signals;
 
 use crate::cli::args::{Format, ShellArgs};
 use crate::cli::session::Session;

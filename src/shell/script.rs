@@ -1,9 +1,10 @@
 //! Commands without a person: `-e "a; b"`, and lines from a pipe. The first error ends a script, because
-//! what follows was written for the case that it worked; a negative answer is no error. So does Ctrl-C, wherever it
-//! is heard: in a view, which answers all the same, in another command, or while the next line is waited for.
+//! what follows was written for the case that it worked; a negative answer is no error. So do Ctrl-C and SIGTERM, wherever
+//! they are heard: in a view, which answers all the same, in another command, or while the next line is waited for.
 
 use super::line;
 use super::request::{self, Asked};
+use super::signals::Signals;
 use crate::cli::args::{Cli, Format, Verb};
 use crate::cli::session::Session;
 use crate::cli::value::Done;
@@ -11,15 +12,14 @@ use crate::cli::{exit, live, millis, output, runbook};
 use std::pin::pin;
 use std::time::Instant;
 use tokio::io::BufReader;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Carries out the commands of `-e`; answers the exit code of the last one that ran.
 pub async fn execute(session: &mut Session, commands: &str) -> u8 {
     let format = output::format_or_default(session.base().output);
-    let Some(mut interrupt) = interrupts() else { return exit::OPERATOR };
+    let Some(mut signals) = Signals::hear() else { return exit::OPERATOR };
     let mut code = exit::YES;
     for command in line::commands(commands) {
-        match step(session, command.as_bytes(), format, &mut interrupt).await {
+        match step(session, command.as_bytes(), format, &mut signals).await {
             Step::Done(ended) => code = ended,
             Step::Failed(ended) => return ended,
             Step::Leave => return code,
@@ -32,12 +32,12 @@ pub async fn execute(session: &mut Session, commands: &str) -> u8 {
 pub async fn standard_input(session: &mut Session) -> u8 {
     let format = output::format_or_default(session.base().output);
     let mut input = BufReader::new(tokio::io::stdin());
-    let Some(mut interrupt) = interrupts() else { return exit::OPERATOR };
+    let Some(mut signals) = Signals::hear() else { return exit::OPERATOR };
     let mut code = exit::YES;
     loop {
         let next = tokio::select! {
             next = super::jsonl::next_line(&mut input) => next,
-            _ = interrupt.recv() => return exit::INTERRUPTED,
+            code = signals.come() => return code,
         };
         let line = match next {
             Ok(Some(Ok(line))) => line,
@@ -48,27 +48,11 @@ pub async fn standard_input(session: &mut Session) -> u8 {
         if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
-        match step(session, text, format, &mut interrupt).await {
+        match step(session, text, format, &mut signals).await {
             Step::Done(ended) => code = ended,
             Step::Failed(ended) => return ended,
             Step::Leave => return code,
         }
-    }
-}
-
-/// Ctrl-C, heard from here to the end of the script: also where nobody waits for it, between two commands.
-fn interrupts() -> Option<Signal> {
-    signal(SignalKind::interrupt())
-        .inspect_err(|error| eprintln!("no signals can be heard: {error}"))
-        .ok()
-}
-
-/// Whether it was pressed while nobody waited for it.
-async fn was_pressed(interrupt: &mut Signal) -> bool {
-    tokio::select! {
-        biased;
-        _ = interrupt.recv() => true,
-        () = std::future::ready(()) => false,
     }
 }
 
@@ -82,10 +66,10 @@ async fn step(
     session: &mut Session,
     command: &[u8],
     format: Format,
-    interrupt: &mut Signal,
+    signals: &mut Signals,
 ) -> Step {
-    if was_pressed(interrupt).await {
-        return Step::Failed(exit::INTERRUPTED);
+    if let Some(code) = signals.came().await {
+        return Step::Failed(code);
     }
     let started = Instant::now();
     let asked = match line::words(command) {
@@ -100,18 +84,26 @@ async fn step(
             }
             let format = cli.globals.output.unwrap_or(format);
             let ends_itself = live::hears_interrupt(&cli.verb);
-            let done = {
+            let (done, struck) = {
                 let mut running = pin!(session.run(*cli, &stand));
                 tokio::select! {
-                    done = &mut running => Some(done),
-                    _ = interrupt.recv() => live::ended_after_interrupt(ends_itself, running).await,
+                    done = &mut running => (Some(done), None),
+                    code = signals.come() => {
+                        (live::ended_after_interrupt(ends_itself, running).await, Some(code))
+                    }
                 }
             };
-            let Some(done) = done else {
-                eprintln!("{}", session.left_early());
-                return Step::Failed(exit::INTERRUPTED);
-            };
-            (done, format)
+            match (done, struck) {
+                (Some(done), None) => (done, format),
+                (Some(done), Some(code)) => {
+                    show(&done, format, millis(started));
+                    return Step::Failed(code);
+                }
+                (None, code) => {
+                    eprintln!("{}", session.left_early());
+                    return Step::Failed(code.unwrap_or(exit::INTERRUPTED));
+                }
+            }
         }
         Asked::Answer(done) => (*done, format),
         Asked::Leave => return Step::Leave,

@@ -428,6 +428,16 @@ struct Interrupted {
 
 impl Interrupted {
     fn of(user: &User, words: &[&str], piped: &str, said: &str) -> Self {
+        Self::by(rustix::process::Signal::INT, user, words, piped, said)
+    }
+
+    fn by(
+        signal: rustix::process::Signal,
+        user: &User,
+        words: &[&str],
+        piped: &str,
+        said: &str,
+    ) -> Self {
         let mut command = user.command();
         command.arg("shell").args(words).stdin(Stdio::piped());
         let mut child = command.spawn().expect("a shell");
@@ -458,8 +468,8 @@ impl Interrupted {
         }
         // What follows is begun by then.
         std::thread::sleep(Duration::from_millis(500));
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
-        let code = wait(&mut child, AT_A_TERMINAL).expect("Ctrl-C ends it");
+        rustix::process::kill_process(pid, signal).expect("a signal");
+        let code = wait(&mut child, AT_A_TERMINAL).expect("a signal ends it");
         drop((input, reading.join()));
         Self { code, err: talking.join().expect("a thread") }
     }
@@ -482,5 +492,15 @@ async fn ctrl_c_ends_a_script_wherever_it_is_heard() {
     assert_eq!((ended.code, ended.err.contains("interrupted")), (Some(130), true), "{}", ended.err);
     let ended = Interrupted::of(&user, &[], "latency --for 300ms\nget nothing\n", "(absent)");
     assert_eq!(ended.code, Some(130), "{}", ended.err);
+    // The same for a program that drives it, and for SIGTERM.
+    let view = "latency --for 300ms\nget nothing\n";
+    let ended = Interrupted::of(&user, &["-o", "jsonl"], view, "\"value\":null");
+    assert_eq!(ended.code, Some(130), "{}", ended.err);
+    let term = rustix::process::Signal::TERM;
+    let follow = "get nothing; logs --follow --timeout 10m; set after 1";
+    let ended = Interrupted::by(term, &user, &["-e", follow], "", "(absent)");
+    assert_eq!(ended.code, Some(143), "{}", ended.err);
+    let ended = Interrupted::by(term, &user, &["-o", "jsonl"], view, "\"value\":null");
+    assert_eq!(ended.code, Some(143), "{}", ended.err);
     user.run(&["get", "after"]).expect(1);
 }

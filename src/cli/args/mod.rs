@@ -58,7 +58,8 @@ Exit codes:
   6    failed, and undone: the operation waited for was aborted or reverted
   7    failed, an operator has to look
   124  out of time, or the outcome is unknown; an operation that was waited for goes on
-  130  interrupted; an operation under way goes on";
+  130  interrupted; an operation under way goes on
+  143  SIGTERM, in a shell that nobody sits in front of";
 
 /// A durable, sharded key-value store that can be switched to full replication and back.
 #[derive(Clone, Debug, Parser)]
