@@ -9,7 +9,7 @@ use super::args::{Format, Verb};
 use super::caller::Caller;
 use super::data::Stand;
 use super::session::Call;
-use super::strategy::{document, order, plan, precheck};
+use super::strategy::{document, measured, order, plan};
 use super::value::{Answered, Doc};
 use super::{output, sweep};
 use crate::client::Client;
@@ -95,7 +95,7 @@ async fn of_strategy<C: Caller>(
                 let question = format!("go to {}", question(&format!("plan {plan}")));
                 return Ok(Some(Preview { shown: String::new(), question }));
             }
-            let told = precheck(caller, (*to).into(), call.left()).await?;
+            let told = measured(caller, (*to).into(), call).await?;
             terms.plan = told.plan.map(|plan| plan.id);
             let named =
                 terms.plan.map_or("a plan of its own".to_owned(), |plan| format!("plan {plan}"));

@@ -14,6 +14,10 @@ use crate::wire::plan::{Planned, Precheck, Verdict};
 use crate::wire::terms::{PlanId, Terms};
 use std::time::{Duration, Instant};
 
+/// How long a node that has just started is waited for, until it knows how busy it is: two of its samples.
+const LOAD_KNOWN_WITHIN: Duration = Duration::from_millis(2_500);
+/// How often it is asked meanwhile.
+const LOAD_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often a plan is journaled again when another one took its number.
 const PLAN_TRIES: usize = 3;
 
@@ -90,7 +94,7 @@ impl Coordinator {
     /// What the nodes say, beside a probe that is fresh: one that says no is not for long. Nothing is probed while
     /// somebody is silent: that is a no already, and measuring a silent node takes long.
     async fn measured(&self, to: Strategy, skipped: &[String]) -> Result<Seen> {
-        let seen = self.look().await;
+        let seen = self.look_until_load_is_known().await;
         let state = self.state();
         if !all_answer(&state, &seen) {
             return Ok(Seen { probed: None, ..seen });
@@ -104,6 +108,18 @@ impl Coordinator {
         }
         self.measure(&state, probing::FRESH_WHERE_HELD).await?;
         Ok(self.look().await)
+    }
+
+    /// Right after its start a node cannot say yet how busy it is. That is no reason to refuse: it soon can.
+    async fn look_until_load_is_known(&self) -> Seen {
+        let until = Instant::now() + LOAD_KNOWN_WITHIN;
+        loop {
+            let seen = self.look().await;
+            if is_load_known(&seen) || Instant::now() >= until {
+                return seen;
+            }
+            tokio::time::sleep(LOAD_LOOK_EVERY).await;
+        }
     }
 
     /// Probes, unless the last probe is younger than `fresh` and of the same members. One at a time; who waited
@@ -149,6 +165,10 @@ impl Coordinator {
             }
         });
     }
+}
+
+fn is_load_known(seen: &Seen) -> bool {
+    seen.reports.values().all(|report| report.load.window_ms > 0)
 }
 
 fn all_answer(state: &ClusterState, seen: &Seen) -> bool {

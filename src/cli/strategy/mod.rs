@@ -95,9 +95,17 @@ async fn show<C: Caller>(caller: &C, call: &Call) -> Result<Answered> {
 }
 
 async fn plan<C: Caller>(caller: &C, to: Strategy, call: &Call) -> Result<Answered> {
-    let precheck = precheck(caller, to, call.left()).await?;
+    let precheck = measured(caller, to, call).await?;
     let yes = precheck.verdict != Verdict::NoGo;
     Ok(Answered { yes, ..Answered::doc(plan::document(&precheck), None) })
+}
+
+/// The same for a person, who is told why it takes some seconds.
+pub async fn measured<C: Caller>(caller: &C, to: Strategy, call: &Call) -> Result<Precheck> {
+    call.talk.progress("the cluster is measured, which takes some seconds");
+    let precheck = precheck(caller, to, call.left()).await;
+    call.talk.close_line();
+    precheck
 }
 
 /// Whether a switch may start now.
