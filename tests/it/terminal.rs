@@ -217,11 +217,12 @@ fn rhai(terminal: &Terminal) {
 fn detached(terminal: &Terminal) {
     terminal.line("strategy revert");
     wait_prompt(terminal, "[sharded e3");
+    // Each setting is another epoch, which the prompt may or may not have heard of yet.
     terminal.line("config set switch.cool_down 0s");
-    wait_prompt(terminal, "[sharded e3");
+    wait_prompt(terminal, "[sharded e");
     // So slow that it runs for as long as it is looked at.
     terminal.line("config set copy.bytes_per_s 64KiB");
-    wait_prompt(terminal, "[sharded e3");
+    wait_prompt(terminal, "[sharded e");
     terminal.line(SWITCH);
     terminal.see("copying", LATER);
     terminal.mark();
