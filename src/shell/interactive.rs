@@ -235,7 +235,9 @@ impl Shell<'_> {
         let place = self.session.base().clone();
         let connects = matches!(cli.verb, Verb::Admin(Admin::Connect { .. }));
         let orders = matches!(cli.verb, Verb::Admin(Admin::Strategy(_)));
-        self.shared.lock().told_elsewhere = orders;
+        // What only asks, or only orders, does not tell how it goes on.
+        let follows = matches!(&cli.verb, Verb::Admin(Admin::Strategy(verb)) if verb.waits());
+        self.shared.lock().told_elsewhere = follows;
         let ends_itself = live::hears_interrupt(&cli.verb);
         let done = {
             let mut running = pin!(self.session.run(cli, stand));
