@@ -20,9 +20,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How often placement and membership are compared when nothing announces a change.
 const RECONCILE_EVERY: Duration = Duration::from_millis(200);
@@ -80,10 +82,39 @@ impl Agent {
     /// Runs until a copy cannot be opened, or the disk under one has failed; returns why. Everything else is
     /// tried again.
     pub async fn run(self: Arc<Self>, meta: Group) -> Error {
+        tokio::select! {
+            error = self.reconcile(&meta) => error,
+            never = self.keep_copy_rate() => match never {},
+        }
+    }
+
+    /// Has copies sent at the rate that holds, from the moment at which this node hears of it: what is reconciled may take
+    /// seconds, and a switch that is ordered next would begin at the rate before.
+    async fn keep_copy_rate(&self) -> Infallible {
+        let mut changed = self.view.watch();
+        loop {
+            self.host.set_copy_rate(self.view.state().copy_rate());
+            self.wait_for_change(&mut changed).await;
+        }
+    }
+
+    /// Until the state of the cluster changes, or for some time.
+    async fn wait_for_change(&self, changed: &mut Option<watch::Receiver<Arc<ClusterState>>>) {
+        let told = match changed {
+            Some(changed) => tokio::time::timeout(RECONCILE_EVERY, changed.changed()).await,
+            None => return tokio::time::sleep(RECONCILE_EVERY).await,
+        };
+        // Nobody tells any more.
+        if let Ok(Err(_)) = told {
+            tokio::time::sleep(RECONCILE_EVERY).await;
+        }
+    }
+
+    async fn reconcile(self: &Arc<Self>, meta: &Group) -> Error {
         let mut changed = self.view.watch();
         let (mut confirmed, mut swept) = (false, false);
         loop {
-            if let Some(error) = self.disk_error(&meta) {
+            if let Some(error) = self.disk_error(meta) {
                 return error;
             }
             // A copy that is gone makes room for the next one of its shard first.
@@ -97,10 +128,9 @@ impl Agent {
                 return error;
             }
             let state = self.view.state();
-            self.host.set_copy_rate(state.copy_rate());
             let busy = state.operation().is_some_and(|op| op.phase.holds_slot());
             self.host.allow_compaction(confirmed && !busy);
-            if !confirmed && self.confirm(&meta).await {
+            if !confirmed && self.confirm(meta).await {
                 // What waited for this can be created, dropped and opened.
                 confirmed = true;
                 continue;
@@ -110,18 +140,13 @@ impl Agent {
                 false if confirmed => self.lift_fences(),
                 false => {}
             }
-            self.reconcile_metadata(&meta).await;
+            self.reconcile_metadata(meta).await;
             let agent = &self;
             let reconcile =
                 |(_, copy): (_, Arc<LocalCopy>)| async move { agent.reconcile_shard(&copy).await };
             let copies = stream::iter(self.registry.all());
             copies.for_each_concurrent(RECONCILED_AT_A_TIME, reconcile).await;
-            match &mut changed {
-                Some(changed) => {
-                    let _ = tokio::time::timeout(RECONCILE_EVERY, changed.changed()).await;
-                }
-                None => tokio::time::sleep(RECONCILE_EVERY).await,
-            }
+            self.wait_for_change(&mut changed).await;
         }
     }
 
