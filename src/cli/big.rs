@@ -108,12 +108,10 @@ async fn look<P: Pages>(
     let nearest = Level::Local { max_staleness_ms: None };
     let level = usual.level.or(Some(nearest));
     let mut refusals = 0;
-    let mut refused = None;
     loop {
         let began = Instant::now();
         let Some(left) = until.checked_duration_since(began).filter(|left| !left.is_zero()) else {
-            // What keeps it from going on is told, not passed off as the end of its time.
-            return refused.map_or(Ok(Stop::Time), Err);
+            return looked.out_of_time();
         };
         let room = args.max_keys.saturating_sub(looked.keys);
         scan.limit = args.page.min(u32::try_from(room).unwrap_or(u32::MAX));
@@ -121,7 +119,7 @@ async fn look<P: Pages>(
             CallOptions { level, timeout: left.min(call.left()).min(PAGE_WITHIN), ..usual.clone() };
         let rest = match pages.page(&scan, &options).await {
             Ok(page) => {
-                (refusals, refused) = (0, None);
+                refusals = 0;
                 looked.add(&page);
                 call.talk.progress(&format!("{} keys looked at", looked.keys));
                 scan.cursor = page.cursor;
@@ -135,7 +133,7 @@ async fn look<P: Pages>(
             }
             Err(error) => {
                 refusals += 1;
-                refused = Some(error.clone());
+                looked.refused = Some(error.clone());
                 rest_after(error, refusals)?
             }
         };
@@ -166,6 +164,8 @@ struct Looked {
     others: (u64, u64),
     /// For the next page; at first where the look began.
     cursor: Option<String>,
+    /// Why that one is not there yet, where it was asked for.
+    refused: Option<Error>,
 }
 
 impl Looked {
@@ -178,6 +178,16 @@ impl Looked {
             prefixes: BTreeMap::new(),
             others: (0, 0),
             cursor,
+            refused: None,
+        }
+    }
+
+    /// What was seen is the answer. Where nothing was, what kept it from looking is told, and not passed off as the end of
+    /// its time.
+    fn out_of_time(&self) -> Result<Stop> {
+        match &self.refused {
+            Some(error) if self.keys == 0 => Err(error.clone()),
+            _ => Ok(Stop::Time),
         }
     }
 
@@ -198,7 +208,7 @@ impl Looked {
                 }
             }
         }
-        self.cursor = page.cursor.clone();
+        (self.cursor, self.refused) = (page.cursor.clone(), None);
     }
 
     fn place(&mut self, key: &Bytes) -> &mut (u64, u64) {
@@ -227,6 +237,7 @@ impl Looked {
         let json = json!({
             "keys": keys, "looked_at": self.keys, "bytes": self.bytes, "stopped_by": stop.name(),
             "cursor": self.cursor, "prefixes": by_prefix,
+            "refused": self.refused.as_ref().map(|error| error.message.as_str()),
             "other_prefixes": { "keys": others_keys, "bytes": others_bytes },
         });
         Doc {
@@ -247,6 +258,7 @@ impl Looked {
             Stop::Time => format!("{all}; there are more (--for): {from}"),
             Stop::Interrupted => format!("{all}; there are more: {from}"),
         }];
+        notes.extend(self.refused.as_ref().map(|error| format!("the next page: {error}")));
         for (prefix, (keys, bytes)) in prefixes.iter().take(PREFIXES_SHOWN) {
             let name = prefix.as_ref().map_or("(no colon)".to_owned(), |prefix| escape(prefix));
             let mean = bytes / (*keys).max(1);
@@ -293,6 +305,8 @@ mod tests {
     struct Keys {
         entries: Vec<(Bytes, Option<Bytes>)>,
         refused: Mutex<Vec<Error>>,
+        /// What every page but the first ends with when its time is over.
+        late: Mutex<Option<Error>>,
         asked: Mutex<Vec<(u32, Option<Level>)>>,
     }
 
@@ -302,13 +316,23 @@ mod tests {
                 (Bytes::from(key), Some(Bytes::from(vec![b'v'; bytes])))
             };
             let entries = entries.into_iter().map(entry).collect();
-            Self { entries, refused: Mutex::default(), asked: Mutex::default() }
+            Self {
+                entries,
+                refused: Mutex::default(),
+                late: Mutex::default(),
+                asked: Mutex::default(),
+            }
         }
     }
 
     impl Pages for Keys {
         async fn page(&self, scan: &ScanOptions, options: &CallOptions) -> Result<Page> {
             if let Some(error) = self.refused.lock().pop() {
+                return Err(error);
+            }
+            let late = self.late.lock().clone().filter(|_| scan.cursor.is_some());
+            if let Some(error) = late {
+                tokio::time::sleep(options.timeout).await;
                 return Err(error);
             }
             self.asked.lock().push((scan.limit, options.level));
@@ -376,6 +400,12 @@ mod tests {
         *keys.refused.lock() = (0..REFUSALS_MAX).map(|_| busy().retry_after(200)).collect();
         let short = BigArgs { time: Duration::from_millis(300), ..args(1, 9) };
         assert_eq!(found(&keys, &short).await.unwrap_err().code, Code::Overloaded);
+        // What was looked at by then is not lost to a page that did not come in time.
+        let keys = Keys::of((0..40).map(|i| (format!("k{i}"), i)));
+        *keys.late.lock() = Some(Error::new(Code::DeadlineExceeded, "no answer in time"));
+        let json = found(&keys, &short).await.unwrap();
+        assert_eq!((&json["looked_at"], &json["stopped_by"]), (&json!(7), &json!("time")));
+        assert_eq!((&json["cursor"], &json["refused"]), (&json!("7"), &json!("no answer in time")));
         assert!(rest_after(busy(), REFUSALS_MAX).is_ok());
         assert!(rest_after(busy(), REFUSALS_MAX + 1).is_err());
     }
