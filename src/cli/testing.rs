@@ -203,7 +203,7 @@ impl Twin {
             orders: vec![],
             levels: vec![],
             records: formed(),
-            off_peak: Some(Verdict::Go),
+            off_peak: None,
             record_mishaps: VecDeque::new(),
             records_refused: None,
             odd_reads: None,

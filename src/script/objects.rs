@@ -7,20 +7,14 @@ use super::bridge::{Bridge, refused};
 use super::convert::to_script;
 use super::failure::Answer;
 use crate::cli::caller::{Caller, other_answer};
-use crate::cli::strategy::{PLAN_DEFAULT, order, precheck};
 use crate::cli::{admin, settings, verify};
 use crate::types::{NodeName, ShardId};
-use crate::wire::client::Strategy;
 use crate::wire::command::{Answer as WireAnswer, Command, Status};
-use crate::wire::plan::Verdict;
 use rhai::{Dynamic, Engine, Map, NativeCallContext, Scope};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The check that knows busy hours.
-const OFF_PEAK: &str = "off_peak";
 
 /// The cluster as a whole.
 #[derive(Clone, Copy)]
@@ -114,29 +108,10 @@ fn about_the_cluster<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
         Ok(i64::from(status(&b)?.may_fail_without_loss) >= primaries)
     });
     let b = bridge.clone();
-    engine.register_fn("in_peak", move |context: NativeCallContext, _: Cluster| -> Answer {
-        b.call(&context, "cluster.in_peak()", || in_peak(&b))
-    });
-    let b = bridge.clone();
     engine.register_fn("is_healthy", move |_: Cluster| -> Answer<bool> {
         let status = status(&b)?;
         Ok(status.shards_leaderless.is_empty() && status.nodes.iter().all(|node| node.up))
     });
-}
-
-/// A plan to where the cluster is not, for the sake of one of its checks. Where that was not made nobody can tell.
-fn in_peak<C: Caller>(b: &Bridge<C>) -> Answer {
-    let timeout = b.request_timeout().max(PLAN_DEFAULT);
-    let told = b.wait(async {
-        let to = match order::view(&*b.caller, timeout).await?.strategy {
-            Strategy::Sharded => Strategy::Full,
-            Strategy::Full => Strategy::Sharded,
-        };
-        precheck(&*b.caller, to, timeout).await
-    })?;
-    let judged = told.checks.iter().find(|check| check.name == OFF_PEAK);
-    let judged = judged.ok_or_else(|| refused(format!("the plan has no check `{OFF_PEAK}`")))?;
-    Ok((judged.verdict != Verdict::Go).into())
 }
 
 fn live_settings<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {

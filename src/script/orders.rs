@@ -10,7 +10,7 @@ use super::rehearsal::{holds, rehearsed};
 use crate::cli::caller::{Caller, other_answer};
 use crate::cli::strategy::follow::Change;
 use crate::cli::strategy::order::{Insistence, Taken, give, taken, view};
-use crate::cli::strategy::{PLAN_DEFAULT, cost, document, goal, plan, precheck};
+use crate::cli::strategy::{PLAN_DEFAULT, cost, document, goal, kept_plans, plan, precheck};
 use crate::types::{Code, Error};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer as WireAnswer, Command};
@@ -46,6 +46,7 @@ fn questions<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
                 let mut json = plan::document(&told).json;
                 json["ok"] = json["may_start"].clone();
                 json["eta"] = json!(cost::seconds(told.predicted.took_ms));
+                json["in_peak"] = json!(in_peak(&told.checks));
                 json["estimated_impact"] = json["fields"]["estimated_impact"].clone();
                 Ok(to_script(&json))
             })
@@ -53,13 +54,7 @@ fn questions<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
     );
     let b = bridge.clone();
     engine.register_fn("plans", move |_: StrategyOf| -> Answer {
-        let timeout = b.request_timeout();
-        let all = b.wait(async {
-            match b.caller.command(Command::Plans, None, timeout).await? {
-                (WireAnswer::Plans(all), _) => Ok(all),
-                _ => Err(other_answer()),
-            }
-        })?;
+        let (all, _) = b.wait(kept_plans(&*b.caller, None, b.request_timeout()))?;
         Ok(to_script(&plan::list(&all).json))
     });
     let b = bridge.clone();
@@ -91,6 +86,12 @@ fn questions<C: Caller>(engine: &mut Engine, bridge: &Arc<Bridge<C>>) {
         })?;
         Ok(to_script(&document::history(&all).json))
     });
+}
+
+/// Whether this is a busy hour; none where that check was not made.
+fn in_peak(checks: &[Check]) -> Option<bool> {
+    let judged = checks.iter().find(|check| check.name == "off_peak");
+    judged.map(|check| check.verdict != Verdict::Go)
 }
 
 /// `name(to)`, `name(to, options)` and `name(plan)`, where a plan is what `strategy.plan` answered.

@@ -67,7 +67,6 @@ pub const FUNCTIONS: &[Function] = &[
     f("cluster", "alarms", "", "Array", "What an operator should see to.", "cluster.alarms()"),
     f("cluster", "is_healthy", "", "bool", "Every node is up and every shard has a leader.", "cluster.is_healthy()"),
     f("cluster", "can_lose", "primaries: int", "bool", "So many primaries may fail without loss.", "cluster.can_lose(1)"),
-    f("cluster", "in_peak", "", "bool", "Whether this hour is a busy one, as the check `off_peak` of a plan has it.", "cluster.in_peak()"),
     f("cluster", "setting", "name: String", "String", "A live setting.", "cluster.setting(\"reads.default\")"),
     changing(f("cluster", "configure", "name: String, value: ?", "String", "Sets a live setting.", "cluster.configure(\"reads.default\", \"session\")")),
     f("strategy", "current", "", "String", "`sharded` or `full`.", "strategy.current()"),

@@ -15,11 +15,11 @@ use super::args::strategy::{Rate, Strategy as Verb, Wait};
 use super::caller::{Caller, other_answer};
 use super::session::Call;
 use super::value::Answered;
-use crate::types::{Code, Error, Result};
+use crate::types::{Code, Error, NodeName, Result};
 use crate::wire::client::Strategy;
 use crate::wire::command::{Answer, Command};
 use crate::wire::operation::{Operation, Phase, StrategyOrder};
-use crate::wire::plan::{Precheck, Verdict};
+use crate::wire::plan::{PlanHead, Precheck, Verdict};
 use follow::{Follow, Goal, Patience};
 use order::Insistence;
 use std::time::Duration;
@@ -117,8 +117,18 @@ pub async fn precheck<C: Caller>(caller: &C, to: Strategy, timeout: Duration) ->
 }
 
 async fn plans<C: Caller>(caller: &C, call: &Call) -> Result<Answered> {
-    match caller.command(Command::Plans, call.globals.node.as_ref(), call.left()).await? {
-        (Answer::Plans(all), by) => Ok(Answered::doc(plan::list(&all), Some(by))),
+    let (all, by) = kept_plans(caller, call.globals.node.as_ref(), call.left()).await?;
+    Ok(Answered::doc(plan::list(&all), Some(by)))
+}
+
+/// The plans that are kept, and who says so.
+pub async fn kept_plans<C: Caller>(
+    caller: &C,
+    node: Option<&NodeName>,
+    timeout: Duration,
+) -> Result<(Vec<PlanHead>, NodeName)> {
+    match caller.command(Command::Plans, node, timeout).await? {
+        (Answer::Plans(all), by) => Ok((all, by)),
         _ => Err(other_answer()),
     }
 }
