@@ -148,7 +148,7 @@ pub async fn run(
             Client::connect(Options { connections_per_node: per_node, ..connect }).await?
         }
     };
-    let caller = Arc::new(Counted::new(Arc::new(client.clone())));
+    let caller = Arc::new(Counted::new(client.clone()));
     let running = async {
         match &options.trace {
             Some(path) => trace::run(caller.clone(), path, &call, options).await,

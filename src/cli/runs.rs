@@ -41,7 +41,8 @@ pub async fn one<C: Caller>(
     }
 }
 
-fn name(number: u64) -> String {
+/// What a run is called: `RUN-12`.
+pub fn name(number: u64) -> String {
     format!("RUN-{number}")
 }
 

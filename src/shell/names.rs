@@ -6,7 +6,7 @@
 
 use super::complete::{Found, Kind, Names};
 use super::heard::Shared;
-use crate::cli::contexts;
+use crate::cli::{contexts, runs};
 use crate::client::{CallOptions, Client, Level, ScanOptions};
 use crate::wire::command::{Answer, Command};
 use parking_lot::Mutex;
@@ -105,9 +105,7 @@ impl Live {
 
     fn runs(&self) -> Vec<String> {
         match self.answer(Command::Runs { limit: RECORDS_ASKED }) {
-            Some(Answer::Runs(all)) => {
-                all.iter().map(|run| format!("RUN-{}", run.number)).collect()
-            }
+            Some(Answer::Runs(all)) => all.iter().map(|run| runs::name(run.number)).collect(),
             _ => Vec::new(),
         }
     }

@@ -420,6 +420,41 @@ async fn names_may_be_short_and_errors_can_be_looked_up() {
     assert!(wrong.err.contains("did you mean `PrecheckFailed`?"), "{}", wrong.err);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_long_tells_a_person_how_far_it_is_and_a_pipe_nothing() {
+    let cluster = Cluster::start(SMALL()).await;
+    let user = user(&cluster);
+    add(&user, &cluster, "here", &[]);
+    user.run(&["context", "use", "here"]).expect(0);
+    let fill = || {
+        let pairs: Vec<String> = (0..30).flat_map(|i| [format!("doors:{i}"), "1".into()]).collect();
+        let words: Vec<&str> =
+            ["mset"].into_iter().chain(pairs.iter().map(String::as_str)).collect();
+        user.run(&words).expect(0);
+    };
+    let init = cluster.init_words().join(" ");
+    for (line, told) in [
+        (init.as_str(), "n1 is asked to form a cluster of 2"),
+        ("strategy plan full", "the cluster is measured"),
+        ("shard verify", "3 of 3 shards compared"),
+        ("bench --clients 2 --keys 50 --duration 1s --warmup 0s", "requests, "),
+        ("latency --interval 10ms --for 1s", " ms  r1 "),
+        ("keys big", "keys looked at"),
+        ("del --prefix doors: --yes", "keys deleted"),
+    ] {
+        let words = shlex::split(line).expect("words");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        fill();
+        // A cluster of one primary gets no plan, and is measured all the same.
+        let piped = user.run(&words);
+        assert!(!piped.err.contains(told) && !piped.err.contains('\r'), "{line}: {}", piped.err);
+        fill();
+        let (code, shown) = user.at_a_terminal(line, "");
+        assert_eq!(code, piped.code, "{line}: {shown}");
+        assert!(shown.contains(told) && shown.contains("\r\x1b[K"), "{line}: {shown:?}");
+    }
+}
+
 /// Commands that are piped to a shell or given with `-e`, and are interrupted once it has said something.
 struct Interrupted {
     code: Option<i32>,

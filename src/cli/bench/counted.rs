@@ -5,7 +5,6 @@ use super::super::talk::Talk;
 use super::Caller;
 use crate::client::{CallOptions, OpAnswer};
 use crate::types::{Op, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -14,14 +13,14 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// Counts what goes through it.
 pub struct Counted<C> {
-    caller: Arc<C>,
+    caller: C,
     requests: AtomicU64,
     failed: AtomicU64,
 }
 
 impl<C> Counted<C> {
     /// Nothing went through yet.
-    pub fn new(caller: Arc<C>) -> Self {
+    pub fn new(caller: C) -> Self {
         Self { caller, requests: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
@@ -79,7 +78,7 @@ mod tests {
             expiry: Expiry::Never,
         };
         for (fault, failed) in [(Fault::None, 0), (Fault::Refuses, 2)] {
-            let counted = Counted::new(Arc::new(Memory::new(fault)));
+            let counted = Counted::new(Memory::new(fault));
             for _ in 0..2 {
                 counted.call(vec![op(), op()], &CallOptions::default()).await;
             }

@@ -2,6 +2,7 @@
 
 use super::super::args::Format;
 use super::super::output::{self, Printed};
+use super::super::runs::name;
 use super::super::value::VERSION;
 use super::{Ended, Runbook, Trouble};
 use serde_json::{Value as Json, json};
@@ -76,11 +77,6 @@ fn told(book: &Runbook, ended: &Ended) -> String {
 fn way_on(ended: &Ended) -> String {
     let way = ended.run.map(|run| format!("  `ppdb run --resume {}` goes on with it\n", name(run)));
     way.unwrap_or_default()
-}
-
-/// A run, by its name.
-fn name(run: u64) -> String {
-    format!("RUN-{run}")
 }
 
 /// What went wrong, and where, with the line of the script.

@@ -24,6 +24,8 @@ const NOT_COLUMNS: [&str; 8] = [
     "strategy watch",
 ];
 
+/// Commands whose rows are what was found or done, and there may be none beside the rest of the answer.
+const MAY_HAVE_NO_ROWS: [&str; 2] = ["check", "runs show"];
 /// Questions that measure or follow something: asked in every format once, and as JSON after that.
 const LASTING: [&str; 4] = ["strategy plan", "strategy watch", "keys big", "shard verify"];
 /// What is no question to the cluster, or takes its time to be answered.
@@ -82,14 +84,21 @@ pub fn answer(out: &str, in_lines: bool) -> Option<Value> {
     lines.into_iter().next_back()
 }
 
-/// What is wrong with a text answer.
-pub fn wrong(name: &str, format: &str, out: &str) -> Option<String> {
-    // The exact bytes of a value.
-    if name == "get" {
+/// What is wrong with a text answer. `is_empty`: as JSON, it holds nothing.
+pub fn wrong(name: &str, format: &str, out: &str, is_empty: bool) -> Option<String> {
+    if format.starts_with("json") {
         return None;
     }
+    if serde_json::from_str::<Value>(out).is_ok_and(|answer| answer.get("v").is_some()) {
+        return Some("JSON".to_owned());
+    }
+    let no_rows = format == "plain" && MAY_HAVE_NO_ROWS.contains(&name);
+    if out.trim().is_empty() && !is_empty && !no_rows {
+        return Some("nothing".to_owned());
+    }
+    // The exact bytes of a value.
     let odd = out.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
-    if let Some(odd) = odd {
+    if let Some(odd) = odd.filter(|_| name != "get") {
         return Some(format!("{odd:?} in what a pipe gets"));
     }
     if NOT_COLUMNS.contains(&name) || format != "plain" {
@@ -100,6 +109,18 @@ pub fn wrong(name: &str, format: &str, out: &str) -> Option<String> {
     differ.then(|| format!("rows of {columns:?} columns"))
 }
 
+/// Whether an answer holds nothing that a person could be shown.
+pub fn is_empty(answer: &Value) -> bool {
+    match &answer["value"] {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => {
+            fields.values().all(|field| field.is_null() || *field == serde_json::json!([]))
+        }
+        _ => false,
+    }
+}
+
 #[test]
 fn questions_are_told_from_orders() {
     for question in ["ppdb status", "ppdb config get", "ppdb strategy history", "ppdb keys hot"] {
@@ -108,9 +129,12 @@ fn questions_are_told_from_orders() {
     for order in ["ppdb set a 1", "ppdb strategy commit", "ppdb config set a b", "ppdb nothing"] {
         assert!(!is_question(order), "{order}");
     }
-    assert!(wrong("status", "plain", "a\tb\nc\n").is_some());
-    assert!(wrong("status", "table", "\u{1b}[1m").is_some());
-    assert!(wrong("status", "plain", "a\tb\nc\t\n").is_none());
+    assert!(wrong("status", "plain", "a\tb\nc\n", false).is_some());
+    assert!(wrong("status", "table", "\u{1b}[1m", false).is_some());
+    assert!(wrong("status", "table", "{\"v\":1}\n", false).is_some());
+    assert!(wrong("status", "plain", "\n", false).is_some());
+    assert!(wrong("status", "plain", "\n", true).is_none());
+    assert!(wrong("status", "plain", "a\tb\nc\t\n", false).is_none());
     assert_eq!(answer("{\"v\":1,\"a\":1}\n{\"v\":1,\"a\":2}\n", true).expect("lines")["a"], 2);
     assert!(answer("{\"a\":1}\n{\"v\":1}\n", true).is_none());
 }
