@@ -62,7 +62,7 @@ pub fn pressed(shared: &Shared) -> bool {
     let stats = shared.wal.stats();
     let allowed = LOG_BYTES_FREE
         .max(shared.peers.options.log_keep_bytes.saturating_mul(2 * shared.flusher.groups()));
-    (stats.no_space || stats.disk_bytes > allowed)
+    (stats.no_space || stats.used_bytes > allowed)
         && shared.wal.oldest_pinning_group() == Some(shared.group)
 }
 

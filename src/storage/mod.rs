@@ -40,6 +40,8 @@ pub const OVERLAY_BYTES_FLUSH: usize = 8 << 20;
 /// Records in the active overlay at which a flush is due. A record may dirty a page of its own in LMDB,
 /// which keeps the memory of its dirty pages until it is closed: 16,384 pages are 64 MiB.
 pub const OVERLAY_RECORDS_FLUSH: usize = 16_384;
+/// What an overlay in which a flush is due has of the size for that; see `Store::flush_share`.
+pub const FLUSH_SHARE_DUE: usize = 256;
 /// Bytes in both overlays at which the applier has to wait for a flush.
 pub const OVERLAY_BYTES_MAX: usize = 32 << 20;
 /// Records in both overlays at which the applier has to wait for a flush: half of the 131,071 dirty pages

@@ -9,7 +9,7 @@ use super::memory::MemoryTable;
 use super::overlay::{Overlay, Size, find, merged_scan};
 use super::table::{Compacted, Replacement, Snapshot, Table, Visit};
 use super::{
-    Applied, Error, OVERLAY_BYTES_FLUSH, OVERLAY_BYTES_MAX, OVERLAY_RECORDS_FLUSH,
+    Applied, Error, FLUSH_SHARE_DUE, OVERLAY_BYTES_FLUSH, OVERLAY_BYTES_MAX, OVERLAY_RECORDS_FLUSH,
     OVERLAY_RECORDS_MAX, Options, STORED_KEY_BYTES_MAX, Space, View,
 };
 use crate::types::LogPos;
@@ -131,8 +131,14 @@ impl Store {
 
     /// Whether the active overlay has reached the size at which it should be frozen and flushed.
     pub fn flush_due(&self) -> bool {
+        self.flush_share() >= FLUSH_SHARE_DUE
+    }
+
+    /// How much of that size the active overlay has, in parts of `FLUSH_SHARE_DUE`; more where it is larger.
+    pub fn flush_share(&self) -> usize {
         let active = self.inner.marks.lock().active;
-        active.bytes >= OVERLAY_BYTES_FLUSH || active.records >= OVERLAY_RECORDS_FLUSH
+        let bytes = active.bytes * FLUSH_SHARE_DUE / OVERLAY_BYTES_FLUSH;
+        bytes.max(active.records * FLUSH_SHARE_DUE / OVERLAY_RECORDS_FLUSH)
     }
 
     /// Whether the overlays have reached the size at which the applier has to wait for a flush. The store

@@ -18,13 +18,8 @@ pub trait WalFs: Send + Sync + 'static {
 
     /// Creates a file (or replaces one of the same name) of `bytes` zeros whose blocks are allocated and
     /// written, so that writes inside it need no change of the inode. The content is durable on return,
-    /// the name is not before `sync_dir`. `rest` is called after each part, with the time that it took.
-    fn create(
-        &self,
-        name: &str,
-        bytes: u64,
-        rest: &dyn Fn(Duration),
-    ) -> io::Result<Arc<dyn WalFile>>;
+    /// the name is not before `sync_dir`. `rest` is called after each part; if it fails, there is no file.
+    fn create(&self, name: &str, bytes: u64, rest: &Rest<'_>) -> io::Result<Arc<dyn WalFile>>;
 
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn WalFile>>;
@@ -41,6 +36,9 @@ pub trait WalFs: Send + Sync + 'static {
     /// A random number, for the salt of a segment.
     fn random(&self) -> u64;
 }
+
+/// Hears how long a part of a new file took to write, and may take its time; an error gives the file up.
+pub type Rest<'a> = dyn Fn(Duration) -> io::Result<()> + 'a;
 
 /// One segment file.
 pub trait WalFile: Send + Sync {
@@ -113,12 +111,7 @@ impl WalFs for DiskFs {
             .collect()
     }
 
-    fn create(
-        &self,
-        name: &str,
-        bytes: u64,
-        rest: &dyn Fn(Duration),
-    ) -> io::Result<Arc<dyn WalFile>> {
+    fn create(&self, name: &str, bytes: u64, rest: &Rest<'_>) -> io::Result<Arc<dyn WalFile>> {
         let path = self.dir.join(name);
         faults::disk_full()?;
         let file = options().create(true).truncate(true).open(&path)?;
@@ -157,7 +150,7 @@ struct DiskFile(File);
 
 /// Allocates and writes zeros from `from` to `to`. Allocation alone would leave extents that the file
 /// system has to convert, with a journal commit, on the first fdatasync after each write into them.
-fn fill(file: &File, from: u64, to: u64, rest: &dyn Fn(Duration)) -> io::Result<()> {
+fn fill(file: &File, from: u64, to: u64, rest: &Rest<'_>) -> io::Result<()> {
     if from < to {
         use rustix::{fs, io::Errno};
         match fs::fallocate(file, fs::FallocateFlags::empty(), from, to - from) {
@@ -173,7 +166,7 @@ fn fill(file: &File, from: u64, to: u64, rest: &dyn Fn(Duration)) -> io::Result<
         file.write_all_at(&zeros[..bytes as usize], at)?;
         file.sync_data()?;
         at += bytes;
-        rest(began.elapsed());
+        rest(began.elapsed())?;
     }
     file.sync_all()
 }
@@ -194,7 +187,7 @@ impl WalFile for DiskFile {
     fn grow(&self, bytes: u64) -> io::Result<()> {
         faults::disk_full()?;
         // A record waits for this.
-        fill(&self.0, self.bytes()?, bytes, &|_| ())
+        fill(&self.0, self.bytes()?, bytes, &|_| Ok(()))
     }
 
     fn shorten(&self, bytes: u64) -> io::Result<()> {
@@ -226,7 +219,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let fs = DiskFs::open(dir.path()).unwrap();
-        let file = fs.create("a", 100_000, &|_| ()).unwrap();
+        let file = fs.create("a", 100_000, &|_| Ok(())).unwrap();
         let meta = std::fs::metadata(dir.path().join("a")).unwrap();
         assert_eq!((meta.len(), meta.mode() & 0o777), (100_000, 0o600));
         assert!(meta.blocks() * 512 >= 100_000);
@@ -242,5 +235,22 @@ mod tests {
         assert!(fs.open("a").is_err());
         fs.remove("b").unwrap();
         assert!(fs.open("b").is_err());
+    }
+
+    #[test]
+    fn a_file_is_written_in_parts_and_given_up_when_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = DiskFs::open(dir.path()).unwrap();
+        let parts = std::cell::Cell::new(0);
+        let bytes = 2 * FILL_BYTES as u64 + 1;
+        let count = |_| {
+            parts.set(parts.get() + 1);
+            Ok(())
+        };
+        assert_eq!(fs.create("a", bytes, &count).unwrap().bytes().unwrap(), bytes);
+        assert_eq!(parts.get(), 3);
+        let closed = |_| Err(io::ErrorKind::Interrupted.into());
+        assert!(fs.create("b", bytes, &closed).is_err());
+        assert!(!fs.list().unwrap().contains(&"b".to_owned()));
     }
 }

@@ -229,29 +229,36 @@ impl Keeper {
         Ok(())
     }
 
+    /// Under another name until it is whole: what a crash leaves behind is no segment.
     fn create(&self, id: u64) -> Result<(), Trouble> {
         let name = segment::name(id);
-        let file = self
-            .fs
-            .create(&name, self.segment_bytes, &|took| self.rest(took))
-            .map_err(|error| Trouble::new(&format!("create {name}"), &error))?;
-        self.fs.sync_dir().map_err(|error| Trouble::new("sync the folder", &error))?;
+        let failed = |error: io::Error| Trouble::new(&format!("create {name}"), &error);
+        let rest = |took| self.rest(took);
+        let file = self.fs.create(segment::SPARE, self.segment_bytes, &rest).map_err(failed)?;
+        self.fs.rename(segment::SPARE, &name).map_err(failed)?;
+        self.fs.sync_dir().map_err(failed)?;
         self.disk_bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
         self.is_ready(Empty { id, file, bytes: self.segment_bytes, random: None });
         Ok(())
     }
 
-    /// Until the rest is over, or somebody waits for a segment.
-    fn rest(&self, took: Duration) {
+    /// Until the rest is over, or somebody waits for a segment. An error once nobody will.
+    fn rest(&self, took: Duration) -> io::Result<()> {
         if self.inline.load(Ordering::Relaxed) {
-            return;
+            return Ok(());
         }
         let until = Instant::now() + (took * REST_TIMES).min(REST_MAX);
         let mut inner = self.inner.lock();
-        while !inner.ready.is_empty() && !inner.closed {
+        // There is room again.
+        inner.full = None;
+        while !inner.closed && !inner.ready.is_empty() {
             if self.changed.wait_until(&mut inner, until).timed_out() {
-                return;
+                break;
             }
+        }
+        match inner.closed {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
         }
     }
 
@@ -307,7 +314,7 @@ mod tests {
     fn keeper(ready: u64) -> Keeper {
         let fs = Arc::new(SimFs::new(1));
         let empty = |id: u64| {
-            let file = fs.create(&segment::name(id), 4_096, &|_| ()).unwrap();
+            let file = fs.create(&segment::name(id), 4_096, &|_| Ok(())).unwrap();
             Empty { id, file, bytes: 4_096, random: None }
         };
         let ready_now = (1..=ready).map(empty).collect();
@@ -320,7 +327,7 @@ mod tests {
     fn a_segment_is_filled_at_leisure_until_somebody_waits_for_it() {
         let rested = |keeper: &Keeper, took| {
             let began = Instant::now();
-            keeper.rest(took);
+            keeper.rest(took).unwrap();
             began.elapsed()
         };
         let took = Duration::from_millis(2);
@@ -329,12 +336,25 @@ mod tests {
         assert!(rested(&keeper(1), hour) >= REST_MAX, "and no longer than that");
         // Nothing is at hand: whoever comes next waits.
         assert!(rested(&keeper(0), hour) < REST_MAX);
-        // The last one is taken, or the log is closed, during a rest.
-        let waiting = keeper(1);
-        waiting.take().unwrap();
-        assert!(rested(&waiting, hour) < REST_MAX);
-        let closed = keeper(1);
-        closed.close();
-        assert!(rested(&closed, hour) < REST_MAX);
+    }
+
+    #[test]
+    fn a_rest_ends_when_the_last_segment_is_taken_or_the_log_is_closed() {
+        let during = |act: fn(&Keeper)| {
+            let keeper = Arc::new(keeper(1));
+            let resting = keeper.clone();
+            // As long as it takes: one wait for each act, none for the time.
+            let rest = std::thread::spawn(move || {
+                while !resting.inner.lock().ready.is_empty() {
+                    resting.rest(Duration::from_secs(3_600))?;
+                }
+                Ok::<_, io::Error>(())
+            });
+            act(&keeper);
+            rest.join().unwrap()
+        };
+        assert!(during(|keeper| drop(keeper.take())).is_ok());
+        let closed = during(|keeper| keeper.close());
+        assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 }

@@ -165,6 +165,8 @@ pub struct Stats {
     pub syncs: u64,
     /// Bytes of segment files on disk.
     pub disk_bytes: u64,
+    /// The same without the empty ones.
+    pub used_bytes: u64,
     /// Full segments that are still needed.
     pub segments_sealed: u64,
     /// Empty segments at hand.
@@ -277,9 +279,12 @@ impl Wal {
     pub fn stats(&self) -> Stats {
         let shared = &self.handle.shared;
         let (ready, no_space) = shared.keeper.ready();
+        let disk_bytes = shared.keeper.disk_bytes().load(Ordering::Relaxed);
+        let empty_bytes = shared.limits.segment_bytes * ready as u64;
         Stats {
             syncs: shared.syncs.load(Ordering::Relaxed),
-            disk_bytes: shared.keeper.disk_bytes().load(Ordering::Relaxed),
+            disk_bytes,
+            used_bytes: disk_bytes.saturating_sub(empty_bytes),
             segments_sealed: shared.sealed.load(Ordering::Relaxed),
             segments_ready: ready as u64,
             no_space,

@@ -9,13 +9,12 @@ mod inode;
 
 pub use inode::{Cut, Dice};
 
-use super::fs::{WalFile, WalFs};
+use super::fs::{Rest, WalFile, WalFs};
 use inode::Inode;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A fault that is not a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,12 +222,7 @@ impl WalFs for SimFs {
         self.alive(|disk| Ok(disk.names.keys().cloned().collect()))
     }
 
-    fn create(
-        &self,
-        name: &str,
-        bytes: u64,
-        _rest: &dyn Fn(Duration),
-    ) -> io::Result<Arc<dyn WalFile>> {
+    fn create(&self, name: &str, bytes: u64, _rest: &Rest<'_>) -> io::Result<Arc<dyn WalFile>> {
         let inode = self.change(
             Some(Fault::NoSpace),
             None,
@@ -361,7 +355,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..300 {
             let fs = SimFs::new(seed);
-            let file = fs.create("a", 4096, &|_| ()).unwrap();
+            let file = fs.create("a", 4096, &|_| Ok(())).unwrap();
             fs.sync_dir().unwrap();
             file.write_at(100, &[1; 100]).unwrap();
             file.sync().unwrap();
@@ -388,10 +382,10 @@ mod tests {
         let (mut lost, mut back) = (0, 0);
         for seed in 0..100 {
             let fs = SimFs::new(seed);
-            fs.create("synced", 1, &|_| ()).unwrap();
-            fs.create("removed", 1, &|_| ()).unwrap();
+            fs.create("synced", 1, &|_| Ok(())).unwrap();
+            fs.create("removed", 1, &|_| Ok(())).unwrap();
             fs.sync_dir().unwrap();
-            fs.create("new", 1, &|_| ()).unwrap();
+            fs.create("new", 1, &|_| Ok(())).unwrap();
             fs.remove("removed").unwrap();
             let names = fs.reboot().1.list().unwrap();
             assert!(names.contains(&"synced".to_owned()));
@@ -404,7 +398,7 @@ mod tests {
     #[test]
     fn the_power_goes_when_told_and_a_kill_keeps_what_was_written() {
         let fs = SimFs::new(1);
-        let file = fs.create("a", 10, &|_| ()).unwrap();
+        let file = fs.create("a", 10, &|_| Ok(())).unwrap();
         fs.sync_dir().unwrap();
         file.write_at(0, b"x").unwrap();
         assert_eq!(fs.restart().content("a").unwrap()[0], b'x');
