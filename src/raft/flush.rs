@@ -8,10 +8,10 @@ use super::Options;
 use super::shared::Shared;
 use super::{background, compact, purge};
 use crate::faults::{self, Point};
-use crate::storage::{self, Store};
+use crate::storage::{self, FLUSH_SHARE_DUE, Store};
 use crate::types::LogPos;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -25,8 +25,8 @@ const PRESSED_MS: u64 = 1_000;
 /// Until the next attempt after the disk was full.
 const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
 /// Copies that are written alike become due one after the other, on one node and over all of them: each by up to so much
-/// earlier than it might, in 256ths, drawn by chance once.
-const EARLIER_MAX: u8 = 128;
+/// earlier than it might, drawn by chance once.
+const EARLIER_MAX: usize = FLUSH_SHARE_DUE / 2;
 /// While clients are served, the next copy is flushed only after a rest of so many times as long as the last flush took:
 /// a dozen copies that became due together, on every node at the same time, would else be felt as one long stall.
 const REST_TIMES: u32 = 6;
@@ -34,19 +34,22 @@ const REST_TIMES: u32 = 6;
 const REST_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked whether somebody waits for the next flush.
 const REST_LOOK: Duration = Duration::from_millis(5);
-/// Share of the room for the overlay of a copy, in percent, from which on there is no rest.
-const HURRY_PERCENT: u32 = 50;
+/// What the overlay of a copy may have of the size at which a flush is due before there is no rest any more. Not much
+/// more: LMDB keeps the memory of its largest flush.
+const HURRY_SHARE: usize = FLUSH_SHARE_DUE * 5 / 4;
 /// How long a shutdown waits for the last flush of a group.
 const LAST_FLUSH_MAX: Duration = Duration::from_secs(30);
 
 /// What flushing one copy remembers.
 pub struct FlushState {
-    /// What is due by size or age is due so much earlier, in 256ths.
-    earlier: u8,
+    /// What is due by size or age is due so much earlier, in parts of `FLUSH_SHARE_DUE`.
+    earlier: usize,
     /// The frozen overlay, and whether a digest was asked for exactly there. Everybody who freezes holds
     /// this lock while doing so; only the flusher and an install empty it.
     frozen: Mutex<Option<Frozen>>,
     thawed: Condvar,
+    /// Appliers that wait for the flush of what is frozen, to freeze again.
+    thaw_waits: AtomicU32,
     /// Wakes an applier that waits for room, and a shutdown that waits for the end.
     pub flushed: Notify,
     dirty_since: Mutex<Option<Instant>>,
@@ -58,9 +61,10 @@ pub struct FlushState {
 impl Default for FlushState {
     fn default() -> Self {
         Self {
-            earlier: rand::random_range(..=EARLIER_MAX),
+            earlier: rand::random_range(0..=EARLIER_MAX),
             frozen: Mutex::default(),
             thawed: Condvar::new(),
+            thaw_waits: AtomicU32::new(0),
             flushed: Notify::new(),
             dirty_since: Mutex::default(),
             not_before: Mutex::default(),
@@ -88,7 +92,8 @@ impl FlushState {
     /// Whether somebody waits for a flush of this copy, or soon will.
     fn hurries(&self, store: &Store) -> bool {
         let digest = self.frozen.try_lock().is_some_and(|frozen| frozen.is_some_and(|f| f.digest));
-        digest || self.wanted.load(Ordering::Acquire) || store.overlay_percent() >= HURRY_PERCENT
+        let waits = self.thaw_waits.load(Ordering::Acquire) > 0;
+        digest || waits || self.wanted.load(Ordering::Acquire) || store.flush_share() >= HURRY_SHARE
     }
 
     /// Freezes exactly at `pos`, which is what is applied, for a digest. Waits for an earlier overlay.
@@ -97,7 +102,10 @@ impl FlushState {
         let deadline = Instant::now() + wait_max;
         let mut frozen = self.frozen.lock();
         while frozen.is_some() {
-            if self.thawed.wait_until(&mut frozen, deadline).timed_out() && frozen.is_some() {
+            self.thaw_waits.fetch_add(1, Ordering::AcqRel);
+            let waited = self.thawed.wait_until(&mut frozen, deadline);
+            self.thaw_waits.fetch_sub(1, Ordering::AcqRel);
+            if waited.timed_out() && frozen.is_some() {
                 return false;
             }
         }
@@ -122,17 +130,17 @@ impl FlushState {
 fn due(
     age: Option<Duration>,
     overlay_bytes: usize,
-    full: bool,
+    share: usize,
     wanted: bool,
-    earlier: u8,
+    earlier: usize,
     options: &Options,
 ) -> bool {
     let Some(age) = age else { return wanted };
-    let parts = 256 - u32::from(earlier);
+    let parts = FLUSH_SHARE_DUE - earlier;
     wanted
-        || full
-        || overlay_bytes >= options.flush_bytes * parts as usize / 256
-        || age >= Duration::from_millis(options.flush_ms) * parts / 256
+        || share >= parts
+        || overlay_bytes >= options.flush_bytes * parts / FLUSH_SHARE_DUE
+        || age.as_millis() >= u128::from(options.flush_ms) * parts as u128 / FLUSH_SHARE_DUE as u128
 }
 
 /// The thread and what it looks after. Clones share it.
@@ -217,6 +225,14 @@ impl Flusher {
 }
 
 impl Inner {
+    /// Whether a flush of some copy is waited for, or the log needs one to get smaller.
+    fn is_hurried(&self) -> bool {
+        let groups = self.groups.lock();
+        let hurries =
+            |shared: Arc<Shared>| shared.flush.hurries(&shared.store) || purge::pressed(&shared);
+        groups.iter().filter_map(Weak::upgrade).any(hurries)
+    }
+
     /// True when it is time to stop.
     fn rest(&self, at_most: Duration) -> bool {
         let mut signal = self.signal.lock();
@@ -239,30 +255,37 @@ fn run(weak: &Weak<Inner>) {
         wait = LOOK_EVERY;
         for shared in groups.iter().filter_map(Weak::upgrade) {
             let began = Instant::now();
-            match look(&shared, began) {
+            let looked = look(&shared, began);
+            let rests = matches!(looked, Ok(Outcome::Flushed)) && shared.peers.makes_way();
+            match looked {
                 Ok(Outcome::NotDurable) => wait = DURABLE_LOOK,
-                Ok(Outcome::Flushed) if shared.peers.makes_way() => {
-                    rest(weak, &groups, rest_for(began.elapsed()));
-                }
                 Ok(_) => {}
                 Err(error) => failed(&shared, &error),
+            }
+            let round = Duration::from_millis(shared.peers.options.flush_ms);
+            // Whoever closes a copy waits until nobody holds it.
+            drop(shared);
+            if rests {
+                rest(weak, rest_for(began.elapsed(), round, groups.len()));
             }
         }
     }
 }
 
-fn rest_for(took: Duration) -> Duration {
-    (took * REST_TIMES).min(REST_MAX)
+/// After a flush that took so long. All copies together are rested for no longer than a flush may be put off.
+fn rest_for(took: Duration, round: Duration, copies: usize) -> Duration {
+    (took * REST_TIMES).min(REST_MAX).min(round / copies.max(1) as u32)
 }
 
 /// Leaves the disk and the processor to others for a time, but not while somebody waits for a flush.
-fn rest(weak: &Weak<Inner>, groups: &[Weak<Shared>], time: Duration) {
+fn rest(weak: &Weak<Inner>, time: Duration) {
     let until = Instant::now() + time;
-    let stopped = || weak.upgrade().is_none_or(|inner| inner.stop.load(Ordering::Acquire));
-    let hurries = || {
-        groups.iter().filter_map(Weak::upgrade).any(|shared| shared.flush.hurries(&shared.store))
-    };
-    while Instant::now() < until && !stopped() && !hurries() {
+    while Instant::now() < until {
+        let Some(inner) = weak.upgrade() else { return };
+        if inner.stop.load(Ordering::Acquire) || inner.is_hurried() {
+            return;
+        }
+        drop(inner);
         std::thread::sleep(REST_LOOK);
     }
 }
@@ -323,10 +346,10 @@ fn freeze(shared: &Shared, now: Instant) -> Option<Frozen> {
     let state = &shared.flush;
     let age = state.dirty_since.lock().map(|since| now.saturating_duration_since(since));
     let wanted = state.wanted.swap(false, Ordering::AcqRel);
-    let (bytes, full) = (shared.store.overlay_bytes(), shared.store.flush_due());
+    let (bytes, share) = (shared.store.overlay_bytes(), shared.store.flush_share());
     let old = age.is_some_and(|age| age >= Duration::from_millis(PRESSED_MS));
     let wanted = wanted || (old && purge::pressed(shared));
-    if !due(age, bytes, full, wanted, state.earlier, &shared.peers.options) {
+    if !due(age, bytes, share, wanted, state.earlier, &shared.peers.options) {
         return None;
     }
     // Before the freeze: an entry applied right after it must not be forgotten.
@@ -343,24 +366,35 @@ mod tests {
     fn flushes_are_due_by_bytes_by_age_and_on_demand() {
         let options = Options { flush_bytes: 25_600, flush_ms: 1000, ..Options::default() };
         let age = |ms| Some(Duration::from_millis(ms));
-        let due = |age, bytes, full, wanted| due(age, bytes, full, wanted, 0, &options);
-        assert!(!due(age(0), 25_599, false, false));
-        assert!(due(age(0), 25_600, false, false));
-        assert!(due(age(0), 0, true, false));
-        assert!(!due(age(999), 0, false, false));
-        assert!(due(age(1000), 0, false, false));
-        assert!(due(age(0), 0, false, true));
-        assert!(!due(None, 25_600, true, false));
+        let due = |age, bytes, share, wanted| due(age, bytes, share, wanted, 0, &options);
+        assert!(!due(age(0), 25_599, FLUSH_SHARE_DUE - 1, false));
+        assert!(due(age(0), 25_600, 0, false));
+        assert!(due(age(0), 0, FLUSH_SHARE_DUE, false));
+        assert!(!due(age(999), 0, 0, false));
+        assert!(due(age(1000), 0, 0, false));
+        assert!(due(age(0), 0, 0, true));
+        assert!(!due(None, 25_600, FLUSH_SHARE_DUE, false));
         // Half as much, or half as old, for the one that is first.
-        let first = |age, bytes| super::due(age, bytes, false, false, 128, &options);
-        assert!(first(age(0), 12_800) && !first(age(0), 12_799));
-        assert!(first(age(500), 0) && !first(age(499), 0));
+        let first = |age, bytes, share| super::due(age, bytes, share, false, EARLIER_MAX, &options);
+        assert!(first(age(0), 12_800, 0) && !first(age(0), 12_799, 0));
+        assert!(first(age(500), 0, 0) && !first(age(499), 0, 0));
+        assert!(
+            first(age(0), 0, FLUSH_SHARE_DUE / 2) && !first(age(0), 0, FLUSH_SHARE_DUE / 2 - 1)
+        );
         assert!((0..64).all(|_| FlushState::default().earlier <= EARLIER_MAX));
     }
 
     #[test]
+    fn rests_are_short_and_shorter_where_there_are_many_copies() {
+        let (ms, round) = (Duration::from_millis, Duration::from_secs(10));
+        assert_eq!(rest_for(ms(20), round, 12), ms(120));
+        assert_eq!(rest_for(ms(200), round, 12), REST_MAX);
+        assert_eq!(rest_for(ms(200), round, 1_000), ms(10));
+    }
+
+    #[test]
     fn there_is_no_rest_while_somebody_waits_for_a_flush_or_soon_will() {
-        use crate::storage::{Applied, OVERLAY_BYTES_MAX, Space};
+        use crate::storage::{Applied, OVERLAY_BYTES_FLUSH, Space};
         let (state, store) = (FlushState::default(), Store::in_memory(storage::Options::default()));
         let write = |index: u64, bytes: usize| {
             let mut writer = store.write();
@@ -369,16 +403,33 @@ mod tests {
             writer.commit(Applied { pos: Some(pos), ..Applied::default() });
             pos
         };
-        let pos = write(1, OVERLAY_BYTES_MAX / 4);
+        let pos = write(1, OVERLAY_BYTES_FLUSH);
         assert!(!state.hurries(&store));
         state.wanted.store(true, Ordering::Release);
         assert!(state.hurries(&store));
         state.wanted.store(false, Ordering::Release);
         assert!(state.freeze_for_digest(&store, pos, Duration::ZERO));
         assert!(state.hurries(&store));
-        state.exclusively(|| ());
+        state.exclusively(|| store.flush_frozen()).unwrap();
         assert!(!state.hurries(&store));
-        write(2, OVERLAY_BYTES_MAX / 4);
-        assert!(state.hurries(&store), "an applier waits at twice that");
+        let pos = write(2, OVERLAY_BYTES_FLUSH * 5 / 4);
+        assert!(state.hurries(&store), "it has grown past what is due");
+        store.freeze();
+        store.flush_frozen().unwrap();
+        assert!(!state.hurries(&store));
+        // An applier that wants to freeze waits for an overlay that is frozen already.
+        let (state, waiting) = (Arc::new(state), store.clone());
+        *state.frozen.lock() = Some(Frozen { pos, digest: false });
+        let applier = state.clone();
+        let thread = std::thread::spawn(move || {
+            applier.freeze_for_digest(&waiting, pos, Duration::from_secs(60))
+        });
+        while state.thaw_waits.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        assert!(state.hurries(&store));
+        state.exclusively(|| ());
+        assert!(thread.join().unwrap());
+        assert_eq!(state.thaw_waits.load(Ordering::Acquire), 0);
     }
 }
