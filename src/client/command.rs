@@ -145,7 +145,7 @@ fn patience(command: &Command) -> Duration {
             Duration::from_millis(500)
         }
         // The cluster is measured first.
-        Command::Precheck { .. } => Duration::from_secs(8),
+        Command::Precheck { .. } => Duration::from_secs(10),
         _ => Duration::from_secs(3),
     }
 }

@@ -94,7 +94,7 @@ impl Coordinator {
     /// What the nodes say, beside a probe that is fresh: one that says no is not for long. Nothing is probed while
     /// somebody is silent: that is a no already, and measuring a silent node takes long.
     async fn measured(&self, to: Strategy, skipped: &[String]) -> Result<Seen> {
-        let seen = self.look_until_load_is_known().await;
+        let seen = self.look_until_load_is_known(skipped).await;
         let state = self.state();
         if !all_answer(&state, &seen) {
             return Ok(Seen { probed: None, ..seen });
@@ -111,11 +111,13 @@ impl Coordinator {
     }
 
     /// Right after its start a node cannot say yet how busy it is. That is no reason to refuse: it soon can.
-    async fn look_until_load_is_known(&self) -> Seen {
+    async fn look_until_load_is_known(&self, skipped: &[String]) -> Seen {
         let until = Instant::now() + LOAD_KNOWN_WITHIN;
+        let matters = !skipped.iter().any(|check| check == "load");
         loop {
             let seen = self.look().await;
-            if is_load_known(&seen) || Instant::now() >= until {
+            let waits = matters && all_answer(&self.state(), &seen) && !is_load_known(&seen);
+            if !waits || Instant::now() >= until {
                 return seen;
             }
             tokio::time::sleep(LOAD_LOOK_EVERY).await;
