@@ -65,7 +65,7 @@ pub fn hears_interrupt(verb: &Verb) -> bool {
 }
 
 /// Waits for a command to which Ctrl-C was said: a view that has begun ends by itself, with an answer; none if it had not
-/// begun, or is no view.
+/// begun, or is no view. Nothing else than Ctrl-C may be waited for so: views do not hear it.
 pub async fn ended_after_interrupt<T>(
     ends_itself: bool,
     running: impl Future<Output = T>,

@@ -21,8 +21,14 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 /// A parameter of a runbook with such a name is a secret.
 const SECRET_NAMES: [&str; 5] = ["secret", "password", "passwd", "token", "key"];
 
-/// Commands that carry values.
-const WITH_VALUES: [&str; 5] = ["set", "mset", "append", "cas", "run"];
+/// Commands that may carry values: the name, and whether this one does.
+const WITH_VALUES: [(&str, fn(&Verb) -> bool); 5] = [
+    ("set", |verb| matches!(verb, Verb::Data(Data::Set { .. }))),
+    ("mset", |verb| matches!(verb, Verb::Data(Data::Mset { .. }))),
+    ("append", |verb| matches!(verb, Verb::Data(Data::Append { .. }))),
+    ("cas", |verb| matches!(verb, Verb::Data(Data::Cas { .. }))),
+    ("run", |verb| matches!(verb, Verb::Run(args) if args.params.iter().any(is_secret))),
+];
 
 /// Where the history is: `PPDB_HISTFILE`, else in the user's state folder; none without a home, or if the
 /// variable is empty.
@@ -87,13 +93,7 @@ pub fn may_be_written(text: &str, in_script: bool) -> bool {
     match request::of_words(words) {
         Asked::Leave => false,
         Asked::Answer(done) => done.is_ok() && only_names,
-        Asked::Run(cli, _) => match &cli.verb {
-            Verb::Data(
-                Data::Set { .. } | Data::Mset { .. } | Data::Append { .. } | Data::Cas { .. },
-            ) => false,
-            Verb::Run(args) => !args.params.iter().any(|(name, _)| is_secret(name)),
-            _ => true,
-        },
+        Asked::Run(cli, _) => !WITH_VALUES.iter().any(|(_, carries)| carries(&cli.verb)),
     }
 }
 
@@ -102,11 +102,12 @@ fn names_only(words: &[OsString]) -> bool {
     let mut rest = words.iter().skip_while(|word| *word == "ppdb");
     let asks = rest.next().is_some_and(|first| first == "help" || first == "?");
     let plain = rest.all(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    let carries = |word: &OsString| WITH_VALUES.iter().any(|name| word == name);
+    let carries = |word: &OsString| WITH_VALUES.iter().any(|(name, _)| word == name);
     (asks && plain) || !words.iter().any(carries)
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether a parameter of a runbook sounds like a secret.
+fn is_secret((name, _): &(String, String)) -> bool {
     let name = name.to_lowercase();
     SECRET_NAMES.iter().any(|secret| name.contains(secret))
 }
@@ -202,5 +203,23 @@ mod tests {
         ] {
             assert!(!may_be_written(line, false), "{line}");
         }
+    }
+
+    #[test]
+    fn every_command_that_takes_a_value_is_known_here() {
+        let data = <Data as clap::Subcommand>::augment_subcommands(clap::Command::new("ppdb"));
+        let takes_values = |command: &&clap::Command| {
+            let names = command.get_arguments().flat_map(|arg| {
+                let own = arg.get_id().as_str().to_uppercase();
+                let shown = arg.get_value_names().unwrap_or_default();
+                shown.iter().map(|name| name.as_str().to_owned()).chain([own])
+            });
+            names.into_iter().any(|name| name == "VALUE")
+        };
+        let taking = data.get_subcommands().filter(takes_values).map(clap::Command::get_name);
+        let mut taking: Vec<&str> = taking.chain(["run"]).collect();
+        let mut known: Vec<&str> = WITH_VALUES.iter().map(|(name, _)| *name).collect();
+        (taking.sort_unstable(), known.sort_unstable());
+        assert_eq!(taking, known);
     }
 }

@@ -1,6 +1,7 @@
 //! The shell for people: the loop that carries out what the editor's thread reads.
 //!
-//! What the prompt shows is asked for in the background (`heard`); a prompt never waits for a node.
+//! What the prompt shows is asked for in the background (`heard`); a prompt never waits for a node. SIGTERM ends it at
+//! any time, with the terminal as it was: at a prompt, and in a command, which is left; a script may clean up before.
 
 use super::editor::{self, Desk, Prompt, Typed};
 use super::heard::{Shared, look, watch};
@@ -8,6 +9,7 @@ use super::names::Live;
 use super::prompt::{prompt, styled};
 use super::request::{self, Asked};
 use super::script_mode::ScriptMode;
+use super::signals::Terminate;
 use super::{history, keys, line, rhai, script};
 use crate::cli::args::admin::Admin;
 use crate::cli::args::{Cli, Format, Verb};
@@ -16,7 +18,7 @@ use crate::cli::session::Session;
 use crate::cli::{exit, live, millis, output};
 use crate::script::console;
 use parking_lot::Mutex;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -24,11 +26,13 @@ use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// How long a prompt waits for a look that was asked for by what was typed.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
+/// How long the editor may take to get ready for a line, and how often that is looked at.
+const EDITOR_WAIT: Duration = Duration::from_millis(200);
+const EDITOR_LOOK: Duration = Duration::from_millis(5);
 /// Switches the completion of keys off.
 const KEY_COMPLETION: &str = "PPDB_KEY_COMPLETION";
 
@@ -66,17 +70,13 @@ pub async fn run(session: &mut Session, no_history: bool) -> u8 {
         eprintln!("no line editor: {error}");
         return exit::OPERATOR;
     }
-    let terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            eprintln!("no signals can be heard: {error}");
-            return exit::OPERATOR;
-        }
-    };
+    let Some(terminate) = Terminate::hear() else { return exit::OPERATOR };
     let background = tokio::spawn(watch(shared.clone()));
     let mut shell = Shell { session, shared, colors, ask, lines, terminate, script: None };
-    shell.greet().await;
-    let code = shell.talk().await;
+    let code = match shell.greet().await {
+        Next::Prompt => shell.talk().await,
+        Next::Leave => exit::YES,
+    };
     background.abort();
     code
 }
@@ -112,33 +112,45 @@ struct Shell<'a> {
     colors: bool,
     ask: std_mpsc::SyncSender<Prompt>,
     lines: mpsc::Receiver<Typed>,
-    /// SIGTERM, for as long as the shell is open.
-    terminate: Signal,
+    terminate: Terminate,
     /// The Rhai mode with its variables; they outlive the mode.
     script: Option<ScriptMode>,
 }
 
 impl Shell<'_> {
     /// Connects, so that the first prompt says where we are. A shell opens without a cluster as well.
-    async fn greet(&mut self) {
+    async fn greet(&mut self) -> Next {
         let version = env!("CARGO_PKG_VERSION");
         eprintln!("ppdb {version}; `help` lists the commands, TAB completes, Ctrl-D leaves");
-        if let Err(explained) = connect(self.session).await {
+        let connected = tokio::select! {
+            connected = connect(self.session) => connected,
+            () = self.terminate.come() => {
+                eprintln!("{}", self.session.left_early());
+                return Next::Leave;
+            }
+        };
+        if let Err(explained) = connected {
             eprint!("{explained}");
         }
         self.remember();
         self.look().await;
+        Next::Prompt
     }
 
     async fn talk(&mut self) -> u8 {
         loop {
+            // It may have come behind a command; then the editor does not even begin.
+            if self.terminate.came().await {
+                return exit::YES;
+            }
             if self.ask.send(self.prompt()).is_err() {
                 return exit::OPERATOR;
             }
             let typed = tokio::select! {
                 typed = self.lines.recv() => typed,
                 // A view listens to it as well; from then on nobody else would.
-                _ = self.terminate.recv() => {
+                () = self.terminate.come() => {
+                    taken_by_the_editor().await;
                     // The line with the prompt is left as it is.
                     eprintln!();
                     None
@@ -150,6 +162,9 @@ impl Shell<'_> {
                 Some(Typed::End) if self.leave_script() => Next::Prompt,
                 Some(Typed::End) | None => Next::Leave,
             };
+            if self.terminate.has_left() {
+                return exit::TERMINATED;
+            }
             if next == Next::Leave {
                 return exit::YES;
             }
@@ -225,9 +240,12 @@ impl Shell<'_> {
     }
 
     async fn command(&mut self, cli: Cli, stand: &Stand, format: Format, started: Instant) {
-        if let Some(run) = script::runbook(self.session, &cli) {
+        if let Verb::Run(args) = &cli.verb {
             self.shared.lock().told_elsewhere = true;
-            run.await;
+            let asked = async || {
+                self.terminate.leave().await;
+            };
+            script::runbook(self.session, args, &cli.globals, asked).await;
             return self.told().await;
         }
         let format = cli.globals.output.unwrap_or(format);
@@ -243,7 +261,10 @@ impl Shell<'_> {
             let mut running = pin!(self.session.run(cli, stand));
             tokio::select! {
                 done = &mut running => Some(done),
-                _ = tokio::signal::ctrl_c() => live::ended_after_interrupt(ends_itself, running).await,
+                code = self.terminate.leave() => {
+                    let answers = ends_itself && code == exit::INTERRUPTED;
+                    live::ended_after_interrupt(answers, running).await
+                }
             }
         };
         match done {
@@ -278,6 +299,9 @@ impl Shell<'_> {
 
     /// Looks at the cluster for the next prompt, if that is quick.
     async fn look(&self) {
+        if self.terminate.has_left() {
+            return;
+        }
         let shared = self.shared.clone();
         let looking = tokio::spawn(async move { look(&shared).await });
         // One that takes long goes on beside the prompt.
@@ -303,12 +327,14 @@ impl Shell<'_> {
 
     async fn run_script(&mut self, text: &str) {
         self.shared.lock().told_elsewhere = true;
-        let names = match self.ready_script().await {
-            Ok(script) => {
-                script.run(text).await;
+        let ready = self.ready_script().await.map(drop);
+        let names = match (ready, &mut self.script) {
+            (Ok(()), Some(script)) => {
+                script.run(text, self.terminate.leave()).await;
                 Some(script.names()).filter(|_| script.is_open)
             }
-            Err(explained) => {
+            (Ok(()), None) => None,
+            (Err(explained), _) => {
                 eprint!("{explained}");
                 None
             }
@@ -322,7 +348,7 @@ impl Shell<'_> {
         if self.session.connected().is_none() {
             tokio::select! {
                 connected = connect(self.session) => connected?,
-                _ = tokio::signal::ctrl_c() => return Err("interrupted\n".to_owned()),
+                _ = self.terminate.leave() => return Err("interrupted\n".to_owned()),
             }
         }
         let Some(client) = self.session.connected() else {
@@ -340,6 +366,19 @@ impl Shell<'_> {
         script.is_open = is_open;
         Ok(self.script.insert(script))
     }
+}
+
+/// Waits until the editor has taken the terminal for the line that it was asked for. It would do so after the terminal
+/// was given back, otherwise. One that cannot be drawn on is never taken.
+async fn taken_by_the_editor() {
+    let taken = async {
+        while tcgetattr(std::io::stdin())
+            .is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
+        {
+            tokio::time::sleep(EDITOR_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(EDITOR_WAIT, taken).await;
 }
 
 /// Connects to the endpoints of the session; answers what is wrong.

@@ -1,11 +1,12 @@
 //! Commands without a person: `-e "a; b"`, and lines from a pipe. The first error ends a script, because
 //! what follows was written for the case that it worked; a negative answer is no error. So do Ctrl-C and SIGTERM, wherever
-//! they are heard: in a view, which answers all the same, in another command, or while the next line is waited for.
+//! they are heard: in a runbook, which cleans up first, in another command, or while the next line is waited for. A view
+//! answers all the same on Ctrl-C, and is left on SIGTERM, which it does not hear.
 
 use super::line;
 use super::request::{self, Asked};
 use super::signals::Signals;
-use crate::cli::args::{Cli, Format, Verb};
+use crate::cli::args::{Format, Globals, RunArgs, Verb};
 use crate::cli::session::Session;
 use crate::cli::value::Done;
 use crate::cli::{exit, live, millis, output, runbook};
@@ -79,8 +80,13 @@ async fn step(
     };
     let (done, format) = match asked {
         Asked::Run(cli, stand) => {
-            if let Some(run) = runbook(session, &cli) {
-                return ended(run.await);
+            if let Verb::Run(args) = &cli.verb {
+                let mut struck = None;
+                let asked = async || {
+                    struck.get_or_insert(signals.come().await);
+                };
+                let code = runbook(session, args, &cli.globals, asked).await;
+                return struck.map_or_else(|| ended(code), Step::Failed);
             }
             let format = cli.globals.output.unwrap_or(format);
             let ends_itself = live::hears_interrupt(&cli.verb);
@@ -89,7 +95,8 @@ async fn step(
                 tokio::select! {
                     done = &mut running => (Some(done), None),
                     code = signals.come() => {
-                        (live::ended_after_interrupt(ends_itself, running).await, Some(code))
+                        let answers = ends_itself && code == exit::INTERRUPTED;
+                        (live::ended_after_interrupt(answers, running).await, Some(code))
                     }
                 }
             };
@@ -123,12 +130,17 @@ fn ended(code: u8) -> Step {
     }
 }
 
-/// The runbook that a line asks for, if it does; it has a connection of its own, and Ctrl-C is its own.
-pub fn runbook(session: &Session, cli: &Cli) -> Option<impl Future<Output = u8> + use<>> {
-    let Verb::Run(args) = &cli.verb else { return None };
-    let all = session.base().overlaid_by(&cli.globals);
-    let (args, typed, attended) = (args.clone(), cli.globals.clone(), session.is_attended());
-    Some(async move { runbook::start(crate::script::DOOR, &args, &all, &typed, attended).await })
+/// Runs the runbook that a line asks for, to its exit code; it has a connection of its own. `asked` returns each time that
+/// somebody wants an end of it.
+pub async fn runbook(
+    session: &Session,
+    args: &RunArgs,
+    typed: &Globals,
+    asked: impl AsyncFnMut(),
+) -> u8 {
+    let all = session.base().overlaid_by(typed);
+    let attended = session.is_attended();
+    runbook::start_until(crate::script::DOOR, args, &all, typed, attended, asked).await
 }
 
 /// Prints one ended command; answers its exit code.

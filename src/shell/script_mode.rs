@@ -52,14 +52,15 @@ impl ScriptMode {
         known.chain(self.variables.iter().cloned()).collect()
     }
 
-    /// Runs a script and shows what came of it. Ctrl-C stops it; an operation that it waited for goes on.
-    pub async fn run(&mut self, text: &str) {
+    /// Runs a script and shows what came of it. When `asked` returns it is stopped; an operation that it waited for goes
+    /// on.
+    pub async fn run(&mut self, text: &str, asked: impl Future<Output = u8>) {
         let (stop, stopped) = watch::channel(false);
         let running = self.console.eval(text, None, stopped);
         tokio::pin!(running);
         let (ended, variables) = tokio::select! {
             ended = &mut running => ended,
-            _ = tokio::signal::ctrl_c() => {
+            _ = asked => {
                 stop.send_replace(true);
                 running.await
             }

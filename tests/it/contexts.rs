@@ -2,6 +2,7 @@
 //! only with consent; an error can be looked up.
 
 use crate::harness::{Cluster, Ran, Shape, Shell, program, set, wait, within};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ const SMALL: fn() -> Shape = || Shape { primaries: 1, replicas: 1, shards: 3, ..
 
 /// For what is typed at a terminal, and for a script that was interrupted.
 const AT_A_TERMINAL: Duration = Duration::from_secs(30);
+
+/// For what is left at once.
+const LEFT: Duration = Duration::from_secs(5);
 
 /// A user with contexts of their own.
 struct User {
@@ -459,22 +463,23 @@ async fn what_takes_long_tells_a_person_how_far_it_is_and_a_pipe_nothing() {
 struct Interrupted {
     code: Option<i32>,
     err: String,
+    /// From the last signal to the end.
+    took: Duration,
 }
 
 impl Interrupted {
     fn of(user: &User, words: &[&str], piped: &str, said: &str) -> Self {
-        Self::by(rustix::process::Signal::INT, user, words, piped, said)
+        Self::by(Signal::INT, user, words, piped, said)
     }
 
-    fn by(
-        signal: rustix::process::Signal,
-        user: &User,
-        words: &[&str],
-        piped: &str,
-        said: &str,
-    ) -> Self {
+    fn by(signal: Signal, user: &User, words: &[&str], piped: &str, said: &str) -> Self {
+        Self::by_each(user, &[&["shell"], words].concat(), piped, &[(said, signal)])
+    }
+
+    /// By a signal after each of what it says.
+    fn by_each(user: &User, words: &[&str], piped: &str, signals: &[(&str, Signal)]) -> Self {
         let mut command = user.command();
-        command.arg("shell").args(words).stdin(Stdio::piped());
+        command.args(words).stdin(Stdio::piped());
         let mut child = command.spawn().expect("a shell");
         let mut input = child.stdin.take().expect("its input");
         input.write_all(piped.as_bytes()).expect("it is typed");
@@ -495,18 +500,18 @@ impl Interrupted {
             }
             all
         });
-        loop {
-            let line = told.recv_timeout(AT_A_TERMINAL).unwrap_or_else(|_| panic!("no {said}"));
-            if line.contains(said) {
-                break;
-            }
+        for (said, signal) in signals {
+            let line = || told.recv_timeout(AT_A_TERMINAL).unwrap_or_else(|_| panic!("no {said}"));
+            while !line().contains(said) {}
+            // What follows is begun by then.
+            std::thread::sleep(Duration::from_millis(500));
+            rustix::process::kill_process(pid, *signal).expect("a signal");
         }
-        // What follows is begun by then.
-        std::thread::sleep(Duration::from_millis(500));
-        rustix::process::kill_process(pid, signal).expect("a signal");
+        let since = Instant::now();
         let code = wait(&mut child, AT_A_TERMINAL).expect("a signal ends it");
+        let took = since.elapsed();
         drop((input, reading.join()));
-        Self { code, err: talking.join().expect("a thread") }
+        Self { code, err: talking.join().expect("a thread"), took }
     }
 }
 
@@ -531,11 +536,50 @@ async fn ctrl_c_ends_a_script_wherever_it_is_heard() {
     let view = "latency --for 300ms\nget nothing\n";
     let ended = Interrupted::of(&user, &["-o", "jsonl"], view, "\"value\":null");
     assert_eq!(ended.code, Some(130), "{}", ended.err);
-    let term = rustix::process::Signal::TERM;
+    let term = Signal::TERM;
     let follow = "get nothing; logs --follow --timeout 10m; set after 1";
     let ended = Interrupted::by(term, &user, &["-e", follow], "", "(absent)");
     assert_eq!(ended.code, Some(143), "{}", ended.err);
     let ended = Interrupted::by(term, &user, &["-o", "jsonl"], view, "\"value\":null");
     assert_eq!(ended.code, Some(143), "{}", ended.err);
+    // Views do not hear that, and nobody waits for an answer of theirs.
+    let ended = Interrupted::by(term, &user, &["-e", "monitor; set after 1"], "", "watching n1");
+    assert_eq!(ended.code, Some(143), "{}", ended.err);
+    assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
+    a_runbook_hears_what_ends_its_shell(&cluster, &user);
     user.run(&["get", "after"]).expect(1);
+}
+
+/// It cleans up, and what follows it is not begun; nobody has to wait for that.
+fn a_runbook_hears_what_ends_its_shell(cluster: &Cluster, user: &User) {
+    let text =
+        "on_failure(|e| { log(\"cleans up\"); sleep(PAUSE); }); log(\"has begun\"); sleep(\"10m\")";
+    let run = |name: &str, pause: &str| {
+        format!("run {}", script(cluster.dir(), name, &text.replace("PAUSE", pause)))
+    };
+    let (quick, slow) = (run("quick.rhai", "\"1ms\""), run("slow.rhai", "\"50s\""));
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let (line, piped) = (format!("{quick}; set after 1"), format!("{quick}\nset after 1\n"));
+        for (words, piped) in [(&["-e", &line][..], ""), (&[], piped.as_str())] {
+            let ended = Interrupted::by(signal, user, words, piped, "has begun");
+            assert_eq!(ended.code, Some(code), "{}", ended.err);
+            assert!(ended.err.contains("cleans up"), "{}", ended.err);
+        }
+        // The second one does not wait for that, in a shell and elsewhere.
+        let twice = [("has begun", Signal::INT), ("cleans up", signal)];
+        let ended = Interrupted::by_each(user, &["shell", "-e", &slow], "", &twice);
+        assert_eq!((ended.code, ended.took < LEFT), (Some(130), true), "{}", ended.err);
+        assert!(ended.err.contains("interrupted twice"), "{}", ended.err);
+        // While it connects: to somebody who accepts, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = silent.local_addr().expect("an address");
+        let line = format!("get nothing; {quick} --endpoint {addr} --timeout 20s; set after 1");
+        let ended = Interrupted::by(signal, user, &["-e", &line], "", "(absent)");
+        assert_eq!((ended.code, ended.took < LEFT), (Some(code), true), "{}", ended.err);
+        assert!(ended.err.contains("interrupted before it began"), "{}", ended.err);
+    }
+    let slow: Vec<&str> = slow.split(' ').collect();
+    let twice = [("has begun", Signal::INT), ("cleans up", Signal::INT)];
+    let ended = Interrupted::by_each(user, &slow, "", &twice);
+    assert_eq!((ended.code, ended.took < LEFT), (Some(130), true), "{}", ended.err);
 }

@@ -2,7 +2,9 @@
 //!
 //! What is asserted is on the screen. Nothing is waited for by the clock alone: every wait is for something to appear.
 
-use crate::harness::{Terminal, free_demo_offset, turn};
+use crate::harness::{Cluster, Shape, Terminal, free_demo_offset, turn};
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
 use std::time::Duration;
 
 /// For what needs no node.
@@ -257,4 +259,93 @@ fn all_gone_and_back(terminal: &Terminal) {
     terminal.line("get cart:9 --timeout 20s");
     terminal.wait("the value", LATER, |lines| lines.iter().any(|line| line == "c"));
     wait_prompt(terminal, "[full e");
+}
+
+/// A terminal with `sh` in it, and one program at a time whose number is written down.
+struct Inside<'a> {
+    terminal: Terminal,
+    dir: &'a Path,
+}
+
+impl<'a> Inside<'a> {
+    fn new(dir: &'a Path) -> Self {
+        let env = [("TMPDIR", dir.to_str().expect("a plain path"))];
+        let terminal = Terminal::with("sh", dir, &env, &[]);
+        terminal.line("PS1=ready\\>");
+        terminal.wait("a prompt", SOON, |lines| lines.last().is_some_and(|line| line == "ready>"));
+        Self { terminal, dir }
+    }
+
+    fn start(&self, words: &str) {
+        let program = env!("CARGO_BIN_EXE_ppdb");
+        self.terminal.line(&format!("sh -c 'echo $$ > pid; exec {program} {words}'"));
+    }
+
+    /// SIGTERM to the program: it ends, and the terminal takes lines, and shows them.
+    fn ends(&self, code: u8) {
+        self.terminal.mark();
+        let pid = std::fs::read_to_string(self.dir.join("pid")).expect("its number");
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
+        kill_process(pid, Signal::TERM).expect("a signal");
+        let ready = |lines: &[String]| lines.last().is_some_and(|line| line == "ready>");
+        self.terminal.wait("a prompt", SOON, ready);
+        self.terminal
+            .line("echo \"ended $?\" $(stty -a | grep -o -e '-*icanon' -e '-*echo ' -e '-*isig')");
+        self.terminal.see(&format!("ended {code} isig icanon echo"), SOON);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_that_is_told_to_end_leaves_what_it_waits_for() {
+    let cluster = Cluster::start(Shape { replicas: 0, shards: 3, ..Shape::default() }).await;
+    let inside = Inside::new(cluster.dir());
+    let terminal = &inside.terminal;
+    let book = "on_failure(|e| log(\"cleans up\")); log(\"has begun\"); sleep(\"10m\")";
+    std::fs::write(cluster.dir().join("book.rhai"), book).expect("a script");
+    let flags = cluster.flags().join(" ");
+    let open = || {
+        inside.start(&format!("shell --no-history {flags}"));
+        terminal.wait("a prompt", LATER, |lines| {
+            lines.last().is_some_and(|line| line.starts_with("ppdb:it ") && line.ends_with('>'))
+        });
+    };
+    // At the prompt, a question, a command that waits, a runbook, and a line of Rhai, with and without a question.
+    open();
+    inside.ends(0);
+    for (line, seen, left) in [
+        ("strategy switch full --skip load", "[y/N]", "interrupted"),
+        ("logs --follow --timeout 10m", "logs --follow", "interrupted"),
+        ("run book.rhai", "has begun", "cleans up"),
+        ("rhai log(\"has begun\"); sleep(\"10m\")", "has begun", "error[Interrupted]"),
+        ("rhai confirm(\"sure?\")", "sure? [y/N]", "error[Interrupted]"),
+    ] {
+        open();
+        terminal.line(line);
+        terminal.see(seen, LATER);
+        if seen == "logs --follow" {
+            // It says nothing that could be waited for.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        inside.ends(143);
+        terminal.anywhere(left, SOON);
+    }
+    // While it connects: to somebody who accepts, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let certs = cluster.certs.dir().display();
+    let addr = silent.local_addr().expect("an address");
+    let flags = format!("--certs {certs} --user tester --endpoint {addr} --timeout 1m");
+    inside.start(&format!("shell --no-history {flags}"));
+    terminal.see("`help` lists the commands", LATER);
+    inside.ends(0);
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_says_so() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let inside = Inside::new(dir.path());
+    inside.start(&format!("demo --port-offset {}", free_demo_offset()));
+    inside.terminal.wait("a prompt", LATER, |lines| at_prompt(lines, "[sharded e1"));
+    inside.ends(143);
+    inside.terminal.anywhere("data and certificates are deleted", SOON);
 }

@@ -57,15 +57,23 @@ pub async fn run(args: &DemoArgs, globals: &Globals, doors: Doors) -> Result<u8>
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| Error::new(Code::Internal, format!("signals: {error}")))?;
     let code = tokio::select! {
-        code = act(args, globals, &place, &nodes, doors, started) => code,
-        _ = terminate.recv() => Ok(exit::INTERRUPTED),
+        biased;
+        // The shell inside hears it, too, and would end with a code of its own; who is asked is the demo.
+        _ = terminate.recv() => {
+            if !args.exit && super::is_terminal() {
+                // The line with the prompt is left as it is.
+                eprintln!();
+            }
+            Ok(exit::TERMINATED)
+        }
         _ = interrupted(args.exit) => Ok(exit::INTERRUPTED),
+        code = act(args, globals, &place, &nodes, doors, started) => code,
     };
     if !nodes.lock().await.stop().await {
         eprintln!("a node did not stop by itself and was killed");
     }
     match &code {
-        Ok(exit::YES | exit::NO | exit::INTERRUPTED) => clear(&place)?,
+        Ok(exit::YES | exit::NO | exit::INTERRUPTED | exit::TERMINATED) => clear(&place)?,
         _ if !args.exit && code.is_ok() => clear(&place)?,
         _ => eprintln!("the logs of the nodes are in {}", place.dir.display()),
     }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 pub use summary::explained;
@@ -192,8 +193,8 @@ pub struct ScriptDoor {
     pub definitions: fn() -> String,
 }
 
-/// `ppdb run FILE`: answers the exit code. `all` are the settings from every source, `typed` the flags. `attended`: a
-/// person at a terminal can be asked.
+/// `ppdb run FILE`, which Ctrl-C stops: answers the exit code. `all` are the settings from every source, `typed` the
+/// flags. `attended`: a person at a terminal can be asked.
 pub async fn start(
     door: ScriptDoor,
     args: &RunArgs,
@@ -201,43 +202,88 @@ pub async fn start(
     typed: &Globals,
     attended: bool,
 ) -> u8 {
+    // One for the whole run: a Ctrl-C that comes between two waits is not lost.
+    let mut interrupts = signal(SignalKind::interrupt()).ok();
+    let asked = async || match &mut interrupts {
+        Some(interrupts) => drop(interrupts.recv().await),
+        // It cannot be heard: then it ends the program by itself.
+        None => std::future::pending().await,
+    };
+    start_until(door, args, all, typed, attended, asked).await
+}
+
+/// The same for a caller who hears what stops the script: `asked` returns each time that somebody wants an end of it.
+pub async fn start_until(
+    door: ScriptDoor,
+    args: &RunArgs,
+    all: &Globals,
+    typed: &Globals,
+    attended: bool,
+    mut asked: impl AsyncFnMut(),
+) -> u8 {
     let format = output::format_or_default(all.output);
     let started = Instant::now();
+    let ready = tokio::select! {
+        ready = ready(door, args, all, typed, format, started) => ready,
+        () = asked() => {
+            let name = args.file.as_ref().map(|path| path.display().to_string());
+            let trouble = interrupted("the script was interrupted before it began");
+            let book = Runbook::of(&name.unwrap_or_default(), "");
+            return finish(&book, &of_trouble(trouble, millis(started)), format);
+        }
+    };
+    let (book, client) = match ready {
+        Ok(ready) => ready,
+        Err(code) => return code,
+    };
+    let stage = Terminal::new(format, attended);
+    let ended = on_stage(door, client.clone(), &book, stage, asked).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
+    finish(&book, &ended, format)
+}
+
+/// What can be run, and a connection for it. An exit code if there is nothing to run, or something is wrong: then that
+/// was printed.
+async fn ready(
+    door: ScriptDoor,
+    args: &RunArgs,
+    all: &Globals,
+    typed: &Globals,
+    format: Format,
+    started: Instant,
+) -> Result<(Runbook, Client), u8> {
     let done = |done: Done| super::report(&done, format, millis(started));
     if let Some(path) = &args.definitions {
-        return done(define(door, path).map_err(Into::into));
+        return Err(done(define(door, path).map_err(Into::into)));
     }
     let request_timeout = all.timeout.unwrap_or(limits::DEADLINE_DEFAULT);
     let (book, client) = match opened(door, args, all, request_timeout).await {
         Ok(opened) => opened,
-        Err(error) => return done(Err(error.into())),
+        Err(error) => return Err(done(Err(error.into()))),
     };
     let timeout = typed.timeout.unwrap_or(RUN_DEFAULT);
     let book = Runbook { timeout, request_timeout, ..book };
     // Before anybody is asked anything: a misspelt script costs no connection.
     let params = match (door.check)(&book) {
         Ok(params) => params,
-        Err(trouble) => return finish(&book, &of_trouble(trouble, millis(started)), format),
+        Err(trouble) => return Err(finish(&book, &of_trouble(trouble, millis(started)), format)),
     };
     if args.check {
-        return done(checked(&book, &params));
+        return Err(done(checked(&book, &params)));
     }
     if let Some(missing) = params.iter().find(|param| is_missing(param, &book)) {
         let name = &missing.name;
         let message =
             format!("the parameter `{name}` has no default: --param {name}=VALUE gives one");
-        return done(Err(Error::new(Code::BadRequest, message).into()));
+        return Err(done(Err(Error::new(Code::BadRequest, message).into())));
     }
-    let client = match client {
-        Some(client) => client,
+    match client {
+        Some(client) => Ok((book, client)),
         None => match connect(all, request_timeout).await {
-            Ok(client) => client,
-            Err(error) => return done(Err(error.into())),
+            Ok(client) => Ok((book, client)),
+            Err(error) => Err(done(Err(error.into()))),
         },
-    };
-    let ended = on_stage(door, client.clone(), &book, Terminal::new(format, attended)).await;
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
-    finish(&book, &ended, format)
+    }
 }
 
 /// The script, and what it is given. One that goes on with a record is given what that says, and needs a connection for
@@ -308,20 +354,28 @@ async fn connect(all: &Globals, timeout: Duration) -> Result<Client> {
     Ok(session::open(all, &call).await?.0)
 }
 
-/// Runs it; Ctrl-C stops it, and nothing else.
-async fn on_stage(door: ScriptDoor, client: Client, book: &Runbook, stage: Terminal) -> Ended {
+/// Runs it; what the caller hears stops it, and nothing else.
+async fn on_stage(
+    door: ScriptDoor,
+    client: Client,
+    book: &Runbook,
+    stage: Terminal,
+    mut asked: impl AsyncFnMut(),
+) -> Ended {
     let (stop, stopped) = watch::channel(false);
     let stage = Arc::new(stage);
     let running = (door.run)(client, book.clone(), stage.clone(), stopped);
     tokio::pin!(running);
     let ended = tokio::select! {
         ended = &mut running => ended,
-        _ = tokio::signal::ctrl_c() => {
+        () = asked() => {
             stop.send_replace(true);
             tokio::select! {
                 ended = &mut running => ended,
                 // Whoever asks twice does not want to wait for what cleans up.
-                _ = tokio::signal::ctrl_c() => Ended::of(Err(interrupted())),
+                () = asked() => Ended::of(Err(interrupted(
+                    "the script was interrupted twice; its record may lack its end",
+                ))),
             }
         }
     };
@@ -359,11 +413,11 @@ fn checked(book: &Runbook, params: &[Param]) -> Done {
     Ok(Answered::doc(Doc { json, header: vec!["PARAMETER", "TYPE", "DEFAULT"], rows, notes }, None))
 }
 
-fn interrupted() -> Box<Trouble> {
+fn interrupted(message: &str) -> Box<Trouble> {
     Box::new(Trouble {
         code: "Interrupted".into(),
         class: "uncertain".into(),
-        message: "the script was interrupted twice; its record may lack its end".into(),
+        message: message.into(),
         at: None,
         inside: vec![],
         exit: exit::INTERRUPTED,
