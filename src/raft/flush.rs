@@ -227,7 +227,8 @@ impl Flusher {
 impl Inner {
     /// Whether a flush of some copy is waited for, or the log needs one to get smaller.
     fn is_hurried(&self) -> bool {
-        let groups = self.groups.lock();
+        // How many there are is asked for below.
+        let groups = self.groups.lock().clone();
         let hurries =
             |shared: Arc<Shared>| shared.flush.hurries(&shared.store) || purge::pressed(&shared);
         groups.iter().filter_map(Weak::upgrade).any(hurries)
