@@ -21,8 +21,11 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 /// A parameter of a runbook with such a name is a secret.
 const SECRET_NAMES: [&str; 5] = ["secret", "password", "passwd", "token", "key"];
 
+/// Whether a command carries a value.
+type Carries = fn(&Verb) -> bool;
+
 /// Commands that may carry values: the name, and whether this one does.
-const WITH_VALUES: [(&str, fn(&Verb) -> bool); 5] = [
+const WITH_VALUES: [(&str, Carries); 5] = [
     ("set", |verb| matches!(verb, Verb::Data(Data::Set { .. }))),
     ("mset", |verb| matches!(verb, Verb::Data(Data::Mset { .. }))),
     ("append", |verb| matches!(verb, Verb::Data(Data::Append { .. }))),
@@ -219,7 +222,8 @@ mod tests {
         let taking = data.get_subcommands().filter(takes_values).map(clap::Command::get_name);
         let mut taking: Vec<&str> = taking.chain(["run"]).collect();
         let mut known: Vec<&str> = WITH_VALUES.iter().map(|(name, _)| *name).collect();
-        (taking.sort_unstable(), known.sort_unstable());
+        taking.sort_unstable();
+        known.sort_unstable();
         assert_eq!(taking, known);
     }
 }
