@@ -114,9 +114,12 @@ pub fn is_empty(answer: &Value) -> bool {
     match &answer["value"] {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => {
-            fields.values().all(|field| field.is_null() || *field == serde_json::json!([]))
-        }
+        Value::Object(fields) => fields.values().all(|field| match field {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            _ => false,
+        }),
         _ => false,
     }
 }
@@ -137,4 +140,8 @@ fn questions_are_told_from_orders() {
     assert!(wrong("status", "plain", "a\tb\nc\t\n", false).is_none());
     assert_eq!(answer("{\"v\":1,\"a\":1}\n{\"v\":1,\"a\":2}\n", true).expect("lines")["a"], 2);
     assert!(answer("{\"a\":1}\n{\"v\":1}\n", true).is_none());
+    for (value, nothing) in [(r#"{"lines":[],"dropped":{}}"#, true), (r#"{"lines":[1]}"#, false)] {
+        let answer = serde_json::from_str(&format!("{{\"value\":{value}}}")).expect("JSON");
+        assert_eq!(is_empty(&answer), nothing, "{value}");
+    }
 }
