@@ -36,7 +36,7 @@ pub const STORED_KEY_BYTES_MAX: usize = 511;
 /// Largest size a table may grow to: address space, not memory.
 pub const TABLE_BYTES_MAX: u64 = 64 << 30;
 /// Bytes in the active overlay at which a flush is due.
-pub const OVERLAY_BYTES_FLUSH: usize = 8 << 20;
+pub const OVERLAY_BYTES_FLUSH: usize = 2 << 20;
 /// Records in the active overlay at which a flush is due. A record may dirty a page of its own in LMDB,
 /// which keeps the memory of its dirty pages until it is closed: 16,384 pages are 64 MiB.
 pub const OVERLAY_RECORDS_FLUSH: usize = 16_384;

@@ -19,6 +19,7 @@
 mod body;
 mod carry;
 mod fs;
+mod gather;
 mod group;
 mod holds;
 mod keeper;

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
+use std::time::Instant;
 
 /// One record that waits to be written.
 pub(super) struct Op {
@@ -50,6 +51,8 @@ struct Inner {
     ops: VecDeque<Op>,
     /// Bytes of what waits, of the batch being written, and of submissions under way.
     bytes: usize,
+    /// What is waited for while the writer gathers: it is not woken for less.
+    enough: Option<usize>,
     /// The last serial given out.
     serial: u64,
     /// By group: what goes out with a later batch, and the submission it must not overtake. Recovery
@@ -133,7 +136,9 @@ impl Queue {
         inner.serial = serial;
         inner.bytes += bytes;
         inner.ops.push_back(Op { group: group.clone(), serial, change, bytes, done: done.take() });
-        self.filled.notify_one();
+        if inner.enough.is_none_or(|enough| inner.bytes >= enough) {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -173,6 +178,18 @@ impl Queue {
         let last = ops.last().map_or(0, |op| op.serial);
         ops.extend(inner.take_lazy(last, room - bytes));
         Taken::Ops(ops)
+    }
+
+    /// Lets records come together until then; no longer once there are so many bytes, or nothing more will come.
+    pub fn gather(&self, until: Instant, enough: usize) {
+        let mut inner = self.inner.lock();
+        inner.enough = Some(enough);
+        while inner.bytes < enough && !inner.closed && inner.stopped.is_none() {
+            if self.filled.wait_until(&mut inner, until).timed_out() {
+                break;
+            }
+        }
+        inner.enough = None;
     }
 
     /// A batch is through: its bytes make room.

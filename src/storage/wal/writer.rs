@@ -5,6 +5,7 @@
 
 use super::body::{self, Change};
 use super::fs::{WalFile, WalFs};
+use super::gather::{BYTES_ENOUGH, Gather};
 use super::group::Group;
 use super::holds::{Holds, Move};
 use super::keeper::{Doomed, Keeper};
@@ -107,6 +108,9 @@ pub(super) struct Writer {
     /// Nothing follows the last batch yet, and it holds records.
     pub open_batch: bool,
     pub buffer: Vec<u8>,
+    pub gather: Gather,
+    /// Until when the next batch waits for company.
+    pub gathers_until: Option<Instant>,
 }
 
 /// A record in the batch being written: the change, and where its entries are.
@@ -119,7 +123,11 @@ impl Writer {
     /// The thread's loop.
     pub fn run(mut self) {
         self.shared.queue.this_is_the_writer();
-        while self.step(true) != Step::Ended {}
+        while self.step(true) != Step::Ended {
+            if let Some(until) = self.gathers_until.take() {
+                self.shared.queue.gather(until, BYTES_ENOUGH);
+            }
+        }
     }
 
     /// Writes one batch, or turns to the next segment. With `wait` it waits until there is something to
@@ -155,7 +163,10 @@ impl Writer {
     fn write(&mut self, ops: Vec<Op>) -> Result<(), Error> {
         let bytes = ops.iter().map(|op| op.bytes).sum();
         let mut placed = self.encode(ops);
-        *self.shared.writing_since.lock() = Some(Instant::now());
+        let began = Instant::now();
+        let waited_for = placed.iter().filter(|placed| placed.op.done.is_some()).count();
+        self.gathers_until = self.gather.after(began, waited_for);
+        *self.shared.writing_since.lock() = Some(began);
         let flushed = self.flush(&mut placed);
         *self.shared.writing_since.lock() = None;
         match flushed {
@@ -194,21 +205,22 @@ impl Writer {
     }
 
     fn flush(&mut self, placed: &mut [Placed]) -> Result<(), Error> {
-        let active = &self.active;
-        let segment = active.header.segment;
+        let segment = self.active.header.segment;
         let struck = |injected| Error::io("failpoint", &std::io::Error::from(injected));
         faults::pass(Point::WalWrite).map_err(struck)?;
-        active
-            .file
-            .write_at(active.offset, &self.buffer)
-            .map_err(|error| Error::io(&format!("write segment {segment}"), &error))?;
+        let batch_bytes = self.buffer.len();
+        let rest_bytes = self.rest_of_page(batch_bytes);
+        self.buffer.resize(batch_bytes + rest_bytes, 0);
+        let written = self.active.file.write_at(self.active.offset, &self.buffer);
+        self.buffer.truncate(batch_bytes);
+        written.map_err(|error| Error::io(&format!("write segment {segment}"), &error))?;
         #[cfg(debug_assertions)]
         if self.shared.limits.ack_before_fsync {
             run_callbacks(placed, &Ok(()))?;
         }
         faults::pass(Point::WalWritten).map_err(struck)?;
         let asked = Instant::now();
-        active
+        self.active
             .file
             .sync()
             .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
@@ -223,6 +235,14 @@ impl Writer {
         // One oversized batch must not keep its memory for ever.
         self.buffer.shrink_to(self.shared.limits.batch_bytes_max);
         Ok(())
+    }
+
+    /// Zeros that follow a batch up to the end of its last page, which need not be read then. What follows a batch is
+    /// nothing in any case.
+    fn rest_of_page(&self, batch_bytes: usize) -> usize {
+        let end = self.active.offset + batch_bytes as u64;
+        let page_end = end.next_multiple_of(self.shared.fs.page_bytes());
+        page_end.min(self.active.bytes).saturating_sub(end) as usize
     }
 
     /// The batch is durable: says so in the groups and in the holds.

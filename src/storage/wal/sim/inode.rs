@@ -1,6 +1,7 @@
 //! One file of the twin: what is synced, what is only seen, and what a power cut makes of the difference.
 
-const SECTOR_BYTES: usize = 512;
+/// What a disk writes as a whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
 
 /// How the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
