@@ -15,8 +15,12 @@ use openraft::errors::{
 };
 use openraft::{ChangeMembers, Precondition};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long a read waits for an index before the leader is asked whether it is committed.
+const COMMIT_WAIT: Duration = Duration::from_millis(1);
 
 /// One copy's group. Clones share everything.
 #[derive(Clone)]
@@ -135,8 +139,21 @@ impl Group {
     }
 
     /// Waits until an index is applied here; false at the deadline.
+    ///
+    /// A copy hears that entries are committed with the next ones, or a little later. If only that is missing, the
+    /// leader is asked: the round that proves it tells everybody.
     pub async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
-        self.shared.wait_applied(index, deadline).await
+        let mut applied = pin!(self.shared.wait_applied(index, deadline));
+        if let Ok(reached) = tokio::time::timeout(COMMIT_WAIT, &mut applied).await {
+            return reached;
+        }
+        if self.shared.log.last().is_some_and(|last| last.index >= index) {
+            tokio::select! {
+                reached = &mut applied => return reached,
+                _ = read::barrier(&self.shared, &self.rounds) => {}
+            }
+        }
+        applied.await
     }
 
     /// When this copy was last proven to reflect everything committed: the moment a question was sent that

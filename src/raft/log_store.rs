@@ -22,7 +22,7 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Bytes of entries in one AppendEntries request. Small enough that a retry is cheap and that a window of
 /// them to a slow peer stays small; one entry larger than this travels alone.
@@ -39,6 +39,8 @@ pub struct LogStore {
     tail: Arc<Mutex<Tail>>,
     lone: Arc<Lone>,
     stages: Arc<Stages>,
+    /// Index of the last entry.
+    end: Arc<watch::Sender<u64>>,
 }
 
 fn stopped(error: wal::Error) -> io::Error {
@@ -64,8 +66,9 @@ impl LogStore {
             last = Some(decode_entry(newest)?.log_id);
         }
         let tail = Tail::new(TAIL_BYTES_MAX, range.end, last, purged, log.live_bytes());
+        let end = Arc::new(watch::Sender::new(last.map_or(0, |id| id.index)));
         let (tail, lone, stages) = (Arc::new(Mutex::new(tail)), Arc::default(), Arc::default());
-        Ok(Self { log, tail, lone, stages })
+        Ok(Self { log, tail, lone, stages, end })
     }
 
     /// How far the newest entries have got, and when.
@@ -81,6 +84,12 @@ impl LogStore {
     /// The newest entry, or the base after a purge.
     pub fn last(&self) -> Option<LogId> {
         self.tail.lock().last()
+    }
+
+    /// Resolves once the log ends behind that index.
+    pub async fn grown_beyond(&self, index: u64) {
+        // The sender lives as long as this handle.
+        let _ = self.end.subscribe().wait_for(|end| *end > index).await;
     }
 
     /// The newest entry that was purged.
@@ -254,6 +263,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         self.log.append(first, encoded, Box::new(done));
         self.tail.lock().append(entries.into_iter().zip(sizes));
+        self.end.send_replace(last);
         Ok(())
     }
 
@@ -261,6 +271,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.lone.changed();
         // The tail first: a reader must not find there what the log has forgotten.
         self.tail.lock().truncate(last);
+        self.end.send_replace(last.map_or(0, |id| id.index));
         self.log.truncate(last.map_or(0, |id| id.index + 1));
         Ok(())
     }

@@ -15,6 +15,10 @@ const BUILD_MAX: Duration = Duration::from_secs(10);
 /// Bytes of the node's log below which nobody has to give up entries kept for members that are behind.
 const LOG_BYTES_FREE: u64 = 512 << 20;
 
+/// A copy that does not lead keeps so much less: it is asked for it only if it comes to lead while somebody is behind.
+/// The more copies a node has the more of them do not lead, and what they keep are whole segments of its log.
+const KEEPS_LESS: u64 = 4;
+
 /// Where a copy's log stands.
 #[derive(Clone, Debug)]
 struct Ends {
@@ -42,7 +46,10 @@ fn upto(ends: &Ends) -> Option<u64> {
         None => ends.keep_from,
     };
     let end = if ends.pressed { flushed } else { flushed.min(by_members) };
-    let end = ends.hold.map_or(end, |hold| end.min(hold + 1));
+    // Once every member has what a snapshot ends with, its receiver has it, too.
+    let all_have = |hold: &u64| matches!(ends.acknowledged, Some(Some(all)) if all >= *hold);
+    let hold = ends.hold.filter(|hold| !all_have(hold));
+    let end = hold.map_or(end, |hold| end.min(hold + 1));
     let purged = ends.purged.map_or(0, |index| index + 1);
     (end > purged).then(|| end - 1)
 }
@@ -72,12 +79,14 @@ pub fn consider(shared: &Arc<Shared>, now: Instant) {
     shared.tidy_staged(now);
     let Some(raft) = shared.raft().cloned() else { return };
     let Some(flushed) = shared.store.flushed() else { return };
-    let options = &shared.peers.options;
+    let acknowledged = acknowledged(&raft.metrics().borrow_watched());
+    let usual = shared.peers.options.log_keep_bytes;
+    let keep_bytes = if acknowledged.is_some() { usual } else { usual / KEEPS_LESS };
     let ends = Ends {
         flushed: flushed.index,
         purged: shared.purged_index(),
-        keep_from: shared.log.keep_from(options.log_keep_bytes),
-        acknowledged: acknowledged(&raft.metrics().borrow_watched()),
+        keep_from: shared.log.keep_from(keep_bytes),
+        acknowledged,
         hold: shared.holds.limit(now),
         pressed: pressed(shared),
     };
@@ -124,11 +133,14 @@ mod tests {
     #[test]
     fn never_beyond_what_is_durable_or_held() {
         assert_eq!(upto(&Ends { acknowledged: Some(Some(500)), ..ends() }), Some(100));
-        assert_eq!(
-            upto(&Ends { acknowledged: Some(Some(500)), hold: Some(40), ..ends() }),
-            Some(40)
-        );
-        assert_eq!(upto(&Ends { pressed: true, hold: Some(40), ..ends() }), Some(40));
+        let held = || Ends { acknowledged: Some(Some(39)), hold: Some(40), ..ends() };
+        assert_eq!(upto(&held()), Some(40));
+        assert_eq!(upto(&Ends { pressed: true, ..held() }), Some(40));
+        assert_eq!(upto(&Ends { acknowledged: Some(None), ..held() }), Some(40));
+        assert_eq!(upto(&Ends { acknowledged: None, ..held() }), Some(40));
+        // The receiver has it by now.
+        assert_eq!(upto(&Ends { acknowledged: Some(Some(40)), keep_from: 0, ..held() }), Some(40));
+        assert_eq!(upto(&Ends { acknowledged: Some(Some(500)), ..held() }), Some(100));
         assert_eq!(upto(&Ends { keep_from: 500, ..ends() }), Some(100));
         assert_eq!(upto(&Ends { purged: Some(100), pressed: true, ..ends() }), None);
     }
