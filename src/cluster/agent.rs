@@ -32,6 +32,8 @@ const RECONCILE_EVERY: Duration = Duration::from_millis(200);
 const OPENED_AT_A_TIME: usize = 8;
 /// Shards to which learners are added at a time.
 const RECONCILED_AT_A_TIME: usize = 8;
+/// By then the transfer to a new learner has begun, if it needs one.
+const TRANSFER_BEGINS: Duration = Duration::from_millis(100);
 /// How long one attempt to confirm the metadata may take.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -60,6 +62,8 @@ pub struct Agent {
     pub registry: Registry,
     /// Where stamps come from.
     pub clock: Arc<dyn Clock>,
+    /// Held by whoever adds a learner while clients are served.
+    pub filling: tokio::sync::Mutex<()>,
 }
 
 impl Agent {
@@ -287,7 +291,21 @@ impl Agent {
             }
         } else if now.is_leader {
             let there = shard.copies.iter().filter(|c| !state.is_lost(c));
-            add_missing_learner(group, there.map(|c| (c.id.0, c.node))).await;
+            self.fill(group, there.map(|c| (c.id.0, c.node))).await;
+        }
+    }
+
+    /// Adds a learner that is missing. Where clients are served, one at a time, and not while enough of them are being
+    /// filled.
+    async fn fill(&self, group: &Group, wanted: impl Iterator<Item = (u64, NodeId)>) {
+        if !self.host.makes_way() {
+            add_missing_learner(group, wanted).await;
+            return;
+        }
+        let Ok(_filling) = self.filling.try_lock() else { return };
+        if !self.host.has_transfers_enough() && add_missing_learner(group, wanted).await {
+            // It counts once its transfer has begun.
+            tokio::time::sleep(TRANSFER_BEGINS).await;
         }
     }
 
@@ -336,26 +354,28 @@ pub fn reply_of(replies: &[Bytes]) -> Result<()> {
 }
 
 /// Adds the first member that is missing, on the condition that the membership is the one just read.
-/// One at a time: the next round sees the new membership.
-async fn add_missing_learner(group: &Group, wanted: impl Iterator<Item = (u64, NodeId)>) {
+/// One at a time: the next round sees the new membership. Whether one was added.
+async fn add_missing_learner(group: &Group, wanted: impl Iterator<Item = (u64, NodeId)>) -> bool {
     let membership = group.membership();
     if membership.joint || membership.pos.is_none() {
-        return;
+        return false;
     }
     let known: BTreeSet<u64> =
         membership.voters.keys().chain(membership.learners.keys()).copied().collect();
     for (raft_id, node) in wanted.filter(|(id, _)| !known.contains(id)).take(1) {
         if faults::pass(Point::LearnerAdd).is_err() {
-            return;
+            return false;
         }
         match group.add_learner(membership.pos, raft_id, node).await {
             Ok(()) => {
                 faults::at(Point::LearnerAdded);
                 tracing::info!(raft_id, %node, "learner added");
+                return true;
             }
             Err(error) => tracing::debug!(raft_id, %node, %error, "learner not added yet"),
         }
     }
+    false
 }
 
 /// The placement of a local copy, if the metadata still lists it.

@@ -268,6 +268,7 @@ impl Node {
             view: self.view.clone(),
             registry: self.registry.clone(),
             clock: Arc::new(self.heard.clone()),
+            filling: tokio::sync::Mutex::default(),
         });
         let meta = agent.open_metadata().await?;
         let passing = Arc::new(calls::NodeCalls { me: id, links, node: Arc::downgrade(self) });

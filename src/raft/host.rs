@@ -186,6 +186,16 @@ impl Host {
         self.inner.peers.make_way(makes_way);
     }
 
+    /// Whether it does.
+    pub fn makes_way(&self) -> bool {
+        self.inner.peers.makes_way()
+    }
+
+    /// Whether further snapshots would only wait for those that are under way.
+    pub fn has_transfers_enough(&self) -> bool {
+        self.inner.peers.has_transfers_enough()
+    }
+
     /// Whether tables may be compacted in the background: there is time for it.
     pub fn allow_compaction(&self, allowed: bool) {
         self.inner.peers.compactions.allow(allowed);

@@ -9,13 +9,17 @@ use crate::wire::peer::{PeerBody, PeerMessage};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// KiB of entries that may be on their way to one node, over all groups: enough to fill a fast network
 /// with the delay of an fsync in it, little enough that no queue behind the links overflows.
 const WINDOW_KIB: usize = 8 << 10;
+
+/// Snapshots that are copied, sent or installed at a time keep all of that busy. Where clients are served, no more are
+/// begun: whoever waits for its turn keeps the whole log of the node from being purged, and many would wait long.
+const TRANSFERS_ENOUGH: usize = 3;
 
 /// See the module.
 pub struct Peers {
@@ -36,7 +40,17 @@ pub struct Peers {
     copied_bytes: AtomicU64,
     /// Clients are being served: copying makes way for them.
     makes_way: AtomicBool,
+    transfers: Arc<AtomicUsize>,
     windows: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
+}
+
+/// A snapshot on its way.
+pub struct Transfer(Arc<AtomicUsize>);
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Which of the two queues of a link a message takes.
@@ -60,6 +74,7 @@ impl Peers {
             copy_bytes_per_s: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
             makes_way: AtomicBool::new(false),
+            transfers: Arc::default(),
             windows,
         }
     }
@@ -82,6 +97,17 @@ impl Peers {
     /// Whether copying makes way for others.
     pub fn makes_way(&self) -> bool {
         self.makes_way.load(Ordering::Relaxed)
+    }
+
+    /// A transfer begins, which lasts until this is dropped.
+    pub fn transfer(&self) -> Transfer {
+        self.transfers.fetch_add(1, Ordering::AcqRel);
+        Transfer(Arc::clone(&self.transfers))
+    }
+
+    /// Whether further transfers would only wait for those that are under way.
+    pub fn has_transfers_enough(&self) -> bool {
+        self.transfers.load(Ordering::Acquire) >= TRANSFERS_ENOUGH
     }
 
     /// So many bytes of a snapshot left.

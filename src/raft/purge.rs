@@ -31,6 +31,8 @@ struct Ends {
     /// On the leader: the lowest index that a member has acknowledged (none if one has nothing).
     /// Others do not know who is behind and keep for anyone.
     acknowledged: Option<Option<u64>>,
+    /// The same of those members that have something.
+    followed: u64,
     /// A snapshot on its way ends here.
     hold: Option<u64>,
     /// The node's log is too large, and this group is what keeps its oldest part.
@@ -42,8 +44,11 @@ fn upto(ends: &Ends) -> Option<u64> {
     // Exclusive ends: one past the last index that may go.
     let flushed = ends.flushed + 1;
     let by_members = match ends.acknowledged {
-        Some(acknowledged) => acknowledged.map_or(0, |index| index + 1).max(ends.keep_from),
-        None => ends.keep_from,
+        Some(Some(index)) => ends.keep_from.max(index + 1),
+        // Who has nothing gets a snapshot, since the log does not begin at its beginning any more. What follows the
+        // snapshot is held for it.
+        Some(None) if ends.purged.is_some() => ends.keep_from.max(ends.followed + 1),
+        Some(None) | None => ends.keep_from,
     };
     let end = if ends.pressed { flushed } else { flushed.min(by_members) };
     // Once every member has what a snapshot ends with, its receiver has it, too.
@@ -54,13 +59,21 @@ fn upto(ends: &Ends) -> Option<u64> {
     (end > purged).then(|| end - 1)
 }
 
+/// Nobody is behind.
+const NOBODY: u64 = u64::MAX - 1;
+
 /// The lowest index acknowledged by all members but this one, if this copy leads.
 fn acknowledged(metrics: &Metrics) -> Option<Option<u64>> {
+    let lowest = matched(metrics)?.min();
+    // Nobody else: nothing to keep for anyone.
+    Some(lowest.unwrap_or(Some(NOBODY)))
+}
+
+/// What each of the others has, if this copy leads.
+fn matched(metrics: &Metrics) -> Option<impl Iterator<Item = Option<u64>>> {
     let replication = metrics.replication.as_ref()?;
     let others = replication.iter().filter(|(id, _)| **id != metrics.id);
-    let lowest = others.map(|(_, matched)| matched.as_ref().map(|id| id.index)).min();
-    // Nobody else: nothing to keep for anyone.
-    Some(lowest.unwrap_or(Some(u64::MAX - 1)))
+    Some(others.map(|(_, matched)| matched.as_ref().map(|id| id.index)))
 }
 
 /// Whether this group has to let go of everything its table holds: the node's log has no room left, or
@@ -79,7 +92,12 @@ pub fn consider(shared: &Arc<Shared>, now: Instant) {
     shared.tidy_staged(now);
     let Some(raft) = shared.raft().cloned() else { return };
     let Some(flushed) = shared.store.flushed() else { return };
-    let acknowledged = acknowledged(&raft.metrics().borrow_watched());
+    let (acknowledged, followed) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let followed = matched(&metrics).and_then(|matched| matched.flatten().min());
+        (acknowledged(&metrics), followed.unwrap_or(NOBODY))
+    };
     let usual = shared.peers.options.log_keep_bytes;
     let keep_bytes = if acknowledged.is_some() { usual } else { usual / KEEPS_LESS };
     let ends = Ends {
@@ -87,6 +105,7 @@ pub fn consider(shared: &Arc<Shared>, now: Instant) {
         purged: shared.purged_index(),
         keep_from: shared.log.keep_from(keep_bytes),
         acknowledged,
+        followed,
         hold: shared.holds.limit(now),
         pressed: pressed(shared),
     };
@@ -125,6 +144,7 @@ mod tests {
             purged: Some(10),
             keep_from: 80,
             acknowledged: Some(Some(95)),
+            followed: 95,
             hold: None,
             pressed: false,
         }
@@ -150,7 +170,11 @@ mod tests {
         assert_eq!(upto(&ends()), Some(95));
         assert_eq!(upto(&Ends { acknowledged: Some(Some(85)), ..ends() }), Some(85));
         assert_eq!(upto(&Ends { acknowledged: Some(Some(20)), ..ends() }), Some(79));
-        assert_eq!(upto(&Ends { acknowledged: Some(None), ..ends() }), Some(79));
+        // Nothing is kept for whom only a snapshot helps, as long as the log does not reach back to its beginning.
+        assert_eq!(upto(&Ends { acknowledged: Some(None), ..ends() }), Some(95));
+        assert_eq!(upto(&Ends { acknowledged: Some(None), hold: Some(90), ..ends() }), Some(90));
+        assert_eq!(upto(&Ends { acknowledged: Some(None), purged: None, ..ends() }), Some(79));
+        assert_eq!(upto(&Ends { acknowledged: Some(None), followed: NOBODY, ..ends() }), Some(100));
     }
 
     #[test]

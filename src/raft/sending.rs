@@ -79,6 +79,7 @@ async fn copy_and_send(
     install_max: Duration,
 ) -> Result<SnapshotAnswer, String> {
     let (peers, outgoing) = (&shared.peers, &shared.outgoing);
+    let _transfer = peers.transfer();
     let attempt = outgoing.attempt();
     let making = outgoing.making.lock().await;
     // Before the copy: a node that cannot be reached must not cost a copy at each attempt.

@@ -21,9 +21,6 @@ pub trait WalFs: Send + Sync + 'static {
     /// the name is not before `sync_dir`. `rest` is called after each part; if it fails, there is no file.
     fn create(&self, name: &str, bytes: u64, rest: &Rest<'_>) -> io::Result<Arc<dyn WalFile>>;
 
-    /// What a file is written in: to write a part of such a page, the rest of it may have to be read first.
-    fn page_bytes(&self) -> u64;
-
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn WalFile>>;
 
@@ -75,8 +72,6 @@ pub struct DiskFs {
 /// Bytes written between two fdatasyncs while a segment is prepared, so that the log's own fdatasync does
 /// not queue behind a whole segment of zeros.
 const FILL_BYTES: usize = 1 << 20;
-/// What memory and disk are divided into, as far as alignment matters.
-const PAGE_BYTES: usize = 4 << 10;
 
 impl DiskFs {
     /// Opens the folder, creating it if it is missing, and locks it.
@@ -120,8 +115,7 @@ impl WalFs for DiskFs {
         let path = self.dir.join(name);
         faults::disk_full()?;
         let file = options().create(true).truncate(true).open(&path)?;
-        let around = around_the_cache(&path, bytes);
-        match fill(&file, around.as_ref().unwrap_or(&file), 0, bytes, rest) {
+        match fill(&file, 0, bytes, rest) {
             Ok(()) => Ok(Arc::new(DiskFile(file))),
             Err(error) => {
                 // On a full disk half a segment would only take space from others.
@@ -129,10 +123,6 @@ impl WalFs for DiskFs {
                 Err(error)
             }
         }
-    }
-
-    fn page_bytes(&self) -> u64 {
-        PAGE_BYTES as u64
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn WalFile>> {
@@ -158,32 +148,9 @@ impl WalFs for DiskFs {
 
 struct DiskFile(File);
 
-/// The same file, written past the page cache: a segment of zeros there costs a processor as much as writing it costs the
-/// disk, and nobody will read them. None where the file system cannot, or not for so many bytes.
-#[cfg(target_os = "linux")]
-fn around_the_cache(path: &Path, bytes: u64) -> Option<File> {
-    let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
-    let file = OpenOptions::new().write(true).custom_flags(direct).open(path).ok()?;
-    let mut buffer = vec![0; 2 * PAGE_BYTES];
-    let page = aligned(&mut buffer, PAGE_BYTES);
-    (bytes.is_multiple_of(PAGE_BYTES as u64) && file.write_all_at(page, 0).is_ok()).then_some(file)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn around_the_cache(_path: &Path, _bytes: u64) -> Option<File> {
-    None
-}
-
-/// That many bytes of a buffer with room for a page more, from where the disk could take them.
-fn aligned(buffer: &mut [u8], bytes: usize) -> &[u8] {
-    let from = buffer.as_ptr().align_offset(PAGE_BYTES);
-    &buffer[from..from + bytes]
-}
-
-/// Allocates and writes zeros from `from` to `to`, through `writing`, which is the same file. Allocation alone would
-/// leave extents that the file system has to convert, with a journal commit, on the first fdatasync after each write
-/// into them.
-fn fill(file: &File, writing: &File, from: u64, to: u64, rest: &Rest<'_>) -> io::Result<()> {
+/// Allocates and writes zeros from `from` to `to`. Allocation alone would leave extents that the file
+/// system has to convert, with a journal commit, on the first fdatasync after each write into them.
+fn fill(file: &File, from: u64, to: u64, rest: &Rest<'_>) -> io::Result<()> {
     if from < to {
         use rustix::{fs, io::Errno};
         match fs::fallocate(file, fs::FallocateFlags::empty(), from, to - from) {
@@ -192,12 +159,11 @@ fn fill(file: &File, writing: &File, from: u64, to: u64, rest: &Rest<'_>) -> io:
             Err(error) => return Err(error.into()),
         }
     }
-    let mut buffer = vec![0; FILL_BYTES + PAGE_BYTES];
-    let zeros = aligned(&mut buffer, FILL_BYTES);
+    let zeros = vec![0; FILL_BYTES];
     let mut at = from;
     while at < to {
         let (bytes, began) = ((to - at).min(FILL_BYTES as u64), Instant::now());
-        writing.write_all_at(&zeros[..bytes as usize], at)?;
+        file.write_all_at(&zeros[..bytes as usize], at)?;
         file.sync_data()?;
         at += bytes;
         rest(began.elapsed())?;
@@ -221,7 +187,7 @@ impl WalFile for DiskFile {
     fn grow(&self, bytes: u64) -> io::Result<()> {
         faults::disk_full()?;
         // A record waits for this.
-        fill(&self.0, &self.0, self.bytes()?, bytes, &|_| Ok(()))
+        fill(&self.0, self.bytes()?, bytes, &|_| Ok(()))
     }
 
     fn shorten(&self, bytes: u64) -> io::Result<()> {

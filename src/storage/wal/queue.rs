@@ -236,3 +236,38 @@ impl Inner {
         ops
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::GroupId;
+    use std::time::Duration;
+
+    #[test]
+    fn a_writer_that_gathers_is_woken_once_there_is_enough_or_nothing_more_will_come() {
+        const ENOUGH: usize = 1_000;
+        let hour = Duration::from_secs(3_600);
+        let group = Arc::new(Group { id: GroupId(1), state: Mutex::default() });
+        let submit = |queue: &Queue, bytes: usize| {
+            let change = Change::Committed(vec![0; bytes].into());
+            queue.submit(&group, bytes, None, |_, _| Ok(Some(change)));
+        };
+        let ends = |act: &dyn Fn(&Queue)| {
+            let queue = Arc::new(Queue::new(1 << 20));
+            let waiting = queue.clone();
+            let writer = std::thread::spawn(move || waiting.gather(Instant::now() + hour, ENOUGH));
+            act(&queue);
+            writer.join().unwrap();
+            assert_eq!(queue.inner.lock().enough, None);
+        };
+        ends(&|queue| submit(queue, 2 * ENOUGH));
+        ends(&|queue| (0..20).for_each(|_| submit(queue, ENOUGH / 10)));
+        ends(&Queue::close);
+        ends(&|queue| drop(queue.stop(&Error::Stopped)));
+        // For less it waits as long as it was told.
+        let (queue, began) = (Queue::new(1 << 20), Instant::now());
+        submit(&queue, 1);
+        queue.gather(began + Duration::from_millis(20), ENOUGH);
+        assert!(began.elapsed() >= Duration::from_millis(20));
+    }
+}

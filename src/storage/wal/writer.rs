@@ -205,22 +205,21 @@ impl Writer {
     }
 
     fn flush(&mut self, placed: &mut [Placed]) -> Result<(), Error> {
-        let segment = self.active.header.segment;
+        let active = &self.active;
+        let segment = active.header.segment;
         let struck = |injected| Error::io("failpoint", &std::io::Error::from(injected));
         faults::pass(Point::WalWrite).map_err(struck)?;
-        let batch_bytes = self.buffer.len();
-        let rest_bytes = self.rest_of_page(batch_bytes);
-        self.buffer.resize(batch_bytes + rest_bytes, 0);
-        let written = self.active.file.write_at(self.active.offset, &self.buffer);
-        self.buffer.truncate(batch_bytes);
-        written.map_err(|error| Error::io(&format!("write segment {segment}"), &error))?;
+        active
+            .file
+            .write_at(active.offset, &self.buffer)
+            .map_err(|error| Error::io(&format!("write segment {segment}"), &error))?;
         #[cfg(debug_assertions)]
         if self.shared.limits.ack_before_fsync {
             run_callbacks(placed, &Ok(()))?;
         }
         faults::pass(Point::WalWritten).map_err(struck)?;
         let asked = Instant::now();
-        self.active
+        active
             .file
             .sync()
             .map_err(|error| Error::io(&format!("fdatasync segment {segment}"), &error))?;
@@ -235,14 +234,6 @@ impl Writer {
         // One oversized batch must not keep its memory for ever.
         self.buffer.shrink_to(self.shared.limits.batch_bytes_max);
         Ok(())
-    }
-
-    /// Zeros that follow a batch up to the end of its last page, which need not be read then. What follows a batch is
-    /// nothing in any case.
-    fn rest_of_page(&self, batch_bytes: usize) -> usize {
-        let end = self.active.offset + batch_bytes as u64;
-        let page_end = end.next_multiple_of(self.shared.fs.page_bytes());
-        page_end.min(self.active.bytes).saturating_sub(end) as usize
     }
 
     /// The batch is durable: says so in the groups and in the holds.

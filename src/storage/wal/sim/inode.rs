@@ -1,7 +1,6 @@
 //! One file of the twin: what is synced, what is only seen, and what a power cut makes of the difference.
 
-/// What a disk writes as a whole or not at all.
-pub const SECTOR_BYTES: usize = 512;
+const SECTOR_BYTES: usize = 512;
 
 /// How the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

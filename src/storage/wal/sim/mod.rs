@@ -222,10 +222,6 @@ impl WalFs for SimFs {
         self.alive(|disk| Ok(disk.names.keys().cloned().collect()))
     }
 
-    fn page_bytes(&self) -> u64 {
-        inode::SECTOR_BYTES as u64
-    }
-
     fn create(&self, name: &str, bytes: u64, _rest: &Rest<'_>) -> io::Result<Arc<dyn WalFile>> {
         let inode = self.change(
             Some(Fault::NoSpace),
