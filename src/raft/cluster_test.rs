@@ -3,6 +3,7 @@
 use super::testing::*;
 use super::*;
 use crate::wire::peer::PeerBody;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 fn soon() -> Instant {
@@ -85,6 +86,35 @@ async fn a_follower_reads_what_was_answered_before() {
     assert!(
         matches!(follower.propose("a=b".into()).await, Err(Error::NotLeader(Some(n))) if n == NodeId(leader))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_is_told_with_the_next_entries_and_at_once_to_whoever_waits_for_it() {
+    const ENTRIES: usize = 200;
+    let cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let (group, follower) = (cluster.group(leader), cluster.group(leader % 3 + 1));
+    let before = cluster.wires.appends.load(Ordering::Relaxed);
+    let mut late = 0;
+    for i in 0..ENTRIES {
+        let began = Instant::now();
+        group.propose(format!("k={i}").into()).await.unwrap();
+        // The machine was busy: by then the commit may have been told alone.
+        late += usize::from(began.elapsed() >= Duration::from_millis(5));
+    }
+    let sent = cluster.wires.appends.load(Ordering::Relaxed) - before;
+    // Two followers; with a request for each commit it would be up to twice as many.
+    assert!(sent <= 2 * (ENTRIES + late) + ENTRIES / 10, "{sent} appends, {late} entries late");
+    cluster.wires.delay(Duration::from_millis(3));
+    let before = cluster.wires.questions.load(Ordering::Relaxed);
+    for i in 0..20 {
+        let (pos, _) = group.propose(format!("k={i}").into()).await.unwrap();
+        assert!(follower.wait_applied(pos.index, soon()).await);
+        assert_eq!(get(follower.store(), "k"), Some(i.to_string()));
+    }
+    let asked = cluster.wires.questions.load(Ordering::Relaxed) - before;
+    assert!((1..=20).contains(&asked), "{asked} questions");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -47,7 +47,7 @@ pub use host::Host;
 pub use stages::Times;
 pub use state::State;
 
-use crate::storage::{self, View, Writer};
+use crate::storage::{self, OVERLAY_BYTES_FLUSH, View, Writer};
 use crate::types::{Code, GroupId, LogPos, NodeId};
 use crate::wire::peer::PeerMessage;
 use bytes::Bytes;
@@ -127,7 +127,7 @@ impl Default for Options {
             heartbeat_ms: 250,
             election_min_ms: 500,
             election_max_ms: 700,
-            flush_bytes: 8 << 20,
+            flush_bytes: OVERLAY_BYTES_FLUSH,
             flush_ms: 10_000,
             log_keep_bytes: 32 << 20,
         }

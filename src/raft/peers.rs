@@ -159,3 +159,36 @@ impl Peers {
         window.acquire_many_owned(kib).await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{FrameReceiver, FrameSender};
+    use futures_util::future::BoxFuture;
+
+    /// Leads nowhere.
+    struct NoLinks;
+
+    impl Links for NoLinks {
+        fn send_urgent(&self, _: NodeId, _: PeerMessage) {}
+        fn send_append(&self, _: NodeId, _: PeerMessage) {}
+        fn open_snapshot(
+            &self,
+            _: NodeId,
+        ) -> BoxFuture<'static, Result<(FrameSender, FrameReceiver), String>> {
+            Box::pin(async { Err("nowhere".to_owned()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn transfers_are_enough_while_they_are_on_their_way() {
+        let peers = Peers::new(Arc::new(NoLinks), Options::default(), Handle::current());
+        let mut under_way: Vec<Transfer> =
+            (1..TRANSFERS_ENOUGH).map(|_| peers.transfer()).collect();
+        assert!(!peers.has_transfers_enough());
+        under_way.push(peers.transfer());
+        assert!(peers.has_transfers_enough());
+        under_way.pop();
+        assert!(!peers.has_transfers_enough());
+    }
+}

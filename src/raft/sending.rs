@@ -79,13 +79,14 @@ async fn copy_and_send(
     install_max: Duration,
 ) -> Result<SnapshotAnswer, String> {
     let (peers, outgoing) = (&shared.peers, &shared.outgoing);
-    let _transfer = peers.transfer();
     let attempt = outgoing.attempt();
     let making = outgoing.making.lock().await;
     // Before the copy: a node that cannot be reached must not cost a copy at each attempt.
     let open = || within(OPEN_MAX, "opening", peers.links.open_snapshot(to.node));
     let (mut sender, mut receiver) = open().await?;
     faults::pass(Point::SnapshotOpened)?;
+    // From here on: one to a node that cannot be reached keeps nothing busy.
+    let _transfer = peers.transfer();
     let opened = Instant::now();
     let next = match outgoing.ready(announced, shared.purged_index()) {
         // All who want this one are sent it before the next one: it goes the sooner, and is whole everywhere.

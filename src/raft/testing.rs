@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The group of all tests.
@@ -72,6 +73,10 @@ pub struct Wires {
     addrs: Mutex<HashMap<u64, SocketAddr>>,
     cut: Mutex<HashSet<(u64, u64)>>,
     delay: Mutex<Duration>,
+    /// Appends that were sent, without heartbeats,
+    pub appends: AtomicUsize,
+    /// and questions for the index to read at.
+    pub questions: AtomicUsize,
     /// Answers that no host took.
     pub stray: Mutex<Vec<PeerMessage>>,
 }
@@ -144,10 +149,16 @@ impl Link {
 
 impl Links for Link {
     fn send_urgent(&self, to: NodeId, message: PeerMessage) {
+        if matches!(message.body, PeerBody::ReadIndex) {
+            self.wires.questions.fetch_add(1, Ordering::Relaxed);
+        }
         self.send(to.0, message);
     }
 
     fn send_append(&self, to: NodeId, message: PeerMessage) {
+        if matches!(message.body, PeerBody::Append(_)) {
+            self.wires.appends.fetch_add(1, Ordering::Relaxed);
+        }
         self.send(to.0, message);
     }
 

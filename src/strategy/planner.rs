@@ -113,11 +113,9 @@ impl Coordinator {
     /// Right after its start a node cannot say yet how busy it is. That is no reason to refuse: it soon can.
     async fn look_until_load_is_known(&self, skipped: &[String]) -> Seen {
         let until = Instant::now() + LOAD_KNOWN_WITHIN;
-        let matters = !skipped.iter().any(|check| check == "load");
         loop {
             let seen = self.look().await;
-            let waits = matters && all_answer(&self.state(), &seen) && !is_load_known(&seen);
-            if !waits || Instant::now() >= until {
+            if !waits_for_load(&self.state(), &seen, skipped) || Instant::now() >= until {
                 return seen;
             }
             tokio::time::sleep(LOAD_LOOK_EVERY).await;
@@ -169,8 +167,11 @@ impl Coordinator {
     }
 }
 
-fn is_load_known(seen: &Seen) -> bool {
-    seen.reports.values().all(|report| report.load.window_ms > 0)
+/// Whether a look has to be repeated because somebody cannot say yet how busy it is: not where it is a no already, or
+/// that check is skipped.
+pub(super) fn waits_for_load(state: &ClusterState, seen: &Seen, skipped: &[String]) -> bool {
+    let is_known = seen.reports.values().all(|report| report.load.window_ms > 0);
+    !is_known && all_answer(state, seen) && !skipped.iter().any(|check| check == "load")
 }
 
 fn all_answer(state: &ClusterState, seen: &Seen) -> bool {
@@ -179,4 +180,34 @@ fn all_answer(state: &ClusterState, seen: &Seen) -> bool {
 
 fn refused(found: &Precheck) -> Error {
     Error::new(Code::PrecheckFailed, checks::refusal(&found.checks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::checks::tests::{formed, well};
+    use super::*;
+    use crate::types::NodeId;
+
+    #[test]
+    fn load_is_waited_for_only_where_it_decides() {
+        let state = formed(3);
+        let waits = |change: fn(&mut Seen), skipped: &[&str]| {
+            let mut seen = well(&state);
+            seen.reports.values_mut().for_each(|report| report.load.window_ms = 1_000);
+            change(&mut seen);
+            let skipped: Vec<String> = skipped.iter().map(|name| (*name).to_owned()).collect();
+            waits_for_load(&state, &seen, &skipped)
+        };
+        let starts = |seen: &mut Seen| {
+            seen.reports.values_mut().take(1).for_each(|report| report.load.window_ms = 0);
+        };
+        assert!(!waits(|_| (), &[]));
+        assert!(waits(starts, &[]) && waits(starts, &["disk"]));
+        assert!(!waits(starts, &["load"]));
+        let silent = |seen: &mut Seen| {
+            seen.reports.values_mut().for_each(|report| report.load.window_ms = 0);
+            seen.reports.remove(&NodeId(2));
+        };
+        assert!(!waits(silent, &[]), "it is a no already");
+    }
 }
