@@ -90,22 +90,22 @@ async fn a_follower_reads_what_was_answered_before() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_is_told_with_the_next_entries_and_at_once_to_whoever_waits_for_it() {
-    const ENTRIES: usize = 200;
-    let cluster = Cluster::new(3, quick()).await;
+    const ENTRIES: usize = 50;
+    // So long that no entry has to wait for the next one for as long, however busy the machine is.
+    let cluster = Cluster::new(3, Options { commit_gather_ms: 10_000, ..quick() }).await;
     cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
     let leader = cluster.leader(&[1, 2, 3]).await;
     let (group, follower) = (cluster.group(leader), cluster.group(leader % 3 + 1));
     let before = cluster.wires.appends.load(Ordering::Relaxed);
-    let mut late = 0;
     for i in 0..ENTRIES {
-        let began = Instant::now();
         group.propose(format!("k={i}").into()).await.unwrap();
-        // The machine was busy: by then the commit may have been told alone.
-        late += usize::from(began.elapsed() >= Duration::from_millis(5));
+        // Time for a request with the commit alone.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let sent = cluster.wires.appends.load(Ordering::Relaxed) - before;
-    // Two followers; with a request for each commit it would be up to twice as many.
-    assert!(sent <= 2 * (ENTRIES + late) + ENTRIES / 10, "{sent} appends, {late} entries late");
+    // Two followers. Now and then the library is asked before it has heard of the entry; with a request for each
+    // commit it would be twice as many.
+    assert!(sent <= 2 * ENTRIES + ENTRIES / 2, "{sent} appends");
     cluster.wires.delay(Duration::from_millis(3));
     let before = cluster.wires.questions.load(Ordering::Relaxed);
     for i in 0..20 {

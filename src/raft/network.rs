@@ -40,11 +40,6 @@ const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How long entries for a learner are gathered after a small append. Nobody waits for a learner, so it pays to
 /// send it less often; it lags by this much more.
 const LEARNER_GATHER: Duration = Duration::from_millis(10);
-/// How long the next request to a voter is waited with after one with entries, unless there are more entries. By
-/// then it is known that they are committed, and under load that is told along with the next ones: it would take as many
-/// requests again, and each costs both sides as much as a small entry does. Nobody has to wait for it: see
-/// `Group::wait_applied`.
-const COMMIT_GATHER: Duration = Duration::from_millis(10);
 /// An append of this size is followed by the next one at once: there is a backlog.
 const BACKLOG_BYTES: usize = 64 << 10;
 
@@ -216,7 +211,8 @@ impl Sent {
 async fn pause(shared: &Shared, to: u64, sent: Option<Sent>) {
     let Some(sent) = sent else { return };
     if shared.has_voter(to) {
-        let _ = tokio::time::timeout(COMMIT_GATHER, shared.log.grown_beyond(sent.index)).await;
+        let most = Duration::from_millis(shared.peers.options.commit_gather_ms);
+        let _ = tokio::time::timeout(most, shared.log.grown_beyond(sent.index)).await;
     } else if sent.bytes < BACKLOG_BYTES {
         tokio::time::sleep(LEARNER_GATHER).await;
     }

@@ -204,6 +204,7 @@ pub fn quick() -> Options {
         flush_bytes: 64 << 10,
         flush_ms: 300,
         log_keep_bytes: 1 << 20,
+        commit_gather_ms: 10,
     }
 }
 
