@@ -37,8 +37,9 @@ pub trait WalFs: Send + Sync + 'static {
     fn random(&self) -> u64;
 }
 
-/// Hears how long a part of a new file took to write, and may take its time; an error gives the file up.
-pub type Rest<'a> = dyn Fn(Duration) -> io::Result<()> + 'a;
+/// Hears how long a part of a new file took to write and how many bytes are left, and may take its time; an error gives
+/// the file up.
+pub type Rest<'a> = dyn Fn(Duration, u64) -> io::Result<()> + 'a;
 
 /// One segment file.
 pub trait WalFile: Send + Sync {
@@ -166,7 +167,7 @@ fn fill(file: &File, from: u64, to: u64, rest: &Rest<'_>) -> io::Result<()> {
         file.write_all_at(&zeros[..bytes as usize], at)?;
         file.sync_data()?;
         at += bytes;
-        rest(began.elapsed())?;
+        rest(began.elapsed(), to - at)?;
     }
     file.sync_all()
 }
@@ -187,7 +188,7 @@ impl WalFile for DiskFile {
     fn grow(&self, bytes: u64) -> io::Result<()> {
         faults::disk_full()?;
         // A record waits for this.
-        fill(&self.0, self.bytes()?, bytes, &|_| Ok(()))
+        fill(&self.0, self.bytes()?, bytes, &|_, _| Ok(()))
     }
 
     fn shorten(&self, bytes: u64) -> io::Result<()> {
@@ -219,7 +220,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let fs = DiskFs::open(dir.path()).unwrap();
-        let file = fs.create("a", 100_000, &|_| Ok(())).unwrap();
+        let file = fs.create("a", 100_000, &|_, _| Ok(())).unwrap();
         let meta = std::fs::metadata(dir.path().join("a")).unwrap();
         assert_eq!((meta.len(), meta.mode() & 0o777), (100_000, 0o600));
         assert!(meta.blocks() * 512 >= 100_000);
@@ -243,13 +244,13 @@ mod tests {
         let fs = DiskFs::open(dir.path()).unwrap();
         let parts = std::cell::Cell::new(0);
         let bytes = 2 * FILL_BYTES as u64 + 1;
-        let count = |_| {
-            parts.set(parts.get() + 1);
+        let count = |_, left| {
+            assert_eq!(left, [bytes - FILL_BYTES as u64, 1, 0][parts.replace(parts.get() + 1)]);
             Ok(())
         };
         assert_eq!(fs.create("a", bytes, &count).unwrap().bytes().unwrap(), bytes);
         assert_eq!(parts.get(), 3);
-        let closed = |_| Err(io::ErrorKind::Interrupted.into());
+        let closed = |_, _| Err(io::ErrorKind::Interrupted.into());
         assert!(fs.create("b", bytes, &closed).is_err());
         assert!(!fs.list().unwrap().contains(&"b".to_owned()));
     }

@@ -24,9 +24,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Segments beyond the reserve that are kept to be used again: how many the log needs rises and falls by some.
 pub(super) const RECYCLED_MAX: usize = 4;
-/// While there is an empty segment at hand the next one is filled at leisure: after each part comes a rest of so many
-/// times as long as that took. Else the log, which wants the disk a thousand times a second, waits behind a file of zeros.
+/// A segment is filled at leisure: after each part comes a rest of so many times as long as that took. Else the log,
+/// which wants the disk a thousand times a second, waits behind a file of zeros.
 const REST_TIMES: u32 = 8;
+/// And of so many if it would not be whole by the time the log needs it.
+const LATE_REST_TIMES: u32 = 1;
+/// It is to be whole when this share of the room in the segments before it is used, in percent.
+const USED_PERCENT: u64 = 80;
 /// The longest such rest.
 const REST_MAX: Duration = Duration::from_millis(200);
 
@@ -56,6 +60,8 @@ pub(super) struct Keeper {
     inner: Mutex<Inner>,
     changed: Condvar,
     disk_bytes: AtomicU64,
+    /// Bytes that are free in the segment in use; 0 while the writer waits for the next one.
+    room_bytes: AtomicU64,
 }
 
 struct Inner {
@@ -103,9 +109,15 @@ impl Keeper {
     ) -> Self {
         let doomed = VecDeque::new();
         let inner = Mutex::new(Inner { ready, next_id, doomed, full: None, closed: false });
-        let (changed, disk_bytes) = (Condvar::new(), AtomicU64::new(0));
+        let (changed, disk_bytes, room_bytes) =
+            (Condvar::new(), AtomicU64::new(0), AtomicU64::new(0));
         let inline = AtomicBool::new(true);
-        Self { fs, segment_bytes, reserved, inline, inner, changed, disk_bytes }
+        Self { fs, segment_bytes, reserved, inline, inner, changed, disk_bytes, room_bytes }
+    }
+
+    /// So many bytes are free in the segment in use.
+    pub fn has_room(&self, bytes: u64) {
+        self.room_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// A thread runs `run` from here on, so callers need not do the work.
@@ -133,6 +145,8 @@ impl Keeper {
                 self.changed.notify_all();
                 return Ok(empty);
             }
+            self.has_room(0);
+            self.changed.notify_all();
             if self.inline.load(Ordering::Relaxed) {
                 drop(inner);
                 self.work().map_err(|trouble| trouble.error)?;
@@ -233,7 +247,7 @@ impl Keeper {
     fn create(&self, id: u64) -> Result<(), Trouble> {
         let name = segment::name(id);
         let failed = |error: io::Error| Trouble::new(&format!("create {name}"), &error);
-        let rest = |took| self.rest(took);
+        let rest = |took, left| self.rest(took, left);
         let file = self.fs.create(segment::SPARE, self.segment_bytes, &rest).map_err(failed)?;
         self.fs.rename(segment::SPARE, &name).map_err(failed)?;
         self.fs.sync_dir().map_err(failed)?;
@@ -243,15 +257,18 @@ impl Keeper {
     }
 
     /// Until the rest is over, or somebody waits for a segment. An error once nobody will.
-    fn rest(&self, took: Duration) -> io::Result<()> {
+    fn rest(&self, took: Duration, left_bytes: u64) -> io::Result<()> {
         if self.inline.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let until = Instant::now() + (took * REST_TIMES).min(REST_MAX);
+        let began = Instant::now();
         let mut inner = self.inner.lock();
         // There is room again.
         inner.full = None;
-        while !inner.closed && !inner.ready.is_empty() {
+        while !inner.closed {
+            let room_bytes = self.room_bytes.load(Ordering::Relaxed);
+            let empty_bytes: u64 = inner.ready.iter().map(|empty| empty.bytes).sum();
+            let until = began + rest_for(took, left_bytes, room_bytes + empty_bytes);
             if self.changed.wait_until(&mut inner, until).timed_out() {
                 break;
             }
@@ -306,6 +323,17 @@ impl Keeper {
     }
 }
 
+/// How long to rest after a part that took so long, while the log has that much room before it needs the segment.
+fn rest_for(took: Duration, left_bytes: u64, room_bytes: u64) -> Duration {
+    let times = match room_bytes {
+        // It is waited for.
+        0 => 0,
+        room if left_bytes > room / 100 * USED_PERCENT => LATE_REST_TIMES,
+        _ => REST_TIMES,
+    };
+    (took * times).min(REST_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sim::SimFs;
@@ -314,7 +342,7 @@ mod tests {
     fn keeper(ready: u64) -> Keeper {
         let fs = Arc::new(SimFs::new(1));
         let empty = |id: u64| {
-            let file = fs.create(&segment::name(id), 4_096, &|_| Ok(())).unwrap();
+            let file = fs.create(&segment::name(id), 4_096, &|_, _| Ok(())).unwrap();
             Empty { id, file, bytes: 4_096, random: None }
         };
         let ready_now = (1..=ready).map(empty).collect();
@@ -324,37 +352,54 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_is_filled_at_leisure_until_somebody_waits_for_it() {
-        let rested = |keeper: &Keeper, took| {
-            let began = Instant::now();
-            keeper.rest(took).unwrap();
-            began.elapsed()
-        };
-        let took = Duration::from_millis(2);
-        assert!(rested(&keeper(1), took) >= took * REST_TIMES);
-        let hour = Duration::from_secs(3_600);
-        assert!(rested(&keeper(1), hour) >= REST_MAX, "and no longer than that");
-        // Nothing is at hand: whoever comes next waits.
-        assert!(rested(&keeper(0), hour) < REST_MAX);
+    fn a_segment_is_filled_as_fast_as_the_log_needs_it() {
+        let (took, mib) = (Duration::from_millis(2), 1 << 20);
+        assert_eq!(rest_for(took, 8 * mib, 0), Duration::ZERO, "the log stands still");
+        assert_eq!(rest_for(took, 8 * mib, 9 * mib), took);
+        assert_eq!(rest_for(took, 8 * mib, 11 * mib), took * 8);
+        assert_eq!(rest_for(Duration::from_secs(60), 8 * mib, 11 * mib), REST_MAX);
     }
 
     #[test]
-    fn a_rest_ends_when_the_last_segment_is_taken_or_the_log_is_closed() {
-        let during = |act: fn(&Keeper)| {
-            let keeper = Arc::new(keeper(1));
-            let resting = keeper.clone();
-            // As long as it takes: one wait for each act, none for the time.
-            let rest = std::thread::spawn(move || {
-                while !resting.inner.lock().ready.is_empty() {
-                    resting.rest(Duration::from_secs(3_600))?;
-                }
-                Ok::<_, io::Error>(())
-            });
-            act(&keeper);
-            rest.join().unwrap()
+    fn room_is_what_is_empty_and_what_is_free_in_the_segment_in_use() {
+        let rested = |ready, room_bytes, left_bytes| {
+            let keeper = keeper(ready);
+            keeper.has_room(room_bytes);
+            let began = Instant::now();
+            keeper.rest(Duration::from_millis(20), left_bytes).unwrap();
+            began.elapsed() >= Duration::from_millis(20 * u64::from(REST_TIMES))
         };
-        assert!(during(|keeper| drop(keeper.take())).is_ok());
-        let closed = during(|keeper| keeper.close());
+        assert!(rested(1, 0, 3_000) && rested(0, 4_096, 3_000));
+        assert!(!rested(1, 0, 4_000) && rested(1, 4_096, 4_000));
+    }
+
+    #[test]
+    fn a_rest_ends_when_the_log_waits_for_a_segment_or_is_closed() {
+        let keeper = Arc::new(keeper(1));
+        keeper.has_room(4_096);
+        let resting = keeper.clone();
+        // As long as it takes: one wait for each act, none for the time.
+        let rest = std::thread::spawn(move || {
+            while resting.room_bytes.load(Ordering::Relaxed) > 0 {
+                resting.rest(Duration::from_secs(3_600), 1)?;
+            }
+            Ok::<_, io::Error>(())
+        });
+        let taking = keeper.clone();
+        let writer = std::thread::spawn(move || [(); 2].map(|()| taking.take().unwrap().id));
+        rest.join().unwrap().unwrap();
+        assert!(keeper.work().unwrap());
+        assert_eq!(writer.join().unwrap(), [1, 2]);
+
+        keeper.has_room(4_096);
+        let resting = keeper.clone();
+        let rest = std::thread::spawn(move || {
+            loop {
+                resting.rest(Duration::from_secs(3_600), 1)?;
+            }
+        });
+        keeper.close();
+        let closed: io::Result<()> = rest.join().unwrap();
         assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 }

@@ -172,6 +172,7 @@ impl Writer {
         match flushed {
             Ok(()) => {
                 self.settle(&placed);
+                self.shared.keeper.has_room(self.active.room() as u64);
                 self.shared.queue.release(bytes);
                 run_callbacks(&mut placed, &Ok(()))
             }
@@ -361,5 +362,6 @@ pub(super) fn activate(
     empty.file.sync().map_err(io("fdatasync"))?;
     shared.syncs.fetch_add(1, Ordering::Relaxed);
     shared.segments.lock().insert(empty.id, empty.file.clone());
+    shared.keeper.has_room(empty.bytes);
     Ok(Active { header, file: empty.file, bytes: empty.bytes, offset: BLOCK_BYTES as u64 })
 }

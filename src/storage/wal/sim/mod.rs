@@ -355,7 +355,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..300 {
             let fs = SimFs::new(seed);
-            let file = fs.create("a", 4096, &|_| Ok(())).unwrap();
+            let file = fs.create("a", 4096, &|_, _| Ok(())).unwrap();
             fs.sync_dir().unwrap();
             file.write_at(100, &[1; 100]).unwrap();
             file.sync().unwrap();
@@ -382,10 +382,10 @@ mod tests {
         let (mut lost, mut back) = (0, 0);
         for seed in 0..100 {
             let fs = SimFs::new(seed);
-            fs.create("synced", 1, &|_| Ok(())).unwrap();
-            fs.create("removed", 1, &|_| Ok(())).unwrap();
+            fs.create("synced", 1, &|_, _| Ok(())).unwrap();
+            fs.create("removed", 1, &|_, _| Ok(())).unwrap();
             fs.sync_dir().unwrap();
-            fs.create("new", 1, &|_| Ok(())).unwrap();
+            fs.create("new", 1, &|_, _| Ok(())).unwrap();
             fs.remove("removed").unwrap();
             let names = fs.reboot().1.list().unwrap();
             assert!(names.contains(&"synced".to_owned()));
@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn the_power_goes_when_told_and_a_kill_keeps_what_was_written() {
         let fs = SimFs::new(1);
-        let file = fs.create("a", 10, &|_| Ok(())).unwrap();
+        let file = fs.create("a", 10, &|_, _| Ok(())).unwrap();
         fs.sync_dir().unwrap();
         file.write_at(0, b"x").unwrap();
         assert_eq!(fs.restart().content("a").unwrap()[0], b'x');
