@@ -102,7 +102,7 @@ pub(super) fn open(
         open_batch,
         buffer: Vec::new(),
         gather: Gather::new(Instant::now()),
-        gathers_until: None,
+        gathers: None,
     };
     writer.tidy()?;
     Ok(writer)

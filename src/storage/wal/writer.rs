@@ -5,7 +5,7 @@
 
 use super::body::{self, Change};
 use super::fs::{WalFile, WalFs};
-use super::gather::{BYTES_ENOUGH, Gather};
+use super::gather::{Gather, Wait};
 use super::group::Group;
 use super::holds::{Holds, Move};
 use super::keeper::{Doomed, Keeper};
@@ -109,8 +109,8 @@ pub(super) struct Writer {
     pub open_batch: bool,
     pub buffer: Vec<u8>,
     pub gather: Gather,
-    /// Until when the next batch waits for company.
-    pub gathers_until: Option<Instant>,
+    /// What the next batch waits for.
+    pub gathers: Option<Wait>,
 }
 
 /// A record in the batch being written: the change, and where its entries are.
@@ -124,8 +124,8 @@ impl Writer {
     pub fn run(mut self) {
         self.shared.queue.this_is_the_writer();
         while self.step(true) != Step::Ended {
-            if let Some(until) = self.gathers_until.take() {
-                self.shared.queue.gather(until, BYTES_ENOUGH);
+            if let Some(wait) = self.gathers.take() {
+                self.shared.queue.gather(wait);
             }
         }
     }
@@ -165,7 +165,7 @@ impl Writer {
         let mut placed = self.encode(ops);
         let began = Instant::now();
         let waited_for = placed.iter().filter(|placed| placed.op.done.is_some()).count();
-        self.gathers_until = self.gather.after(began, waited_for);
+        self.gathers = self.gather.after(began, waited_for);
         *self.shared.writing_since.lock() = Some(began);
         let flushed = self.flush(&mut placed);
         *self.shared.writing_since.lock() = None;
