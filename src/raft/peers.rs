@@ -162,23 +162,8 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::NoLinks;
     use super::*;
-    use crate::transport::{FrameReceiver, FrameSender};
-    use futures_util::future::BoxFuture;
-
-    /// Leads nowhere.
-    struct NoLinks;
-
-    impl Links for NoLinks {
-        fn send_urgent(&self, _: NodeId, _: PeerMessage) {}
-        fn send_append(&self, _: NodeId, _: PeerMessage) {}
-        fn open_snapshot(
-            &self,
-            _: NodeId,
-        ) -> BoxFuture<'static, Result<(FrameSender, FrameReceiver), String>> {
-            Box::pin(async { Err("nowhere".to_owned()) })
-        }
-    }
 
     #[tokio::test]
     async fn transfers_are_enough_while_they_are_on_their_way() {

@@ -16,6 +16,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// Lead nowhere: a lone voter has nobody to talk to.
+pub struct NoLinks;
+
+impl Links for NoLinks {
+    fn send_urgent(&self, _: NodeId, _: PeerMessage) {}
+    fn send_append(&self, _: NodeId, _: PeerMessage) {}
+    fn open_snapshot(
+        &self,
+        _: NodeId,
+    ) -> BoxFuture<'static, Result<(FrameSender, FrameReceiver), String>> {
+        Box::pin(async { Err("nobody".to_owned()) })
+    }
+}
+
 /// The group of all tests.
 pub const GROUP: GroupId = GroupId(1 << 16);
 /// The raft id of the first copy on a node; fresh ones are made by hand.

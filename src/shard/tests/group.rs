@@ -1,14 +1,12 @@
 //! The handle over a real group: one voter with its log and table on disk, stopped and started again.
 
 use super::*;
-use crate::raft::{self, Group, GroupSpec, Host, Links};
+use crate::raft::testing::NoLinks;
+use crate::raft::{self, Group, GroupSpec, Host};
 use crate::shard::{Clock, Error, Shard, logic};
 use crate::storage::wal::{self, Wal};
-use crate::transport::{FrameReceiver, FrameSender};
 use crate::types::{GroupId, NodeId, ReadLevel, Token};
 use crate::wire::client::Scan;
-use crate::wire::peer::PeerMessage;
-use futures_util::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,20 +15,6 @@ use std::time::{Duration, Instant};
 const SHARD: ShardId = ShardId(3);
 const GROUP: GroupId = GroupId::of(SHARD, INCARNATION);
 const RAFT_ID: u64 = 11;
-
-/// A lone voter has nobody to talk to.
-struct NoLinks;
-
-impl Links for NoLinks {
-    fn send_urgent(&self, _: NodeId, _: PeerMessage) {}
-    fn send_append(&self, _: NodeId, _: PeerMessage) {}
-    fn open_snapshot(
-        &self,
-        _: NodeId,
-    ) -> BoxFuture<'static, Result<(FrameSender, FrameReceiver), String>> {
-        Box::pin(async { Err("nobody".to_owned()) })
-    }
-}
 
 /// A clock that the test sets.
 #[derive(Default)]

@@ -19,7 +19,6 @@
 mod body;
 mod carry;
 mod fs;
-mod gather;
 mod group;
 mod holds;
 mod keeper;

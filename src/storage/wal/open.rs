@@ -5,7 +5,6 @@
 //! synced before anybody is told that it is there.
 
 use super::fs::{WalFile, WalFs};
-use super::gather::Gather;
 use super::group::Group;
 use super::keeper::{Empty, Keeper, RECYCLED_MAX};
 use super::queue::Queue;
@@ -19,7 +18,6 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 use tokio::sync::watch;
 
 struct Found {
@@ -91,19 +89,9 @@ pub(super) fn open(
     if !inline {
         shared.keeper.has_thread();
     }
-    let mut writer = Writer {
-        shared,
-        active,
-        sealed,
-        holds,
-        sequence,
-        batch,
-        carried: 0,
-        open_batch,
-        buffer: Vec::new(),
-        gather: Gather::new(Instant::now()),
-        gathers: None,
-    };
+    let (carried, buffer) = (0, Vec::new());
+    let mut writer =
+        Writer { shared, active, sealed, holds, sequence, batch, carried, open_batch, buffer };
     writer.tidy()?;
     Ok(writer)
 }

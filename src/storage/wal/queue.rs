@@ -4,7 +4,6 @@
 //! callback while it is locked. Lock order: a group's state, then the queue.
 
 use super::body::Change;
-use super::gather::Wait;
 use super::group::Group;
 use super::state::State;
 use super::{Done, Error};
@@ -51,8 +50,6 @@ struct Inner {
     ops: VecDeque<Op>,
     /// Bytes of what waits, of the batch being written, and of submissions under way.
     bytes: usize,
-    /// What is waited for while the writer gathers: it is not woken for less.
-    enough: Option<Wait>,
     /// The last serial given out.
     serial: u64,
     /// By group: what goes out with a later batch, and the submission it must not overtake. Recovery
@@ -136,9 +133,7 @@ impl Queue {
         inner.serial = serial;
         inner.bytes += bytes;
         inner.ops.push_back(Op { group: group.clone(), serial, change, bytes, done: done.take() });
-        if inner.has_enough() {
-            self.filled.notify_one();
-        }
+        self.filled.notify_one();
         Ok(())
     }
 
@@ -180,18 +175,6 @@ impl Queue {
         Taken::Ops(ops)
     }
 
-    /// Lets records come together until there are enough, or nothing more will come.
-    pub fn gather(&self, wait: Wait) {
-        let mut inner = self.inner.lock();
-        inner.enough = Some(wait);
-        while !inner.has_enough() && !inner.closed && inner.stopped.is_none() {
-            if self.filled.wait_until(&mut inner, wait.until).timed_out() {
-                break;
-            }
-        }
-        inner.enough = None;
-    }
-
     /// A batch is through: its bytes make room.
     pub fn release(&self, bytes: usize) {
         let mut inner = self.inner.lock();
@@ -219,12 +202,6 @@ impl Queue {
 }
 
 impl Inner {
-    /// Whether the writer, if it gathers, need not wait for more.
-    fn has_enough(&self) -> bool {
-        let reaches = |wait: Wait| self.bytes >= wait.bytes || self.ops.len() >= wait.records;
-        self.enough.is_none_or(reaches)
-    }
-
     /// What may be written after submission `last` and fits the room.
     fn take_lazy(&mut self, last: u64, mut room: usize) -> Vec<Op> {
         let mut ops = Vec::new();
@@ -240,43 +217,5 @@ impl Inner {
         });
         self.bytes += ops.iter().map(|op| op.bytes).sum::<usize>();
         ops
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::GroupId;
-    use std::time::{Duration, Instant};
-
-    #[test]
-    fn a_writer_that_gathers_is_woken_once_there_is_enough_or_nothing_more_will_come() {
-        const ENOUGH: usize = 10_000;
-        let hour = Duration::from_secs(3_600);
-        let group = Arc::new(Group { id: GroupId(1), state: Mutex::default() });
-        let submit = |queue: &Queue, bytes: usize| {
-            let change = Change::Committed(vec![0; bytes].into());
-            queue.submit(&group, bytes, None, |_, _| Ok(Some(change)));
-        };
-        let ends = |act: &dyn Fn(&Queue)| {
-            let queue = Arc::new(Queue::new(1 << 20));
-            let waiting = queue.clone();
-            let wait = Wait { until: Instant::now() + hour, bytes: ENOUGH, records: 30 };
-            let writer = std::thread::spawn(move || waiting.gather(wait));
-            act(&queue);
-            writer.join().unwrap();
-            assert_eq!(queue.inner.lock().enough, None);
-        };
-        ends(&|queue| submit(queue, 2 * ENOUGH));
-        ends(&|queue| (0..20).for_each(|_| submit(queue, ENOUGH / 10)));
-        ends(&|queue| (0..30).for_each(|_| submit(queue, 1)));
-        ends(&Queue::close);
-        ends(&|queue| drop(queue.stop(&Error::Stopped)));
-        // For less it waits as long as it was told.
-        let (queue, began) = (Queue::new(1 << 20), Instant::now());
-        submit(&queue, 1);
-        let until = began + Duration::from_millis(20);
-        queue.gather(Wait { until, bytes: ENOUGH, records: 2 });
-        assert!(began.elapsed() >= Duration::from_millis(20));
     }
 }

@@ -5,7 +5,6 @@
 
 use super::body::{self, Change};
 use super::fs::{WalFile, WalFs};
-use super::gather::{Gather, Wait};
 use super::group::Group;
 use super::holds::{Holds, Move};
 use super::keeper::{Doomed, Keeper};
@@ -108,9 +107,6 @@ pub(super) struct Writer {
     /// Nothing follows the last batch yet, and it holds records.
     pub open_batch: bool,
     pub buffer: Vec<u8>,
-    pub gather: Gather,
-    /// What the next batch waits for.
-    pub gathers: Option<Wait>,
 }
 
 /// A record in the batch being written: the change, and where its entries are.
@@ -123,11 +119,7 @@ impl Writer {
     /// The thread's loop.
     pub fn run(mut self) {
         self.shared.queue.this_is_the_writer();
-        while self.step(true) != Step::Ended {
-            if let Some(wait) = self.gathers.take() {
-                self.shared.queue.gather(wait);
-            }
-        }
+        while self.step(true) != Step::Ended {}
     }
 
     /// Writes one batch, or turns to the next segment. With `wait` it waits until there is something to
@@ -163,10 +155,7 @@ impl Writer {
     fn write(&mut self, ops: Vec<Op>) -> Result<(), Error> {
         let bytes = ops.iter().map(|op| op.bytes).sum();
         let mut placed = self.encode(ops);
-        let began = Instant::now();
-        let waited_for = placed.iter().filter(|placed| placed.op.done.is_some()).count();
-        self.gathers = self.gather.after(began, waited_for);
-        *self.shared.writing_since.lock() = Some(began);
+        *self.shared.writing_since.lock() = Some(Instant::now());
         let flushed = self.flush(&mut placed);
         *self.shared.writing_since.lock() = None;
         match flushed {

@@ -4,6 +4,7 @@ use super::super::sim::Fault;
 use super::super::{WalFs, keeper, segment};
 use super::log::{entries, numbered};
 use super::*;
+use std::sync::atomic::Ordering;
 
 /// Appends and forgets entries until the first segment is dead and some more are full.
 fn fill_and_forget(log: &mut Driven, group: &GroupLog) {
@@ -38,6 +39,26 @@ fn a_dead_segment_is_used_again() {
     drop(log);
     let log = Driven::open(&fs.restart(), tiny()).unwrap();
     assert_eq!(entries(&log.group(1)), numbered(597..600, 1000));
+}
+
+#[test]
+fn the_keeper_hears_how_much_room_the_segment_in_use_has() {
+    let fs = SimFs::new(1);
+    let mut log = Driven::open(&fs, tiny()).unwrap();
+    let group = log.group(1);
+    let mut before = 0;
+    let (mut rose, mut fell) = (0, 0);
+    for i in 0..60 {
+        group.append(i, numbered(i..i + 1, 1000), ignore());
+        log.drain();
+        let now = log.writer.shared.keeper.room_bytes.load(Ordering::Relaxed);
+        assert!(now <= 16 << 10, "{now}");
+        rose += usize::from(now > before);
+        fell += usize::from(now < before && before - now >= 1000);
+        before = now;
+    }
+    // It falls with each batch, and is large again in the next segment.
+    assert!(rose >= 3 && rose + fell == 60, "{rose} {fell}");
 }
 
 /// What is left behind in the last bytes, where no header fits, must not look like a header that was cut off.
