@@ -4,7 +4,7 @@ use super::digests::NoDigest;
 use super::read::{self, Rounds};
 use super::shared::Shared;
 use super::stages::Times;
-use super::types::{self, Member, Payload, Raft, Replies, WriteError, log_id, pos};
+use super::types::{self, Member, Metrics, Payload, Raft, Replies, WriteError, log_id, pos};
 use super::{DigestResult, Error, Membership, State, failure, state};
 use crate::storage::Store;
 use crate::types::{GroupId, LogPos, NodeId};
@@ -278,16 +278,21 @@ impl Group {
     ) -> Result<(), Error> {
         let condition =
             Precondition::LastMembershipLogId { last_membership_log_id: expected.map(log_id) };
-        let Err(error) = self.raft()?.change_membership_if(change, retain, [condition]).await
-        else {
-            return Ok(());
-        };
-        // The second of two entries may fail where the first did not.
-        match write_error(error) {
-            Error::NotLeader(_) | Error::NoQuorum(_) if self.membership().pos != expected => {
+        let raft = self.raft()?;
+        match raft.change_membership_if(change, retain, [condition]).await.map_err(write_error) {
+            Ok(done) => {
+                // The library may answer some microseconds before it tells its state: whoever reads the
+                // members next shall see the change. That it stops meanwhile undoes nothing.
+                let newest = Some(done.log_id());
+                let told = |seen: &Metrics| seen.membership_config.log_id().as_ref() >= newest;
+                let _ = raft.wait(None).metrics(told, "the change is told").await;
+                Ok(())
+            }
+            // The second of two entries may fail where the first did not.
+            Err(Error::NotLeader(_) | Error::NoQuorum(_)) if self.membership().pos != expected => {
                 Err(Error::Uncertain)
             }
-            error => Err(error),
+            Err(error) => Err(error),
         }
     }
 
