@@ -275,11 +275,27 @@ fn cpu_of_ended(pid: u32) -> Duration {
     Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
 }
 
-/// The most that a process has had so far; none once it has ended.
+/// The most that a run of the program has had so far; none once it has ended. Nor before it has begun: for some
+/// microseconds after `spawn` a child has this process's memory and name, and what these tests use is not its own.
 fn peak_kib(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    peak_kib_in(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// The same, from the text of `/proc/PID/status`.
+fn peak_kib_in(status: &str) -> Option<u64> {
+    let of = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()
+    };
+    if of("Name:")? != "ppdb" { None } else { of("VmHWM:")?.parse().ok() }
+}
+
+#[test]
+fn memory_counts_once_the_program_has_begun() {
+    let status = |name| format!("Name:\t{name}\nUmask:\t0022\nVmHWM:\t  630624 kB\n");
+    assert_eq!(peak_kib_in(&status("ppdb")), Some(630_624));
+    assert_eq!(peak_kib_in(&status("it-2c0b")), None);
+    assert_eq!(peak_kib_in("Name:\tppdb\nState:\tZ (zombie)\n"), None);
 }
 
 /// Runs one to its end, and looks at what it uses all the while.
