@@ -98,6 +98,9 @@ pub enum Strategy {
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
+        /// Nothing is asked; whoever types it out of habit, in a hurry, is not refused for it.
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Goes back after the commit point, to the strategy before.
     #[command(after_help = "Example:\n  ppdb strategy revert --reason 'p99 doubled'")]
@@ -111,6 +114,9 @@ pub enum Strategy {
         /// Whether to wait.
         #[command(flatten)]
         wait: Wait,
+        /// Nothing is asked; whoever types it out of habit, in a hurry, is not refused for it.
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Closes the way back: what only it needed is dropped.
     #[command(after_help = "Example:\n  ppdb strategy finalize")]
@@ -324,11 +330,12 @@ mod tests {
         assert_eq!(parse("plan sharded"), Ok(Strategy::Plan { to: To::Sharded }));
         let reason = "no sale".to_owned();
         let (meant, wait) = (Meant { operation: Some(7) }, Wait::default());
-        let abort = Strategy::Abort { reason, meant, wait };
+        let abort = Strategy::Abort { reason, meant, wait, consent };
         assert_eq!(parse("abort --reason 'no sale' --operation 7"), Ok(abort));
         let consent = Consent { yes: true };
         let finalize = Strategy::Finalize { meant: Meant::default(), wait, consent };
         assert_eq!(parse("finalize -y"), Ok(finalize));
+        assert!(parse("revert --yes").is_ok() && parse("abort --yes").is_ok());
         for bad in ["prepare", "prepare half", "switch", "commit full", "plan"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -67,10 +67,10 @@ pub async fn run<C: Caller>(caller: &C, verb: Verb, call: &Call) -> Result<Answe
             (StrategyOrder::Switch { to: to.into(), terms: terms.into() }, None, wait)
         }
         Verb::Commit { meant, wait, .. } => (StrategyOrder::Commit, meant.operation, wait),
-        Verb::Abort { reason, meant, wait } => {
+        Verb::Abort { reason, meant, wait, .. } => {
             (StrategyOrder::Abort { reason }, meant.operation, wait)
         }
-        Verb::Revert { reason, meant, wait } => {
+        Verb::Revert { reason, meant, wait, .. } => {
             (StrategyOrder::Revert { reason }, meant.operation, wait)
         }
         Verb::Finalize { meant, wait, .. } => (StrategyOrder::Finalize, meant.operation, wait),
