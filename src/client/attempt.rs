@@ -206,7 +206,8 @@ fn learn(
     match failure {
         Failure::NotSent(error) if error.code != Code::Unreachable => {}
         Failure::TimedOut if waited < SUSPECT_AFTER => {}
-        Failure::NotSent(_) | Failure::Lost(_) | Failure::TimedOut => node.health.failed(now),
+        Failure::NotSent(_) | Failure::TimedOut => node.health.failed(now),
+        Failure::Lost(_) => node.health.lost(now),
         // Asked again at once it would say the same; others may serve.
         Failure::Refused(error) if error.code == Code::NotReady && *want != Want::Leader => {
             node.health.failed(now)

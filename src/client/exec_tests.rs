@@ -106,6 +106,26 @@ async fn a_chain_of_hints_is_followed_and_remembered() {
 }
 
 #[tokio::test]
+async fn a_leader_that_was_restarted_is_asked_as_soon_as_others_name_it() {
+    // n3 was down and is suspected for 3 s. It is back and leads, n1 is gone, and the connection is still the old one.
+    let steps = [
+        Step::timed_out("n1"),
+        Step::refused("n2", Code::NotLeader, Some("n3")),
+        Step::lost("n3"),
+        Step::refused("r1", Code::NotLeader, Some("n3")),
+        Step::done("n3"),
+    ];
+    let inner = client(Strategy::Full, steps);
+    let n3 = inner.view().node(&name("n3")).unwrap().clone();
+    (0..9).for_each(|_| n3.health.failed(inner.net.now()));
+    inner.net.sleep_until(inner.net.now() + Duration::from_millis(500)).await;
+    let answer = one(&inner, put(), &options()).await.unwrap();
+    assert_eq!(answer.served_by, name("n3"));
+    let passed = inner.net.passed();
+    assert!(passed < Duration::from_millis(1_800), "{passed:?}");
+}
+
+#[tokio::test]
 async fn a_leader_found_without_a_hint_is_remembered() {
     let steps = [Step::refused("n1", Code::NotLeader, None), Step::done("n2"), Step::done("n2")];
     let inner = client(Strategy::Full, steps);

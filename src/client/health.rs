@@ -11,11 +11,15 @@ const EWMA_WEIGHT: f64 = 0.1;
 /// A latency that was not measured for this long counts half, so that a node that was slow once is
 /// tried again.
 const HALF_LIFE: Duration = Duration::from_secs(5);
-/// How long a node that did not answer is asked only if nobody else can be; doubles with each failure. Until
-/// an election is over, the others still name it as the leader.
+/// How long a node that did not answer is asked only if nobody else can be; doubles with each failure.
 const SUSPECT_MIN: Duration = Duration::from_secs(1);
 /// Longest suspicion.
 const SUSPECT_MAX: Duration = Duration::from_secs(3);
+/// How long others may go on naming a node as the leader that does not answer: about one election. Who names it later
+/// has heard of it since.
+const NAMED_IN_VAIN: Duration = Duration::from_millis(1_500);
+/// How long a node is suspected whose connection ended. Where it was restarted, a new one is made at once.
+const LOST: Duration = Duration::from_millis(100);
 
 /// What is asked of a node: how it does one says little about the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,7 @@ struct Seen {
     ewma_us: f64,
     measured: Option<Instant>,
     failures: u32,
+    failed: Option<Instant>,
     suspect_until: Option<Instant>,
 }
 
@@ -77,6 +82,7 @@ impl Health {
     pub(crate) fn answered(&self, now: Instant, latency: Option<Duration>) {
         let mut seen = self.seen.lock();
         seen.failures = 0;
+        seen.failed = None;
         seen.suspect_until = None;
         if let Some(latency) = latency {
             seen.ewma_us = average(seen.ewma_us, seen.measured, latency);
@@ -89,7 +95,24 @@ impl Health {
         let mut seen = self.seen.lock();
         let wait = SUSPECT_MIN.saturating_mul(1 << seen.failures.min(8)).min(SUSPECT_MAX);
         seen.failures = seen.failures.saturating_add(1);
+        seen.failed = Some(now);
         seen.suspect_until = Some(now + wait);
+    }
+
+    /// The connection to a node ended. Whether it can be reached, the next one will tell.
+    pub(crate) fn lost(&self, now: Instant) {
+        let mut seen = self.seen.lock();
+        seen.suspect_until = seen.suspect_until.max(Some(now + LOST));
+    }
+
+    /// Whether a node that another one names as the leader is worth asking.
+    pub(crate) fn may_lead(&self, now: Instant) -> bool {
+        let seen = *self.seen.lock();
+        let named_in_vain = |at: Instant| now.saturating_duration_since(at) < NAMED_IN_VAIN;
+        match seen.failed {
+            Some(at) => !named_in_vain(at),
+            None => seen.suspect_until.is_none_or(|until| until <= now),
+        }
     }
 
     /// True while others are to be asked first.
@@ -196,6 +219,22 @@ mod tests {
         assert!(!health.suspect(now + SUSPECT_MAX));
         health.answered(now, None);
         assert!(!health.suspect(now));
+    }
+
+    #[test]
+    fn who_is_named_long_after_it_failed_or_was_lost_a_moment_ago_may_lead() {
+        let (health, now) = (Health::default(), Instant::now());
+        (0..50).for_each(|_| health.failed(now));
+        let later = now + NAMED_IN_VAIN;
+        assert!(!health.may_lead(later - LOST));
+        assert!(health.may_lead(later) && health.suspect(later), "it was heard of since");
+        // A connection that ends shortens no suspicion, and is none that lasts.
+        health.lost(now);
+        assert!(health.suspect(later));
+        health.answered(now, None);
+        health.lost(now);
+        assert!(health.suspect(now) && !health.may_lead(now));
+        assert!(!health.suspect(now + LOST) && health.may_lead(now + LOST));
     }
 
     #[test]

@@ -146,7 +146,8 @@ impl View {
         let admits = |n: &Node| *want == Want::Leader || n.health.admits(CallClass::Read, now);
         let fit = |n: &&Arc<Node>| untried(n) && !n.health.suspect(now) && admits(n);
         // A hint to a node that has just not answered comes from one that has not noticed yet.
-        if let Some(node) = to.and_then(|name| self.node(name)).filter(fit) {
+        let named = to.and_then(|name| self.node(name)).filter(untried);
+        if let Some(node) = named.filter(|node| node.health.may_lead(now)) {
             return Some(node.clone());
         }
         let candidates = match want {
@@ -217,6 +218,16 @@ mod tests {
         let others: Vec<&str> =
             ["n1", "n2", "n3", "r1"].into_iter().filter(|n| *n != owner).collect();
         assert_ne!(ask(&full, Some(&owner), &others), owner);
+        // Who still names it once an election would be over has heard of it since.
+        let chosen_later = |full: &View, tried: &[NodeName]| {
+            let later = now + Duration::from_millis(1_500);
+            let named = name(&owner);
+            let chosen = full.choose(ShardId(0), &Want::Leader, Some(&named), tried, later, (0, 0));
+            chosen.expect("a node").target.name.to_string()
+        };
+        (0..9).for_each(|_| full.node(&name(&owner)).expect("it is there").health.failed(now));
+        assert_eq!(chosen_later(&full, &[]), owner);
+        assert_ne!(chosen_later(&full, &[name(&owner)]), owner);
         // In sharded only the owner can lead, unless its replica has heard of another leader.
         let sharded = view(Strategy::Sharded);
         sharded.node(&name(&owner)).expect("it is there").health.failed(now);
