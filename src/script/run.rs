@@ -95,10 +95,15 @@ fn look_at(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
             Err(Box::new(Trouble { at: place, ..*failure::of_error(&error) }))
         }
         (Some(Err(error)), Ok(_)) => Err(failure::of_error(&error)),
-        (None, _) => match params::check(book, &[]) {
-            Ok(()) => Ok(Vec::new()),
-            Err(error) => Err(failure::of_error(&error)),
-        },
+        (None, ended) => {
+            // Without a cluster it fails sooner or later, which says nothing; a limit it would reach with one as well.
+            let failed = ended.err().map(|error| failure::of_run(*error, book.timeout));
+            if let Some(trouble) = failed.filter(|trouble| trouble.code == failure::LIMIT) {
+                return Err(trouble);
+            }
+            params::check(book, &[]).map_err(|error| failure::of_error(&error))?;
+            Ok(Vec::new())
+        }
     }
 }
 
