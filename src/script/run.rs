@@ -96,7 +96,7 @@ fn look_at(book: &Runbook) -> Result<Vec<Param>, Box<Trouble>> {
         }
         (Some(Err(error)), Ok(_)) => Err(failure::of_error(&error)),
         (None, ended) => {
-            // Without a cluster it fails sooner or later, which says nothing; a limit it would reach with one as well.
+            // That it fails without a cluster says nothing. That it has reached a limit before does.
             let failed = ended.err().map(|error| failure::of_run(*error, book.timeout));
             if let Some(trouble) = failed.filter(|trouble| trouble.code == failure::LIMIT) {
                 return Err(trouble);
