@@ -59,6 +59,27 @@ async fn learners_become_voters_and_learners_again_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_is_seen_by_whoever_looks_after_it() {
+    let cluster = Cluster::new(1, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    let group = cluster.group(1);
+    let story = async {
+        for round in 0..300 {
+            let pos = group.membership().pos;
+            let learner = 500 + round;
+            group.add_learner(pos, learner, NodeId(9)).await.expect("nobody else changes it");
+            let seen = group.membership();
+            assert!(seen.learners.contains_key(&learner), "round {round}: {seen:?}");
+            let gone = BTreeSet::from([learner]);
+            group.remove_learners(seen.pos, gone).await.expect("nobody else changes it");
+            assert!(group.membership().learners.is_empty(), "round {round}");
+        }
+    };
+    let ((), ()) = tokio::join!(cluster.put(1, 0..3000), story);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_on_top_of_another_membership_is_refused() {
     let cluster = Cluster::new(2, quick()).await;
     cluster.form(&[1], &[1]).await;
