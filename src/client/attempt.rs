@@ -116,6 +116,7 @@ impl<N: Net> Inner<N> {
             (Kind::Read | Kind::PinnedRead, _) => CallClass::Read,
         };
         let mut tried: Vec<NodeName> = vec![];
+        let mut unanswered: Vec<NodeName> = vec![];
         let mut to: Option<NodeName> = None;
         let mut map_asked = false;
         loop {
@@ -136,7 +137,14 @@ impl<N: Net> Inner<N> {
                 self.try_refresh(core.deadline()).await;
                 continue;
             };
-            let until = core.attempt_until(start);
+            // Where only one node can answer, that another one was waited for in vain says nothing about it: in a
+            // failover the next leader would be asked late, because its predecessor and a dead node are patiently
+            // waited for.
+            let in_vain = match want {
+                Want::Leader => unanswered.iter().filter(|name| **name == node.target.name).count(),
+                _ => unanswered.len(),
+            };
+            let until = core.attempt_until(start, in_vain as u32);
             let in_flight = node.health.begin(class, start);
             let outcome = self.net.exchange(&node.target, body.clone(), until).await;
             let end = self.net.now();
@@ -154,6 +162,9 @@ impl<N: Net> Inner<N> {
             };
             learn(&view, shard, want, &node, &failure, end, end - start);
             tried.push(node.target.name.clone());
+            if failure.is_unanswered() {
+                unanswered.push(node.target.name.clone());
+            }
             match core.on(failure, end, rand::random()) {
                 Next::Again(again) => {
                     if again.refresh {

@@ -245,6 +245,19 @@ async fn a_dead_leader_is_replaced_by_whoever_the_others_name() {
 }
 
 #[tokio::test]
+async fn one_silent_node_does_not_make_a_write_wait_longer_for_another() {
+    let silent_twice = [Step::timed_out("n1"), Step::timed_out("*"), Step::done("*")];
+    let inner = client(Strategy::Full, silent_twice.clone());
+    assert!(one(&inner, put(), &options()).await.is_ok());
+    assert_eq!(inner.net.passed(), Duration::from_secs(2));
+
+    // Any node may answer a read: if the first one is slow because all are, the second gets more time.
+    let inner = client(Strategy::Full, silent_twice.map(Step::anywhere));
+    assert!(one(&inner, vec![get(KEY_0)], &options()).await.is_ok());
+    assert_eq!(inner.net.passed(), Duration::from_secs(3));
+}
+
+#[tokio::test]
 async fn moved_brings_the_new_map_and_then_the_new_owner() {
     let inner =
         client(Strategy::Sharded, [Step::refused("n1", Code::Moved, None), Step::done("n2")]);

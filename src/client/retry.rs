@@ -19,8 +19,8 @@ const REOPENS_MAX: u32 = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// Largest back-off, short enough to find a leader soon after its election.
 const BACKOFF_MAX: Duration = Duration::from_millis(200);
-/// How long the first attempt waits for an answer before another node is asked; doubles with each
-/// attempt that brought none. About one election.
+/// How long an attempt waits for an answer before another node is asked; doubles with each one before it that
+/// brought none. About one election.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
 /// What is being retried.
@@ -70,7 +70,6 @@ pub(crate) struct Core {
     attempts: u32,
     hops: u32,
     backoffs: u32,
-    unanswered: u32,
     reopens: u32,
 }
 
@@ -86,7 +85,6 @@ impl Core {
             attempts: 0,
             hops: 0,
             backoffs: 0,
-            unanswered: 0,
             reopens: 0,
         }
     }
@@ -101,13 +99,13 @@ impl Core {
         self.deadline
     }
 
-    /// When the attempt that starts now stops waiting. A request with one attempt or one node waits to
-    /// the end.
-    pub(crate) fn attempt_until(&self, now: Instant) -> Instant {
+    /// When the attempt that starts now stops waiting, after so many that brought no answer. A request with one
+    /// attempt or one node waits to the end.
+    pub(crate) fn attempt_until(&self, now: Instant, unanswered: u32) -> Instant {
         if !self.retry || self.kind == Kind::PinnedRead {
             return self.deadline;
         }
-        let wait = ATTEMPT_MIN.saturating_mul(1 << self.unanswered.min(6));
+        let wait = ATTEMPT_MIN.saturating_mul(1 << unanswered.min(6));
         (now + wait).min(self.deadline)
     }
 
@@ -153,7 +151,6 @@ impl Core {
 
     /// It was sent, and what became of it is not known.
     fn unanswered(&mut self, code: Code, why: String, now: Instant, jitter: f64) -> Next {
-        self.unanswered += 1;
         if self.kind == Kind::Write {
             self.uncertain = Some(why.clone());
         } else if self.refusal.is_none() {
@@ -195,10 +192,7 @@ impl Core {
             Code::NotLeader | Code::TooStale | Code::NotYet => self.hop(again, now, jitter),
             Code::Moved => self.hop(Again { refresh: true, ..again }, now, jitter),
             Code::NotReady if self.kind == Kind::Read => self.hop(again, now, jitter),
-            Code::DeadlineExceeded => {
-                self.unanswered += 1;
-                self.hop(again, now, jitter)
-            }
+            Code::DeadlineExceeded => self.hop(again, now, jitter),
             _ => self.back_off(again, &error, now, jitter),
         }
     }

@@ -200,11 +200,11 @@ fn pauses_grow_are_bounded_and_leave_time_for_a_last_attempt() {
 fn attempts_give_up_early_only_where_another_attempt_may_follow() {
     let now = start();
     let deadline = now + Duration::from_secs(30);
-    let mut write = Core::new(Kind::Write, true, deadline);
-    assert_eq!(write.attempt_until(now), now + ATTEMPT_MIN);
-    let _ = write.on(Failure::TimedOut, now, 0.5);
-    assert_eq!(write.attempt_until(now), now + ATTEMPT_MIN * 2);
-    assert_eq!(write.attempt_until(deadline), deadline);
-    assert_eq!(Core::new(Kind::PinnedRead, true, deadline).attempt_until(now), deadline);
-    assert_eq!(Core::new(Kind::Write, false, deadline).attempt_until(now), deadline);
+    let write = Core::new(Kind::Write, true, deadline);
+    assert_eq!(write.attempt_until(now, 0), now + ATTEMPT_MIN);
+    assert_eq!(write.attempt_until(now, 1), now + ATTEMPT_MIN * 2);
+    assert_eq!(write.attempt_until(now, u32::MAX), deadline);
+    assert_eq!(write.attempt_until(deadline, 0), deadline);
+    assert_eq!(Core::new(Kind::PinnedRead, true, deadline).attempt_until(now, 0), deadline);
+    assert_eq!(Core::new(Kind::Write, false, deadline).attempt_until(now, 0), deadline);
 }

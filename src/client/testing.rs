@@ -97,6 +97,11 @@ impl Step {
         Self::new(node, Err(Failure::TimedOut))
     }
 
+    /// The same, whichever node is asked.
+    pub(crate) fn anywhere(self) -> Self {
+        Self { node: "*".into(), ..self }
+    }
+
     pub(crate) fn not_sent(node: &str) -> Self {
         let error = Error::new(Code::Unreachable, format!("cannot reach {node}"));
         Self::new(node, Err(Failure::NotSent(error)))
