@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -42,6 +43,7 @@ pub struct Peers {
     makes_way: AtomicBool,
     transfers: Arc<AtomicUsize>,
     windows: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
+    started: Instant,
 }
 
 /// A snapshot on its way.
@@ -76,7 +78,13 @@ impl Peers {
             makes_way: AtomicBool::new(false),
             transfers: Arc::default(),
             windows,
+            started: Instant::now(),
         }
+    }
+
+    /// Since this host began.
+    pub fn since_start(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Changes the rate of snapshots, that under way included.
