@@ -4,8 +4,10 @@
 
 mod asking;
 mod connecting;
+mod patience;
+mod unparsed;
 
-use super::args::admin::{Admin, Cluster, Shard};
+use super::args::admin::{Admin, Cluster};
 use super::args::load::{Keys, Stats};
 use super::args::strategy::Strategy;
 use super::args::{
@@ -18,8 +20,8 @@ use super::sweep::{self, Progress, Sweep};
 use super::talk::{Show, Talk};
 use super::value::{Answered, Done, Failure, Value};
 use super::{
-    admin, big, cert, check, config, doctor, explain, live, logs, manual, metrics, output,
-    settings, stats, strategy, top, verify, version,
+    admin, big, cert, check, config, doctor, explain, live, manual, metrics, output, settings, top,
+    version,
 };
 use crate::client::{CallOptions, Client};
 use crate::types::{Code, Error, NodeName, Result, limits};
@@ -31,13 +33,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 pub use connecting::{client_options, open};
+use patience::{out_of_time, timeout};
+pub use unparsed::not_parsed;
 
 /// Connections to each node; requests share them.
 const CONNECTIONS_PER_NODE: usize = 1;
 /// How long past its timeout a command may take to say so itself; then the session says it.
 const GRACE: Duration = Duration::from_millis(250);
-/// Time for `cluster init` unless asked otherwise: several nodes start their groups.
-const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a look at the map after a command that may have changed it.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(300);
 /// Time for a goodbye to the nodes.
@@ -76,9 +78,14 @@ pub struct Session {
     attended: bool,
     /// How far a deletion by prefix is.
     progress: Progress,
-    crew: Option<Arc<Mutex<dyn Crew>>>,
-    /// The cluster of those processes.
-    home: Option<Globals>,
+    home: Option<Home>,
+}
+
+/// A cluster whose processes belong to the session.
+struct Home {
+    crew: Arc<Mutex<dyn Crew>>,
+    /// How it is reached.
+    globals: Globals,
 }
 
 /// How one command is carried out, once defaults and flags are put together.
@@ -119,20 +126,8 @@ impl Session {
         let talk = Talk::default();
         let (client, cluster, last_node) = (None, None, None);
         let (attended, progress) = (false, Progress::default());
-        let (changes, crew, home) = (false, None, None);
-        Self {
-            base,
-            door,
-            client,
-            cluster,
-            last_node,
-            talk,
-            changes,
-            attended,
-            progress,
-            crew,
-            home,
-        }
+        let (changes, home) = (false, None);
+        Self { base, door, client, cluster, last_node, talk, changes, attended, progress, home }
     }
 
     /// The same with a person at a terminal, who is asked before much is touched (`care`).
@@ -148,8 +143,7 @@ impl Session {
 
     /// The same, with processes for `node kill` and `node start`: those of the cluster that the session begins with.
     pub fn with_crew(mut self, crew: Arc<Mutex<dyn Crew>>) -> Self {
-        self.crew = Some(crew);
-        self.home = Some(self.base.clone());
+        self.home = Some(Home { crew, globals: self.base.clone() });
         self
     }
 
@@ -314,12 +308,12 @@ impl Session {
     }
 
     async fn node(&self, verb: &NodeVerb) -> Result<Answered> {
-        let Some(crew) = &self.crew else {
+        let Some(home) = &self.home else {
             let message = "`node` works in the shell of `ppdb demo` only; elsewhere nodes are started and \
                            stopped by whoever runs their machines";
             return Err(Error::new(Code::BadRequest, message));
         };
-        let mut crew = crew.lock().await;
+        let mut crew = home.crew.lock().await;
         let text = match verb {
             NodeVerb::Kill { name } => {
                 crew.kill_node(name).map(|()| format!("{name} was killed"))?
@@ -399,37 +393,6 @@ impl Session {
     }
 }
 
-/// How long a command may take. What waits for an operation goes by the flag on its own line: a short
-/// timeout that is meant for keys would end every such waiting.
-fn timeout(verb: &Verb, typed: &Globals, all: &Globals) -> Duration {
-    let usual = match verb {
-        Verb::Admin(Admin::Strategy(verb)) => {
-            if let Some(patience) = strategy::patience(verb) {
-                return typed.timeout.unwrap_or(patience);
-            }
-            limits::DEADLINE_DEFAULT
-        }
-        Verb::Data(Data::Del { prefix: Some(_), .. }) => {
-            return typed.timeout.unwrap_or(sweep::SWEEP_DEFAULT);
-        }
-        Verb::Admin(Admin::Shard(Shard::Verify { .. })) => {
-            return typed.timeout.unwrap_or(verify::VERIFY_DEFAULT);
-        }
-        Verb::Admin(Admin::Logs(args)) if args.follow => {
-            return typed.timeout.unwrap_or(logs::FOLLOW_DEFAULT);
-        }
-        Verb::Admin(Admin::Stats(Stats { watch: true, .. })) => {
-            return typed.timeout.unwrap_or(stats::WATCH_DEFAULT);
-        }
-        Verb::Admin(Admin::Cluster(Cluster::Init { .. })) => INIT_TIMEOUT,
-        view if let Some(patience) = live::patience(view) => {
-            return typed.timeout.unwrap_or(patience);
-        }
-        _ => limits::DEADLINE_DEFAULT,
-    };
-    all.timeout.unwrap_or(usual)
-}
-
 /// Whether a command has to do with a cluster, so that a context matters.
 fn connects(verb: &Verb) -> bool {
     match verb {
@@ -440,17 +403,6 @@ fn connects(verb: &Verb) -> bool {
         Verb::Data(_) | Verb::Admin(_) | Verb::Check(_) => true,
         Verb::Serve(_) | Verb::Shell(_) | Verb::Demo(_) | Verb::Bench(_) | Verb::Run(_) => false,
     }
-}
-
-fn out_of_time(changes: bool, timeout: Duration) -> Error {
-    let within = humantime::format_duration(timeout);
-    if changes {
-        return Error::new(
-            Code::Unknown,
-            format!("no answer within {within}; it may have happened"),
-        );
-    }
-    Error::new(Code::DeadlineExceeded, format!("no answer within {within}"))
 }
 
 /// `set KEY -` and `append KEY -` on the command line: the value is all of standard input.
@@ -471,47 +423,6 @@ fn from_standard_input(data: &mut Data) -> Result<()> {
     Ok(())
 }
 
-/// What clap has to say about a line, as an answer: help is one, everything else is a failure.
-pub fn not_parsed(error: &clap::Error) -> Done {
-    use clap::error::ErrorKind;
-    let text = error.render().to_string();
-    let code = match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            return Ok(Answered::of(Value::Text(text)));
-        }
-        ErrorKind::InvalidSubcommand => {
-            return Err(Error::new(Code::UnknownCommand, no_such_command(error)).into());
-        }
-        _ => Code::BadRequest,
-    };
-    let message = text.trim_start_matches("error: ").lines();
-    let message: Vec<&str> = message.take_while(|line| !line.starts_with("Usage:")).collect();
-    let message = message.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let message = message.replacen(" tip: ", "; ", 1);
-    let message = if message.is_empty() { "the command is not complete".into() } else { message };
-    Err(Error::new(code, output::escape(message.as_bytes())).into())
-}
-
-/// A word that is no command, and those that were perhaps meant, the likeliest first.
-fn no_such_command(error: &clap::Error) -> String {
-    use clap::error::{ContextKind, ContextValue};
-    let word = match error.get(ContextKind::InvalidSubcommand) {
-        Some(ContextValue::String(word)) => output::escape(word.as_bytes()),
-        _ => String::new(),
-    };
-    let mut close = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::String(close)) => vec![close.clone()],
-        Some(ContextValue::Strings(close)) => close.clone(),
-        _ => Vec::new(),
-    };
-    close.reverse();
-    let close: Vec<String> = close.iter().map(|close| format!("`{close}`")).collect();
-    match close.is_empty() {
-        true => format!("there is no command `{word}`"),
-        false => format!("there is no command `{word}`; did you mean {}?", close.join(" or ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,61 +430,6 @@ mod tests {
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::from_words(shlex::split(line).unwrap().into_iter().map(OsString::from))
-    }
-
-    #[test]
-    fn only_what_changes_something_ends_unknown() {
-        let time = Duration::from_secs(2);
-        assert_eq!(out_of_time(true, time).outcome(), "unknown");
-        assert_eq!(out_of_time(false, time).outcome(), "fail");
-    }
-
-    #[test]
-    fn a_timeout_for_keys_does_not_end_the_waiting_for_an_operation() {
-        let base = Globals { timeout: Some(Duration::from_secs(2)), ..Globals::default() };
-        let of = |line: &str| {
-            let cli = parse(line).unwrap();
-            timeout(&cli.verb, &cli.globals, &base.overlaid_by(&cli.globals))
-        };
-        let s = Duration::from_secs;
-        assert_eq!(of("get k"), s(2));
-        assert_eq!(of("strategy show"), s(2));
-        assert_eq!(of("strategy prepare full --no-wait"), s(2));
-        assert_eq!(of("strategy prepare full"), strategy::WAIT_DEFAULT);
-        assert_eq!(of("strategy prepare full --timeout 2h"), s(7_200));
-        assert_eq!(of("strategy watch"), strategy::WATCH_DEFAULT);
-        assert_eq!(of("logs"), s(2));
-        assert_eq!(of("logs --follow"), logs::FOLLOW_DEFAULT);
-        assert_eq!(of("shard verify --timeout 3s"), s(3));
-        assert_eq!(of("shard verify"), verify::VERIFY_DEFAULT);
-        assert_eq!(of("stats"), s(2));
-        assert_eq!(of("del k"), s(2));
-        assert_eq!(of("del --prefix k"), sweep::SWEEP_DEFAULT);
-        assert_eq!(of("stats --watch"), stats::WATCH_DEFAULT);
-    }
-
-    #[test]
-    fn what_is_not_a_command_is_an_answer() {
-        let code = |line: &str| match not_parsed(&parse(line).unwrap_err()) {
-            Ok(answered) => format!("{:?}", answered.value).chars().take(4).collect(),
-            Err(failure) => {
-                assert!(!failure.error.message.contains('\n'), "{}", failure.error.message);
-                failure.error.code.to_string()
-            }
-        };
-        let said = |line: &str| not_parsed(&parse(line).unwrap_err()).unwrap_err().error.message;
-        let expected = "there is no command `swich`; did you mean `switch` or `watch`?";
-        assert_eq!(said("strategy swich full"), expected);
-        assert_eq!(said("zzzzz"), "there is no command `zzzzz`");
-        assert!(said("set k v --nxx").ends_with("; a similar argument exists: '--nx'"));
-        assert_eq!(code("gte k"), "UnknownCommand");
-        assert_eq!(code("strategy shwo"), "UnknownCommand");
-        assert_eq!(code("get"), "BadRequest");
-        assert_eq!(code("get k --timeout 5"), "BadRequest");
-        assert_eq!(code(""), "BadRequest");
-        assert_eq!(code("cluster"), "BadRequest");
-        assert_eq!(code("help set"), "Text");
-        assert_eq!(code("get --help"), "Text");
     }
 
     #[test]

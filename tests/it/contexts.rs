@@ -1,10 +1,10 @@
 //! Contexts as an operator has them: protected ones refuse until they are told otherwise, by every door; much is deleted
 //! only with consent; an error can be looked up.
 
-use crate::harness::{Cluster, Ran, Shape, Shell, program, set, wait, within};
+use crate::harness::{Cluster, Ran, Shape, Shell, drain, program, set, wait, within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -75,17 +75,12 @@ impl User {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("a terminal");
         let mut input = child.stdin.take().expect("its input");
-        let mut output = child.stdout.take().expect("its output");
         // The terminal keeps what is typed until it is read.
         input.write_all(typed.as_bytes()).expect("it is typed");
-        let shown = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            output.read_to_end(&mut bytes).map(|_| bytes)
-        });
+        let shown = drain(child.stdout.take());
         let code = wait(&mut child, AT_A_TERMINAL);
         drop(input);
-        let shown = shown.join().expect("a thread").expect("what it shows");
-        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let shown = shown.join().expect("a thread");
         (code.unwrap_or_else(|| panic!("`{line}` does not end: {shown}")), shown)
     }
 }

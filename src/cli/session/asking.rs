@@ -91,7 +91,7 @@ impl Session {
 
     /// Whether that is the cluster of the session's own processes, and no context says to be careful.
     fn is_throw_away(&self, globals: &Globals) -> bool {
-        let home = self.home.as_ref().is_some_and(|home| home.same_connection(globals));
+        let home = self.home.as_ref().is_some_and(|home| home.globals.same_connection(globals));
         home && globals.in_force().is_none()
     }
 }
