@@ -116,7 +116,6 @@ impl<N: Net> Inner<N> {
             (Kind::Read | Kind::PinnedRead, _) => CallClass::Read,
         };
         let mut tried: Vec<NodeName> = vec![];
-        let mut unanswered: Vec<NodeName> = vec![];
         let mut to: Option<NodeName> = None;
         let mut map_asked = false;
         loop {
@@ -137,14 +136,8 @@ impl<N: Net> Inner<N> {
                 self.try_refresh(core.deadline()).await;
                 continue;
             };
-            // Where only one node can answer, that another one was waited for in vain says nothing about it: in a
-            // failover the next leader would be asked late, because its predecessor and a dead node are patiently
-            // waited for.
-            let in_vain = match want {
-                Want::Leader => unanswered.iter().filter(|name| **name == node.target.name).count(),
-                _ => unanswered.len(),
-            };
-            let until = core.attempt_until(start, in_vain as u32);
+            let only = (*want == Want::Leader).then_some(&node.target.name);
+            let until = core.attempt(only, start);
             let in_flight = node.health.begin(class, start);
             let outcome = self.net.exchange(&node.target, body.clone(), until).await;
             let end = self.net.now();
@@ -162,9 +155,6 @@ impl<N: Net> Inner<N> {
             };
             learn(&view, shard, want, &node, &failure, end, end - start);
             tried.push(node.target.name.clone());
-            if failure.is_unanswered() {
-                unanswered.push(node.target.name.clone());
-            }
             match core.on(failure, end, rand::random()) {
                 Next::Again(again) => {
                     if again.refresh {

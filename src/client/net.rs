@@ -3,7 +3,7 @@
 //! The real thing is `pool::Pool`. Tests put a scripted network in its place, so that every outcome in
 //! every state is tried without a socket or a sleep.
 
-use crate::types::{Code, Error, NodeName};
+use crate::types::{Error, NodeName};
 use crate::wire::client::{Map, ReplyBody, RequestBody};
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -29,19 +29,6 @@ pub(crate) enum Failure {
     TimedOut,
     /// The node answered with an error.
     Refused(Error),
-}
-
-impl Failure {
-    /// Whether it was waited for in vain, here or by the node itself.
-    pub(crate) fn is_unanswered(&self) -> bool {
-        match self {
-            Failure::Lost(_) | Failure::TimedOut => true,
-            Failure::Refused(error) => {
-                matches!(error.code, Code::Unknown | Code::DeadlineExceeded)
-            }
-            Failure::NotSent(_) => false,
-        }
-    }
 }
 
 /// A node that answered during discovery.

@@ -9,6 +9,7 @@
 
 use super::net::Failure;
 use crate::types::{Class, Code, Error, NodeName};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Attempts without a pause between two back-offs: hints followed, other nodes tried.
@@ -19,8 +20,8 @@ const REOPENS_MAX: u32 = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// Largest back-off, short enough to find a leader soon after its election.
 const BACKOFF_MAX: Duration = Duration::from_millis(200);
-/// How long an attempt waits for an answer before another node is asked; doubles with each one before it that
-/// brought none. About one election.
+/// How long the first attempt waits for an answer before another node is asked; doubles with each
+/// attempt that brought none. About one election.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
 /// What is being retried.
@@ -70,6 +71,10 @@ pub(crate) struct Core {
     attempts: u32,
     hops: u32,
     backoffs: u32,
+    /// The one node that can answer the attempt under way; none if others can as well.
+    asked: Option<NodeName>,
+    /// Attempts that brought no answer, of each such node and of all others together.
+    unanswered: HashMap<Option<NodeName>, u32>,
     reopens: u32,
 }
 
@@ -85,6 +90,8 @@ impl Core {
             attempts: 0,
             hops: 0,
             backoffs: 0,
+            asked: None,
+            unanswered: HashMap::new(),
             reopens: 0,
         }
     }
@@ -99,13 +106,18 @@ impl Core {
         self.deadline
     }
 
-    /// When the attempt that starts now stops waiting, after so many that brought no answer. A request with one
-    /// attempt or one node waits to the end.
-    pub(crate) fn attempt_until(&self, now: Instant, unanswered: u32) -> Instant {
+    /// An attempt starts now: when it stops waiting. A request with one attempt or one node waits to the end.
+    ///
+    /// `only` is the node that is asked, where no other one can answer. That another one was waited for in vain says
+    /// nothing about it then: in a failover the next leader would be asked late, because its predecessor and a dead
+    /// node were waited for.
+    pub(crate) fn attempt(&mut self, only: Option<&NodeName>, now: Instant) -> Instant {
+        self.asked = only.cloned();
         if !self.retry || self.kind == Kind::PinnedRead {
             return self.deadline;
         }
-        let wait = ATTEMPT_MIN.saturating_mul(1 << unanswered.min(6));
+        let in_vain = self.unanswered.get(&self.asked).copied().unwrap_or(0);
+        let wait = ATTEMPT_MIN.saturating_mul(1 << in_vain.min(6));
         (now + wait).min(self.deadline)
     }
 
@@ -151,6 +163,7 @@ impl Core {
 
     /// It was sent, and what became of it is not known.
     fn unanswered(&mut self, code: Code, why: String, now: Instant, jitter: f64) -> Next {
+        self.count_unanswered();
         if self.kind == Kind::Write {
             self.uncertain = Some(why.clone());
         } else if self.refusal.is_none() {
@@ -192,9 +205,16 @@ impl Core {
             Code::NotLeader | Code::TooStale | Code::NotYet => self.hop(again, now, jitter),
             Code::Moved => self.hop(Again { refresh: true, ..again }, now, jitter),
             Code::NotReady if self.kind == Kind::Read => self.hop(again, now, jitter),
-            Code::DeadlineExceeded => self.hop(again, now, jitter),
+            Code::DeadlineExceeded => {
+                self.count_unanswered();
+                self.hop(again, now, jitter)
+            }
             _ => self.back_off(again, &error, now, jitter),
         }
+    }
+
+    fn count_unanswered(&mut self) {
+        *self.unanswered.entry(self.asked.clone()).or_default() += 1;
     }
 
     /// Reports a final refusal, unless an earlier attempt may have been applied.

@@ -200,11 +200,32 @@ fn pauses_grow_are_bounded_and_leave_time_for_a_last_attempt() {
 fn attempts_give_up_early_only_where_another_attempt_may_follow() {
     let now = start();
     let deadline = now + Duration::from_secs(30);
-    let write = Core::new(Kind::Write, true, deadline);
-    assert_eq!(write.attempt_until(now, 0), now + ATTEMPT_MIN);
-    assert_eq!(write.attempt_until(now, 1), now + ATTEMPT_MIN * 2);
-    assert_eq!(write.attempt_until(now, u32::MAX), deadline);
-    assert_eq!(write.attempt_until(deadline, 0), deadline);
-    assert_eq!(Core::new(Kind::PinnedRead, true, deadline).attempt_until(now, 0), deadline);
-    assert_eq!(Core::new(Kind::Write, false, deadline).attempt_until(now, 0), deadline);
+    let mut write = Core::new(Kind::Write, true, deadline);
+    assert_eq!(write.attempt(None, now), now + ATTEMPT_MIN);
+    let _ = write.on(Failure::TimedOut, now, 0.5);
+    assert_eq!(write.attempt(None, now), now + ATTEMPT_MIN * 2);
+    assert_eq!(write.attempt(None, deadline), deadline);
+    assert_eq!(Core::new(Kind::PinnedRead, true, deadline).attempt(None, now), deadline);
+    assert_eq!(Core::new(Kind::Write, false, deadline).attempt(None, now), deadline);
+}
+
+#[test]
+fn patience_with_the_only_node_that_can_answer_grows_with_its_own_silence() {
+    let now = start();
+    let [first, second] = ["n1", "n2"].map(|name| NodeName::new(name).unwrap());
+    let silences = [
+        Failure::TimedOut,
+        Failure::Lost("cut".into()),
+        refused(Code::Unknown),
+        refused(Code::DeadlineExceeded),
+    ];
+    for silence in silences {
+        let mut core = Core::new(Kind::Write, true, now + Duration::from_secs(30));
+        assert_eq!(core.attempt(Some(&first), now), now + ATTEMPT_MIN);
+        let _ = core.on(silence.clone(), now, 0.5);
+        assert_eq!(core.attempt(Some(&second), now), now + ATTEMPT_MIN, "{silence:?}");
+        let _ = core.on(refused(Code::NotLeader), now, 0.5);
+        assert_eq!(core.attempt(Some(&second), now), now + ATTEMPT_MIN, "it answered");
+        assert_eq!(core.attempt(Some(&first), now), now + ATTEMPT_MIN * 2, "{silence:?}");
+    }
 }
