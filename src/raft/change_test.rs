@@ -3,6 +3,7 @@
 use super::testing::*;
 use super::*;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> T {
@@ -127,6 +128,26 @@ async fn a_removed_copy_is_not_listened_to_any_more_also_after_a_restart() {
 
 async fn cluster_read(cluster: &Cluster, node: u64, deadline: Instant) -> Result<u64, Error> {
     cluster.group(node).read_barrier(deadline).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn few_entries_for_a_learner_are_sent_once_in_a_tick() {
+    const ENTRIES: u64 = 100;
+    let cluster = Cluster::new(2, quick()).await;
+    cluster.form(&[1], &[1]).await;
+    cluster.leader(&[1]).await;
+    add(&cluster, 1, 2).await;
+    caught_up(&cluster, 1, 2).await;
+    let sent = || cluster.wires.appends.load(Ordering::Relaxed);
+    let (before, begun) = (sent(), Instant::now());
+    for i in 0..ENTRIES {
+        cluster.put(1, i..i + 1).await;
+    }
+    cluster.same(&[1, 2], ENTRIES).await;
+    // At most one with entries and one with a commit alone in each tick that has begun, however slow the machine is.
+    let ticks = begun.elapsed().as_millis() / peers::LEARNER_TICK.as_millis() + 2;
+    let sent = sent() - before;
+    assert!(sent as u128 <= 2 * ticks, "{sent} appends in {ticks} ticks");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

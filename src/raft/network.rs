@@ -37,10 +37,6 @@ use std::time::Duration;
 /// for hundreds of milliseconds on a busy disk; giving up earlier only sends the same entries again.
 const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// Entries for a learner that are few leave at multiples of this since the node's start. Nobody waits for a learner, so
-/// it pays to send it less often; it lags by up to this much more. All groups send at the same times, so that what
-/// they have shares packets on the way, and a batch of the log where it arrives.
-const LEARNER_TICK: Duration = Duration::from_millis(20);
 /// An append of this size is followed by the next one at once: there is a backlog.
 const BACKLOG_BYTES: usize = 64 << 10;
 
@@ -215,15 +211,8 @@ async fn pause(shared: &Shared, to: u64, sent: Option<Sent>) {
         let most = Duration::from_millis(shared.peers.options.commit_gather_ms);
         let _ = tokio::time::timeout(most, shared.log.grown_beyond(sent.index)).await;
     } else if sent.bytes < BACKLOG_BYTES {
-        let since = shared.peers.since_start();
-        tokio::time::sleep(until_tick(since, LEARNER_TICK)).await;
+        tokio::time::sleep_until(shared.peers.next_tick().into()).await;
     }
-}
-
-/// From a time to the next multiple of `tick`; never zero.
-fn until_tick(since: Duration, tick: Duration) -> Duration {
-    let past = since.as_nanos() % tick.as_nanos();
-    tick - Duration::from_nanos(past as u64)
 }
 
 /// Asks for the next request only once the answer to the last one was taken. The library takes an answer that
@@ -372,15 +361,6 @@ mod tests {
             assert_eq!(count(), taken, "made before the answer was taken");
             let _ = futures_util::FutureExt::now_or_never(answered.next());
         }
-    }
-
-    #[test]
-    fn learners_of_all_groups_are_sent_to_at_the_same_times() {
-        let us = Duration::from_micros;
-        assert_eq!(until_tick(us(0), us(20)), us(20));
-        assert_eq!(until_tick(us(1), us(20)), us(19));
-        assert_eq!(until_tick(us(59), us(20)), us(1));
-        assert_eq!(until_tick(us(60), us(20)), us(20));
     }
 
     #[test]
