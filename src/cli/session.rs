@@ -426,11 +426,7 @@ fn from_standard_input(data: &mut Data) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::from_words(shlex::split(line).unwrap().into_iter().map(OsString::from))
-    }
+    use crate::cli::testing::parse;
 
     #[test]
     fn the_line_that_counts_is_wiped_before_it_is_said_what_was_deleted() {

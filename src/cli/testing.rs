@@ -26,6 +26,11 @@ pub fn name(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
 
+/// A line as the shell reads it.
+pub fn parse(line: &str) -> Result<super::args::Cli, clap::Error> {
+    super::args::Cli::from_words(shlex::split(line).unwrap().into_iter().map(Into::into))
+}
+
 /// A command that was just given, and may take so long.
 pub fn call(time: std::time::Duration) -> super::session::Call {
     super::session::Call {

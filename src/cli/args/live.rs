@@ -183,8 +183,8 @@ fn one_in(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cli;
     use super::*;
+    use crate::cli::testing;
 
     #[test]
     fn a_share_is_one_in_so_many() {
@@ -201,9 +201,7 @@ mod tests {
 
     #[test]
     fn views_have_bounds() {
-        let parse = |line: &str| {
-            Cli::from_words(shlex::split(line).unwrap().into_iter().map(Into::into)).is_ok()
-        };
+        let parse = |line: &str| testing::parse(line).is_ok();
         assert!(parse("monitor --op set,del --op scan --match 'a*' --for 24h --limit 1"));
         assert!(parse("latency --watch --interval 1ms --for 100ms") && parse("doctor --list"));
         assert!(parse("keys big --max-keys 1 --page 1000") && parse("top --interval 200ms"));

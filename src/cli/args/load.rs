@@ -103,13 +103,11 @@ pub enum Keys {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cli;
+    use crate::cli::testing;
 
     #[test]
     fn times_and_counts_have_bounds_and_a_breaker_is_never_forced_for_good() {
-        let parse = |line: &str| {
-            Cli::from_words(shlex::split(line).unwrap().into_iter().map(Into::into)).is_ok()
-        };
+        let parse = |line: &str| testing::parse(line).is_ok();
         assert!(parse("breaker open n2 --for 1s"));
         assert!(parse("breaker close n2 --class copy --for 24h"));
         assert!(parse("stats") && parse("stats --watch --every 200ms"));

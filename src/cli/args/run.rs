@@ -61,13 +61,12 @@ fn param(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cli, Verb};
+    use super::super::Verb;
     use super::*;
-    use std::ffi::OsString;
+    use crate::cli::testing;
 
     fn parse(line: &str) -> Result<RunArgs, String> {
-        let words = shlex::split(&format!("run {line}")).unwrap();
-        match Cli::from_words(words.into_iter().map(OsString::from)).map(|cli| cli.verb) {
+        match testing::parse(&format!("run {line}")).map(|cli| cli.verb) {
             Ok(Verb::Run(args)) => Ok(args),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),

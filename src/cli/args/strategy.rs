@@ -298,13 +298,12 @@ impl Strategy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Admin, Cli, Verb};
+    use super::super::{Admin, Verb};
     use super::*;
-    use std::ffi::OsString;
+    use crate::cli::testing;
 
     fn parse(line: &str) -> Result<Strategy, String> {
-        let words = shlex::split(&format!("strategy {line}")).unwrap();
-        match Cli::from_words(words.into_iter().map(OsString::from)).map(|cli| cli.verb) {
+        match testing::parse(&format!("strategy {line}")).map(|cli| cli.verb) {
             Ok(Verb::Admin(Admin::Strategy(verb))) => Ok(verb),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),

@@ -56,13 +56,7 @@ pub fn out_of_time(changes: bool, timeout: Duration) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Cli;
-    use std::ffi::OsString;
-
-    fn parse(line: &str) -> Cli {
-        let words = shlex::split(line).unwrap().into_iter().map(OsString::from);
-        Cli::from_words(words).unwrap()
-    }
+    use crate::cli::testing::parse;
 
     #[test]
     fn only_what_changes_something_ends_unknown() {
@@ -75,7 +69,7 @@ mod tests {
     fn a_timeout_for_keys_does_not_end_the_waiting_for_an_operation() {
         let base = Globals { timeout: Some(Duration::from_secs(2)), ..Globals::default() };
         let of = |line: &str| {
-            let cli = parse(line);
+            let cli = parse(line).unwrap();
             timeout(&cli.verb, &cli.globals, &base.overlaid_by(&cli.globals))
         };
         let s = Duration::from_secs;

@@ -48,12 +48,7 @@ fn no_such_command(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Cli;
-    use std::ffi::OsString;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::from_words(shlex::split(line).unwrap().into_iter().map(OsString::from))
-    }
+    use crate::cli::testing::parse;
 
     #[test]
     fn what_is_not_a_command_is_an_answer() {
