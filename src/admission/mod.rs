@@ -127,7 +127,8 @@ pub enum Resource {
     FsyncWait,
     /// How late this process gets to what is due: a turn on a processor.
     CpuWait,
-    /// Entries that are committed and not applied, in the group that is furthest behind.
+    /// Entries that are committed and not applied, in the group led here that is furthest behind. A copy that gets its
+    /// table, as in a switch, has all of them to apply, and keeps no client waiting.
     ApplyLag,
     /// Bytes applied and not yet flushed. They fill up whenever much is written, and slow that down by themselves: only
     /// copies make way for them.

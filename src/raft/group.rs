@@ -217,7 +217,7 @@ impl Group {
         self.shared.log.stages().of(index)
     }
 
-    /// Entries that this copy knows to be committed and has not applied. As cheap as `is_leader`.
+    /// On the leader: entries that are committed and not applied; 0 elsewhere. As cheap as `is_leader`.
     pub fn unapplied(&self) -> u64 {
         let applied = self.shared.store.applied_pos();
         let raft = self.shared.raft();

@@ -79,8 +79,12 @@ impl State {
     }
 }
 
-/// Entries that are committed and not applied. What a follower knows to be committed never lies behind its log.
+/// On the leader: entries that are committed and not applied. To any other copy a table that is being installed is as
+/// many as it has ever reflected, and no client waits for them there.
 pub(super) fn unapplied(metrics: &Metrics, applied: Option<LogPos>) -> u64 {
+    if metrics.state != ServerState::Leader {
+        return 0;
+    }
     let committed = metrics.local_committed.as_ref().map_or(0, |at| at.index);
     committed.saturating_sub(applied.map_or(0, |at| at.index))
 }
@@ -109,4 +113,29 @@ fn answered(metrics: &Metrics) -> BTreeMap<u64, Option<Instant>> {
 
 fn age_ms(at: openraft::TokioInstant) -> u64 {
     u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::{TypeConfig, log_id};
+
+    #[test]
+    fn only_a_leader_owes_its_clients_what_is_committed() {
+        let at = |index| LogPos { term: 3, leader: 1, index };
+        let mut metrics = openraft::RaftMetrics::<TypeConfig>::new_initial(1);
+        metrics.local_committed = Some(log_id(at(9_000)));
+        for (role, owed) in [
+            (ServerState::Leader, 20),
+            (ServerState::Follower, 0),
+            (ServerState::Candidate, 0),
+            (ServerState::Learner, 0),
+        ] {
+            metrics.state = role;
+            assert_eq!(unapplied(&metrics, Some(at(8_980))), owed, "{role:?}");
+            assert_eq!(unapplied(&metrics, Some(at(9_001))), 0, "{role:?}");
+            // Its table is on its way, or being installed.
+            assert_eq!(unapplied(&metrics, None), if owed > 0 { 9_000 } else { 0 }, "{role:?}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! What a switch will cost: bytes in and out of each node, seconds, the longest gap between writes, and the
 //! peak on each disk. Pure: from what the nodes reported and measured.
 //!
-//! A copy takes a share of the slower of network and disk, less what the node is busy with, and has to catch
-//! up with what is written meanwhile. What cannot be known without a measurement is not guessed.
+//! A copy takes a share of the slower of network and disk, less what the node is busy with. What is written meanwhile
+//! follows by the log, like anything else that is written: it takes room, and time only where it is more than a copy
+//! gets, so that the log would never be caught up with. What cannot be known without a measurement is not guessed.
 
 use super::checks::Bench;
 use crate::types::{NodeId, limits};
@@ -18,10 +19,11 @@ const COPY_SHARE_SERVING_PERCENT: u64 = 20;
 const INSTALL_PERCENT: u64 = 110;
 /// Bytes that a table grows by for each byte written while it is being copied.
 const GROWTH_TIMES: u64 = 2;
-/// How fast a copy is read and hashed for the digest gate. While clients are served it rests three times as
-/// long as it works, one shard is compared after the other, and each costs a flush on every holder and two rounds.
+/// How fast a copy is read and hashed for the digest gate. While clients are served it rests three times as long as it
+/// works, on what they leave of the processors; one shard is compared after the other, and each costs a flush on every
+/// holder and two rounds.
 const DIGEST_BYTES_PER_S: u64 = 400 << 20;
-const DIGEST_SERVING_BYTES_PER_S: u64 = DIGEST_BYTES_PER_S / 5;
+const DIGEST_SERVING_BYTES_PER_S: u64 = DIGEST_BYTES_PER_S / 10;
 const COMPARISON_MS: u64 = 150;
 /// A disk that takes a stream is at most so many times as fast as one that makes each chunk of it durable.
 const STREAM_TIMES_MAX: u64 = 4;
@@ -106,11 +108,9 @@ pub(super) fn of(bench: &Bench<'_>) -> Forecast {
     // What has arrived is compared while the rest is copied; the last shard is left.
     let last_ms = if copies { verify_ms / bench.state.shards.len().max(1) as u64 } else { 0 };
     let steps_ms = ROUNDS * ROUND_MS + change_ms + last_ms;
-    // While clients are served both live on what is left of the processor.
-    let work_ms = match is_serving(bench) {
-        true => copy_ms.saturating_add(verify_ms),
-        false => copy_ms.max(verify_ms),
-    };
+    // While clients are served both live on what is left of the processors, and each rests half of its time or more.
+    let (longer, shorter) = (copy_ms.max(verify_ms), copy_ms.min(verify_ms));
+    let work_ms = if is_serving(bench) { longer.saturating_add(shorter / 2) } else { longer };
     let took_ms = work_ms.saturating_add(steps_ms).min(TOOK_MS_MAX);
     Forecast { took_ms, write_gap_ms: change_ms, nodes }
 }
@@ -210,10 +210,9 @@ fn copy_ms(node: &NodeForecast) -> u64 {
     if node.in_bytes == 0 {
         return 0;
     }
-    let gain = node.copy_bytes_per_s.unwrap_or_default().saturating_sub(node.write_bytes_per_s);
-    match gain {
-        0 => TOOK_MS_MAX,
-        gain => (node.in_bytes.saturating_mul(1_000) / gain).min(TOOK_MS_MAX),
+    match node.copy_bytes_per_s.unwrap_or_default() {
+        rate if rate <= node.write_bytes_per_s => TOOK_MS_MAX,
+        rate => (node.in_bytes.saturating_mul(1_000) / rate).min(TOOK_MS_MAX),
     }
 }
 
