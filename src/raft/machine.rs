@@ -225,6 +225,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.load()?;
         self.shared.membership_replaced(self.membership.clone());
         self.shared.applied.send_replace(applied.pos.map(|p| p.index));
+        // Only now: who waits for a digest is woken by this, and goes by what is applied.
+        self.shared.digests.forget_pending();
         Ok(())
     }
 
@@ -245,7 +247,6 @@ fn install(
     snapshot::mark_install(&shared.dir, wanted).map_err(at_mark)?;
     shared.set_installed(wanted.map_or(0, |pos| pos.index));
     let installed = shared.flush.exclusively(|| shared.store.install(file))?;
-    shared.digests.forget_pending();
     faults::pass(Point::Installed)?;
     Ok(installed)
 }

@@ -111,6 +111,17 @@ async fn a_receiver_that_was_killed_goes_on_and_gets_nothing_a_second_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_waits_for_a_digest_hears_that_a_table_came_in_its_place() {
+    let cluster = world(2).await;
+    half_way(&cluster).await;
+    let (group, time) = (cluster.group(2), Duration::from_secs(60));
+    let waiting = tokio::spawn(async move { group.digest(5, time).await });
+    cluster.host(1).set_copy_rate(0);
+    caught_up(&cluster, 2).await;
+    assert!(matches!(waiting.await.unwrap(), Err(NoDigest::Ever)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sender_that_was_killed_offers_the_same_file_again() {
     let mut cluster = world(2).await;
     let (path, bytes) = half_way(&cluster).await;
