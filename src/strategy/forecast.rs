@@ -95,14 +95,6 @@ pub(super) fn of(bench: &Bench<'_>) -> Forecast {
         bench.state.members.keys().map(|node| of_node(bench, *node)).collect();
     let copy_ms = nodes.iter().map(copy_ms).max().unwrap_or_default();
     let copies = nodes.iter().any(|node| node.in_bytes > 0);
-    // Copies that never end are refused as such; what would be written meanwhile says nothing about a disk.
-    let copying_ms = if copy_ms < TOOK_MS_MAX { copy_ms } else { 0 };
-    for node in &mut nodes {
-        let staged = if copies { led_bytes(bench, node.node) } else { 0 };
-        let arrives = node.in_bytes.saturating_mul(INSTALL_PERCENT) / 100;
-        let written = per_ms(node.write_bytes_per_s, copying_ms).saturating_mul(GROWTH_TIMES);
-        node.disk_peak_bytes = arrives.saturating_add(staged).saturating_add(written);
-    }
     let change_ms = change_ms(bench);
     let verify_ms = verify_ms(bench);
     // What has arrived is compared while the rest is copied; the last shard is left.
@@ -112,6 +104,14 @@ pub(super) fn of(bench: &Bench<'_>) -> Forecast {
     let (longer, shorter) = (copy_ms.max(verify_ms), copy_ms.min(verify_ms));
     let work_ms = if is_serving(bench) { longer.saturating_add(shorter / 2) } else { longer };
     let took_ms = work_ms.saturating_add(steps_ms).min(TOOK_MS_MAX);
+    // Copies that never end are refused as such; what would be written meanwhile says nothing about a disk.
+    let copying_ms = if took_ms < TOOK_MS_MAX { took_ms } else { 0 };
+    for node in &mut nodes {
+        let staged = if copies { led_bytes(bench, node.node) } else { 0 };
+        let arrives = node.in_bytes.saturating_mul(INSTALL_PERCENT) / 100;
+        let written = per_ms(node.write_bytes_per_s, copying_ms).saturating_mul(GROWTH_TIMES);
+        node.disk_peak_bytes = arrives.saturating_add(staged).saturating_add(written);
+    }
     Forecast { took_ms, write_gap_ms: change_ms, nodes }
 }
 
