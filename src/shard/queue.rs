@@ -17,10 +17,9 @@ use tokio::sync::oneshot;
 pub const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// What a waiting request costs beside its operations.
 const REQUEST_BYTES: usize = 128;
-/// An entry that takes less is not waited with.
-const LINGER_FROM: Duration = Duration::from_millis(1);
-/// Longest wait of an entry for more requests, counted from the answers to the one before.
-const LINGER_MAX: Duration = Duration::from_millis(8);
+/// How long an entry waits for more requests, counted from the answers to the one before. Where entries take less it
+/// does not wait at all.
+const LINGER: Duration = Duration::from_millis(1);
 /// Bounds of the hint when to come back, in milliseconds.
 const RETRY_AFTER_MS: (u64, u64) = (10, 1_000);
 
@@ -212,10 +211,10 @@ impl Queue {
     /// long anyway.
     pub fn lingers_until(&self, now: Instant) -> Option<Instant> {
         let complete = self.waiting.len() >= self.company || self.fills_an_entry();
-        if self.waiting.is_empty() || complete || self.entry_time < LINGER_FROM {
+        if self.waiting.is_empty() || complete || self.entry_time < LINGER {
             return None;
         }
-        let until = self.answered_at? + self.entry_time.min(LINGER_MAX);
+        let until = self.answered_at? + LINGER;
         (until > now).then_some(until)
     }
 
@@ -372,7 +371,7 @@ mod tests {
 
         // Two were answered and one waits: three may be there soon.
         test.queue.note_entry(2, ms(3), test.now);
-        assert_eq!(idle(&test), Some(test.now + ms(3)));
+        assert_eq!(idle(&test), Some(test.now + LINGER));
         test.push(ops(1, 1)).unwrap();
         assert!(idle(&test).is_some() && !test.queue.calls());
         test.push(ops(1, 1)).unwrap();
@@ -382,14 +381,14 @@ mod tests {
         // Time is up.
         test.queue.note_entry(3, ms(3), test.now);
         assert!(idle(&test).is_some());
-        test.now += ms(3);
+        test.now += LINGER;
         assert_eq!(idle(&test), None);
 
-        // A quick log is not worth waiting for, and a slow one only so long.
-        test.queue.note_entry(3, LINGER_FROM - Duration::from_micros(1), test.now);
+        // A quick log is not worth waiting for.
+        test.queue.note_entry(3, LINGER - Duration::from_micros(1), test.now);
         assert_eq!(idle(&test), None);
-        test.queue.note_entry(3, ms(500), test.now);
-        assert_eq!(idle(&test), Some(test.now + LINGER_MAX));
+        test.queue.note_entry(3, LINGER, test.now);
+        assert_eq!(idle(&test), Some(test.now + LINGER));
 
         // Nobody waits: the first to come calls.
         test.take();

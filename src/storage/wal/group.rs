@@ -1,13 +1,13 @@
 //! The log of one group: changes go through the queue, reads come from memory or from the segments.
 
 use super::body::Change;
+use super::lock::Mutex;
 use super::queue::Queue;
 use super::read::read;
 use super::state::{At, Slot, State};
 use super::{Done, Error, Handle};
 use crate::types::GroupId;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +15,12 @@ use std::sync::Arc;
 pub(super) struct Group {
     pub id: GroupId,
     pub state: Mutex<State>,
+}
+
+impl Group {
+    pub fn new(id: GroupId, state: State) -> Self {
+        Self { id, state: Mutex::new(state) }
+    }
 }
 
 /// What one group has in the log after recovery, and from then on. Clones share it.

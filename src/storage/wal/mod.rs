@@ -22,6 +22,7 @@ mod fs;
 mod group;
 mod holds;
 mod keeper;
+mod lock;
 mod open;
 mod queue;
 mod read;

@@ -64,7 +64,7 @@ pub(super) fn open(
     let Replay { groups, holds, sequence, batch, .. } = replay;
     let group = |(id, state)| {
         let id = GroupId(id);
-        (id, Arc::new(Group { id, state: Mutex::new(state) }))
+        (id, Arc::new(Group::new(id, state)))
     };
     let segments = used_files.iter().map(|found| (found.id, found.file.clone())).collect();
     let shared = Arc::new(Shared {

@@ -5,10 +5,10 @@
 
 use super::body::Change;
 use super::group::Group;
+use super::lock::{Condvar, Mutex};
 use super::state::State;
 use super::{Done, Error};
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
@@ -55,13 +55,15 @@ struct Inner {
     /// By group: what goes out with a later batch, and the submission it must not overtake. Recovery
     /// must never find "committed up to 9" in a log that ends at 8.
     lazy: BTreeMap<u64, (Arc<Group>, Bytes, u64)>,
+    /// The writer waits until something comes, and nobody has called it yet.
+    waited_for: bool,
     closed: bool,
     stopped: Option<Error>,
 }
 
 impl Queue {
     pub fn new(bytes_max: usize) -> Self {
-        let (filled, freed) = (Condvar::new(), Condvar::new());
+        let (filled, freed) = (Condvar::default(), Condvar::default());
         Self { inner: Mutex::default(), filled, freed, bytes_max, writer: OnceLock::new() }
     }
 
@@ -105,7 +107,7 @@ impl Queue {
             if let Some(error) = &inner.stopped {
                 return Err(error.clone());
             }
-            self.freed.wait(&mut inner);
+            inner = self.freed.wait(inner);
         }
         inner.bytes += bytes;
         Ok(())
@@ -133,7 +135,12 @@ impl Queue {
         inner.serial = serial;
         inner.bytes += bytes;
         inner.ops.push_back(Op { group: group.clone(), serial, change, bytes, done: done.take() });
-        self.filled.notify_one();
+        // Called with the locks free: it asks for one of them first.
+        let calls = std::mem::take(&mut inner.waited_for);
+        drop((inner, state));
+        if calls {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -158,7 +165,8 @@ impl Queue {
             if !wait || inner.stopped.is_some() {
                 return Taken::Nothing;
             }
-            self.filled.wait(&mut inner);
+            inner.waited_for = true;
+            inner = self.filled.wait(inner);
         }
         let (mut ops, mut bytes) = (Vec::new(), 0);
         while let Some(op) = inner.ops.front() {

@@ -11,7 +11,7 @@ use super::keeper::{Doomed, Keeper};
 use super::queue::{Op, Queue, Taken};
 use super::record::{self, BATCH_BYTES, Place};
 use super::segment::{BLOCK_BYTES, Header};
-use super::state::At;
+use super::state::{At, State};
 use super::{Done, Error, Limits, Measured};
 use crate::faults::{self, Point};
 use crate::types::GroupId;
@@ -62,7 +62,7 @@ impl Shared {
 
     /// The group, made if it is not known yet.
     pub fn group(&self, id: GroupId) -> Arc<Group> {
-        let new = || Arc::new(Group { id, state: Mutex::default() });
+        let new = || Arc::new(Group::new(id, State::default()));
         self.groups.lock().entry(id).or_insert_with(new).clone()
     }
 }
