@@ -3,6 +3,7 @@
 use super::testing::*;
 use super::*;
 use crate::wire::peer::PeerBody;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,70 @@ async fn a_follower_reads_what_was_answered_before() {
     assert!(
         matches!(follower.propose("a=b".into()).await, Err(Error::NotLeader(Some(n))) if n == NodeId(leader))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_of_three_voters_are_a_quorum_and_ask_nobody_else() {
+    const READS: usize = 200;
+    let cluster = Cluster::new(4, quick()).await;
+    cluster.form(&[1, 2, 3, 4], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let group = cluster.group(leader);
+    group.add_learner(group.membership().pos, copy(4), NodeId(4)).await.unwrap();
+    cluster.put(leader, 0..10).await;
+    cluster.same(&[leader, 1, 2, 3, 4], 10).await;
+    let rounds = async |node: u64| {
+        let before = cluster.wires.rounds.load(Ordering::Relaxed);
+        for _ in 0..READS {
+            cluster.group(node).read_barrier(soon()).await.unwrap();
+        }
+        cluster.wires.rounds.load(Ordering::Relaxed) - before
+    };
+    // Heartbeats go on meanwhile; a round for each read would be three messages for each.
+    let follower = leader % 3 + 1;
+    let sent = rounds(follower).await;
+    assert!(sent < READS, "{sent} messages for {READS} reads of a follower");
+    let sent = rounds(4).await;
+    assert!(sent >= READS, "a learner is no part of a quorum: {sent} messages for {READS} reads");
+
+    let shared = |node: u64| Arc::clone(cluster.group(node).shared());
+    let vote = shared(leader).log.vote();
+    let confirmed = |by: u64, asker: u64, vote: &[u8]| {
+        read::committed_for(&shared(by), copy(asker), vote).is_some()
+    };
+    assert!(confirmed(leader, follower, &vote));
+    assert!(!confirmed(leader, 4, &vote), "a learner");
+    assert!(!confirmed(leader, leader, &vote), "one copy is no quorum");
+    assert!(!confirmed(leader, follower, b""), "no vote");
+    let other = encoding::VoteRecord { term: 99, leader: copy(follower), committed: true };
+    let other = encoding::encode_vote(&other.into());
+    assert!(!confirmed(leader, follower, &other), "another vote");
+    assert!(!confirmed(follower, leader, &vote), "it does not lead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_of_an_earlier_life_confirms_nothing_before_all_it_had_is_applied() {
+    let mut cluster = Cluster::new(3, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let follower = leader % 3 + 1;
+    cluster.put(leader, 0..50).await;
+    let vote = cluster.group(leader).shared().log.vote();
+    let acknowledged = cluster.group(leader).state().applied.unwrap().index;
+    // Alone it cannot apply again what it has not flushed.
+    cluster.kill(leader).await;
+    cluster.wires.isolate(leader, 3);
+    cluster.start(leader).await;
+    let shared = Arc::clone(cluster.group(leader).shared());
+    assert_eq!(shared.log.vote(), vote, "the vote that made it the leader is there still");
+    assert_eq!(shared.log.opened_at(), acknowledged);
+    let until = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < until {
+        if let Some(pos) = read::committed_for(&shared, copy(follower), &vote) {
+            assert!(pos.index >= acknowledged, "{pos:?} after {acknowledged}");
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -206,7 +271,7 @@ async fn messages_of_another_lineage_or_to_another_copy_are_refused() {
     host.deliver(NodeId(9), message(GroupId(GROUP.0 + (1 << 17)), 7, copy(1), 1, body(0)));
     host.deliver(NodeId(9), message(GROUP, 7, copy(1) + 1, 2, body(1)));
     // A member's id from a node it is not on.
-    host.deliver(NodeId(9), message(GROUP, copy(1), copy(1), 3, PeerBody::ReadIndex));
+    host.deliver(NodeId(9), message(GROUP, copy(1), copy(1), 3, PeerBody::ReadIndex(Bytes::new())));
     // Garbage from a copy that could be new.
     host.deliver(NodeId(9), message(GROUP, 7, copy(1), 4, body(1)));
     host.deliver(NodeId(9), message(GROUP, 7, copy(1), 5, body(0)));

@@ -101,6 +101,13 @@ impl MembershipRecord {
         matches!(&self.body.configs[..], [voters] if voters.len() == 1 && voters.contains(&copy))
     }
 
+    /// Whether these copies are a majority of the voters, of both sets while joint.
+    pub fn is_quorum(&self, copies: &BTreeSet<u64>) -> bool {
+        let majority =
+            |voters: &BTreeSet<u64>| 2 * voters.intersection(copies).count() > voters.len();
+        !self.body.configs.is_empty() && self.body.configs.iter().all(majority)
+    }
+
     /// The record after a membership entry. A function of the log alone, so equal on every copy.
     pub fn next(&self, pos: LogPos, membership: &RaftMembership) -> Self {
         let body = MembershipBody::from(membership);

@@ -19,6 +19,33 @@ fn members() -> RaftMembership {
 
 /// Bytes that an older build wrote. They never change; a new form gets a new test beside them.
 #[test]
+fn a_quorum_is_a_majority_of_each_set_of_voters() {
+    let record = |configs: &[&[u64]]| MembershipRecord {
+        body: MembershipBody {
+            configs: configs.iter().map(|voters| voters.iter().copied().collect()).collect(),
+            ..MembershipBody::default()
+        },
+        ..MembershipRecord::default()
+    };
+    let three = record(&[&[1, 2, 3]]);
+    assert!(
+        three.is_quorum(&BTreeSet::from([1, 2]))
+            && !three.is_quorum(&BTreeSet::from([1]))
+            && !three.is_quorum(&BTreeSet::from([1, 4]))
+    );
+    assert!(record(&[&[1]]).is_quorum(&BTreeSet::from([1, 4])));
+    assert!(!record(&[&[1, 2, 3, 4]]).is_quorum(&BTreeSet::from([1, 2])), "half is no majority");
+    assert!(!record(&[&[1, 2, 3, 4, 5]]).is_quorum(&BTreeSet::from([1, 2])));
+    let joint = record(&[&[1], &[1, 2, 3]]);
+    assert!(
+        joint.is_quorum(&BTreeSet::from([1, 2]))
+            && !joint.is_quorum(&BTreeSet::from([2, 3]))
+            && !joint.is_quorum(&BTreeSet::from([1, 4]))
+    );
+    assert!(!record(&[]).is_quorum(&BTreeSet::from([1, 2])), "nobody may vote");
+}
+
+#[test]
 fn stored_forms_have_golden_bytes() {
     let blank = Entry { log_id: log_id(at(1, 7, 300)), payload: EntryPayload::Blank };
     assert_eq!(&encode_entry(&blank)[..], [1, 1, 7, 0xac, 2, 0]);

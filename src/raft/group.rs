@@ -141,7 +141,7 @@ impl Group {
     /// Waits until an index is applied here; false at the deadline.
     ///
     /// A copy hears that entries are committed with the next ones, or a little later. If only that is missing, the
-    /// leader is asked: the round that proves it tells everybody.
+    /// leader is asked, and its answer says so.
     pub async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         let mut applied = pin!(self.shared.wait_applied(index, deadline));
         if let Ok(reached) = tokio::time::timeout(COMMIT_WAIT, &mut applied).await {

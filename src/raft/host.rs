@@ -209,7 +209,10 @@ impl Host {
     /// Hands over a message that arrived from a node. Never blocks; work is spawned.
     pub fn deliver(&self, from: NodeId, message: PeerMessage) {
         match &message.body {
-            PeerBody::Answer(_) | PeerBody::ReadIndexAnswer(_) | PeerBody::Refused(_) => {
+            PeerBody::Answer(_)
+            | PeerBody::ReadIndexAnswer(_)
+            | PeerBody::Committed(_)
+            | PeerBody::Refused(_) => {
                 self.inner.peers.calls.complete(from, message);
             }
             _ => self.inner.serve(from, message),

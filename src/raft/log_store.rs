@@ -13,6 +13,7 @@ use super::tail::Tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::faults::{self, Point};
 use crate::storage::wal::{self, GroupLog};
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
@@ -41,6 +42,8 @@ pub struct LogStore {
     stages: Arc<Stages>,
     /// Index of the last entry.
     end: Arc<watch::Sender<u64>>,
+    /// The same when it was opened.
+    opened_at: u64,
 }
 
 fn stopped(error: wal::Error) -> io::Error {
@@ -66,14 +69,26 @@ impl LogStore {
             last = Some(decode_entry(newest)?.log_id);
         }
         let tail = Tail::new(TAIL_BYTES_MAX, range.end, last, purged, log.live_bytes());
-        let end = Arc::new(watch::Sender::new(last.map_or(0, |id| id.index)));
+        let opened_at = last.map_or(0, |id| id.index);
+        let end = Arc::new(watch::Sender::new(opened_at));
         let (tail, lone, stages) = (Arc::new(Mutex::new(tail)), Arc::default(), Arc::default());
-        Ok(Self { log, tail, lone, stages, end })
+        Ok(Self { log, tail, lone, stages, end, opened_at })
     }
 
     /// How far the newest entries have got, and when.
     pub fn stages(&self) -> &Stages {
         &self.stages
+    }
+
+    /// The vote saved last, encoded; nothing if there is none. Who grants a vote has saved it.
+    pub fn vote(&self) -> Bytes {
+        self.log.vote().unwrap_or_default()
+    }
+
+    /// Index of the last entry when the log was opened: up to here entries may have been answered for by an earlier
+    /// life of this copy.
+    pub fn opened_at(&self) -> u64 {
+        self.opened_at
     }
 
     /// Whether this copy leads alone, as far as the log can tell.

@@ -33,6 +33,11 @@ impl Lone {
         self.changed();
     }
 
+    /// Whether every membership that was appended since the start is applied, if everything up to `applied` is.
+    pub fn knows_membership(&self, applied: u64) -> bool {
+        self.membership.load(Ordering::SeqCst) <= applied
+    }
+
     /// True while a proof holds.
     pub fn holds(&self) -> bool {
         self.proven.load(Ordering::SeqCst) == self.changes.load(Ordering::SeqCst) + 1
@@ -49,7 +54,7 @@ impl Lone {
     /// applied there has no other voter. Worth nothing if anything changed meanwhile.
     pub fn settle(&self, question: u64, applied: u64, alone: bool) {
         // A newer membership is in force as soon as it is appended.
-        if self.membership.load(Ordering::SeqCst) > applied {
+        if !self.knows_membership(applied) {
             return;
         }
         let answer = if alone { &self.proven } else { &self.refuted };

@@ -135,7 +135,7 @@ impl Default for Options {
             flush_bytes: OVERLAY_BYTES_FLUSH,
             flush_ms: 10_000,
             log_keep_bytes: 32 << 20,
-            commit_gather_ms: 10,
+            commit_gather_ms: 25,
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Read barriers: up to which index must a copy have applied, so that a read shows everything that was
 //! committed when the read arrived.
 //!
-//! The leader confirms a quorum after the question arrived (the library lets concurrent questions share a
-//! round); others ask the leader, and all that wait while a question is out share the next one.
+//! Others ask the leader, and all that wait while a question is out share the next one. The leader confirms a quorum
+//! after the question arrived, by a round of its own (the library lets concurrent questions share one), unless the two
+//! are a quorum themselves, as two of three voters are. The question holds the vote of the copy that asks. Had a later
+//! leader been elected before, one of the two would have voted for it, and have saved that vote before it was
+//! counted; so where both have saved the vote that made this leader, none was (Raft, section 6.4, with the question
+//! in the place of the heartbeat). What this leader has applied is then all that anybody was told.
 
+use super::encoding::decode_vote;
 use super::peers::Lane;
 use super::rpc::Callee;
 use super::shared::Shared;
-use super::types::{Raft, pos};
+use super::types::{AppendRequest, Raft, log_id, pos};
 use super::{Error, failure, state};
 use crate::types::{Code, LogPos, NodeId};
 use crate::wire::peer::PeerBody;
@@ -15,6 +20,7 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -100,13 +106,69 @@ async fn ask_leader(shared: &Shared) -> Result<u64, Error> {
         return leader_index(raft).await.map(|pos| pos.index);
     }
     let callee = Callee { group: shared.group, copy: leader, node };
+    let vote = shared.log.vote();
+    let question = PeerBody::ReadIndex(vote.clone());
     let no_quorum = |e: super::rpc::Error| Error::NoQuorum(format!("leader on {node}: {e}"));
-    let call = shared.peers.call(shared.raft_id, callee, Lane::Urgent, PeerBody::ReadIndex);
+    let call = shared.peers.call(shared.raft_id, callee, Lane::Urgent, question);
     match call.map_err(no_quorum)?.answer(QUESTION_MAX).await.map_err(no_quorum)? {
         PeerBody::ReadIndexAnswer(pos) => Ok(pos.index),
+        PeerBody::Committed(pos) => {
+            learn(shared, raft, &vote, pos).await;
+            Ok(pos.index)
+        }
         PeerBody::Refused(Code::NotLeader) => Err(Error::NotLeader(None)),
         PeerBody::Refused(code) => Err(Error::NoQuorum(format!("leader on {node}: {code}"))),
         _ => Err(Error::NoQuorum(format!("leader on {node}: an answer to something else"))),
+    }
+}
+
+/// On the leader: what is committed, if this copy and the one that asked with that vote are a quorum, and neither
+/// knows of a later leader.
+pub fn committed_for(shared: &Shared, asker: u64, vote: &[u8]) -> Option<LogPos> {
+    let applied = shared.store.applied_pos()?;
+    let life = Life { copy: shared.raft_id, opened_at: shared.log.opened_at() };
+    let both = BTreeSet::from([shared.raft_id, asker]);
+    (shared.is_quorum(&both, applied.index)
+        && shared.log.vote() == vote
+        && life.answered_no_more_than(applied, vote))
+    .then_some(applied)
+}
+
+/// A copy since it was started.
+struct Life {
+    copy: u64,
+    /// Index of the last entry in its log then.
+    opened_at: u64,
+}
+
+impl Life {
+    /// Whether this copy leads by that vote, and neither it nor a leader before has answered for more than what is
+    /// applied. With an entry of its own term all entries of earlier leaders are. If it was started anew it may lead on
+    /// in its term, with less applied than it had answered for; but all of that was in its log.
+    fn answered_no_more_than(&self, applied: LogPos, vote: &[u8]) -> bool {
+        decode_vote(vote).is_ok_and(|vote| {
+            let elected = (vote.leader_id.term, vote.leader_id.node_id);
+            vote.committed
+                && elected == (applied.term, applied.leader)
+                && applied.leader == self.copy
+                && applied.index >= self.opened_at
+        })
+    }
+}
+
+/// Takes the leader's word that an entry is committed, which its next append would say as well. Who does not have it
+/// yet will be sent it.
+async fn learn(shared: &Shared, raft: &Raft, vote: &[u8], committed: LogPos) {
+    let is_applied = |applied: LogPos| applied.index >= committed.index;
+    let is_here = shared.log.last().is_some_and(|last| last.index >= committed.index);
+    if !is_here || shared.store.applied_pos().is_some_and(is_applied) {
+        return;
+    }
+    let Ok(vote) = decode_vote(vote) else { return };
+    let at = Some(log_id(committed));
+    let told = AppendRequest { vote, prev_log_id: at, leader_commit: at, entries: Vec::new() };
+    if let Err(error) = raft.append_entries(told).await {
+        tracing::debug!(group = %shared.group, %error, "a commit was not taken");
     }
 }
 
@@ -131,7 +193,25 @@ pub async fn leader_index(raft: &Raft) -> Result<LogPos, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoding::{VoteRecord, encode_vote};
     use super::*;
+
+    #[test]
+    fn a_leader_speaks_for_what_it_has_applied_once_that_is_all_it_ever_answered_for() {
+        let life = Life { copy: 7, opened_at: 40 };
+        let vote = |term, leader, committed| {
+            encode_vote(&VoteRecord { term, leader, committed }.into()).to_vec()
+        };
+        let at = |term, leader, index| LogPos { term, leader, index };
+        let may = |applied, vote: &[u8]| life.answered_no_more_than(applied, vote);
+        assert!(may(at(3, 7, 40), &vote(3, 7, true)));
+        assert!(!may(at(3, 7, 39), &vote(3, 7, true)), "not yet what it had when it was started");
+        assert!(!may(at(2, 7, 50), &vote(3, 7, true)), "no entry of its term");
+        assert!(!may(at(3, 8, 50), &vote(3, 7, true)), "nor is that one");
+        assert!(!may(at(3, 8, 50), &vote(3, 8, true)), "another one leads");
+        assert!(!may(at(3, 7, 50), &vote(3, 7, false)), "it was not elected yet");
+        assert!(!may(at(3, 7, 50), b""));
+    }
 
     #[test]
     fn a_reader_that_comes_during_a_question_waits_for_the_next() {

@@ -16,7 +16,7 @@ use super::types::Raft;
 use crate::storage::{self, Store, wal::Wal};
 use crate::types::{GroupId, LogPos, NodeId};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -185,6 +185,12 @@ impl Shared {
     pub fn is_only_voter(&self) -> bool {
         let memberships = self.memberships.lock();
         memberships.current().has_only_voter(self.raft_id)
+    }
+
+    /// Whether these copies are a quorum by the newest membership in the log, which has to be applied up to here.
+    pub fn is_quorum(&self, copies: &BTreeSet<u64>, applied: u64) -> bool {
+        let memberships = self.memberships.lock();
+        self.log.lone().knows_membership(applied) && memberships.current().is_quorum(copies)
     }
 
     /// Whether a copy votes by the newest membership that the library knows here.

@@ -89,6 +89,8 @@ pub struct Wires {
     delay: Mutex<Duration>,
     /// Appends that were sent, without heartbeats,
     pub appends: AtomicUsize,
+    /// urgent ones: heartbeats, and rounds that confirm a leader,
+    pub rounds: AtomicUsize,
     /// and questions for the index to read at.
     pub questions: AtomicUsize,
     /// Answers that no host took.
@@ -163,9 +165,11 @@ impl Link {
 
 impl Links for Link {
     fn send_urgent(&self, to: NodeId, message: PeerMessage) {
-        if matches!(message.body, PeerBody::ReadIndex) {
-            self.wires.questions.fetch_add(1, Ordering::Relaxed);
-        }
+        match message.body {
+            PeerBody::ReadIndex(_) => self.wires.questions.fetch_add(1, Ordering::Relaxed),
+            PeerBody::Append(_) => self.wires.rounds.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
         self.send(to.0, message);
     }
 

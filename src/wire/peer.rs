@@ -45,9 +45,9 @@ pub enum PeerBody {
     PreVote(Bytes),
     /// Please take over the leadership.
     TransferLeader(Bytes),
-    /// Which log index must be applied before a linearizable read; answered after a quorum has
-    /// confirmed the leader, later than this call arrived.
-    ReadIndex,
+    /// Which log index must be applied before a linearizable read; answered for a leader that a quorum confirmed
+    /// later than this call was made. With the vote of the copy that asks, encoded by `raft`.
+    ReadIndex(Bytes),
     /// Reply to the four calls above it, encoded by `raft`.
     Answer(Bytes),
     /// Reply to `ReadIndex`.
@@ -56,6 +56,8 @@ pub enum PeerBody {
     Refused(Code),
     /// The node is there, under the id in `from`. Belongs to no group, and is not answered.
     Beacon,
+    /// Reply to `ReadIndex` where the two copies are a quorum: this entry is committed.
+    Committed(LogPos),
 }
 
 /// First frame of a snapshot stream; raw chunks follow, `data_bytes` in all.

@@ -405,10 +405,11 @@ fn peer_frame() -> PeerFrame {
         PeerBody::Vote(Bytes::from_static(b"\x01vote")),
         PeerBody::PreVote(Bytes::from_static(b"\x01vote")),
         PeerBody::TransferLeader(Bytes::from_static(b"\x01to")),
-        PeerBody::ReadIndex,
+        PeerBody::ReadIndex(Bytes::from_static(b"\x01vote")),
         PeerBody::Answer(Bytes::from_static(b"\x01answer")),
         PeerBody::ReadIndexAnswer(position),
         PeerBody::Refused(Code::Moved),
+        PeerBody::Committed(position),
     ];
     let message = |(call, body)| PeerMessage { group, from: 17, to: 18, call: call as u64, body };
     PeerFrame {
