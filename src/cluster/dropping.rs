@@ -15,7 +15,10 @@ use crate::wire::codec;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// Between two copies while clients are served: whoever stops, closes and deletes eight of them at once is felt.
+const REST: Duration = Duration::from_millis(50);
 /// Folders of copies are named by their id.
 const FOLDER_PREFIX: char = 'c';
 
@@ -38,6 +41,9 @@ impl Agent {
                 return Err(Error::new(Code::Internal, format!("{group} does not stop")));
             }
             faults::pass(Point::DropStopped)?;
+            if self.host.makes_way() {
+                tokio::time::sleep(REST).await;
+            }
         }
         for group in self.recorded_unlisted(&listed) {
             if self.host.group(group).is_none() {
@@ -45,7 +51,9 @@ impl Agent {
             }
         }
         let folders = self.data_dir.join("copies");
-        let unlisted = move || remove_folders(&folders, &listed);
+        let host = self.host.clone();
+        let rest = move || if host.makes_way() { REST } else { Duration::ZERO };
+        let unlisted = move || remove_folders(&folders, &listed, rest);
         match tokio::task::spawn_blocking(unlisted).await {
             Ok(Ok(())) => Ok(true),
             // The space is not given back yet; nothing else depends on it.
@@ -98,8 +106,12 @@ fn listed(state: &ClusterState, node: NodeId, disk: DiskId) -> Option<BTreeSet<C
     (!state.is_gone(node)).then(|| placed.filter(|c| c.disk == disk).map(|c| c.id).collect())
 }
 
-/// Removes the folders of copies that are not listed. Other names are left alone.
-fn remove_folders(folders: &Path, listed: &BTreeSet<CopyId>) -> std::io::Result<()> {
+/// Removes the folders of copies that are not listed, with a rest after each. Other names are left alone. Blocks.
+fn remove_folders(
+    folders: &Path,
+    listed: &BTreeSet<CopyId>,
+    rest: impl Fn() -> Duration,
+) -> std::io::Result<()> {
     let entries = match std::fs::read_dir(folders) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -115,7 +127,9 @@ fn remove_folders(folders: &Path, listed: &BTreeSet<CopyId>) -> std::io::Result<
     }
     dead.iter().try_for_each(|folder| {
         faults::pass(Point::DropFolder)?;
-        storage::remove_store(folder)
+        storage::remove_store(folder)?;
+        std::thread::sleep(rest());
+        Ok(())
     })
 }
 
@@ -133,15 +147,15 @@ mod tests {
             std::fs::write(dir.path().join(name).join("data"), b"x").unwrap();
         }
         let listed = BTreeSet::from([CopyId(2)]);
-        remove_folders(dir.path(), &listed).unwrap();
-        remove_folders(dir.path(), &listed).unwrap();
+        remove_folders(dir.path(), &listed, || Duration::ZERO).unwrap();
+        remove_folders(dir.path(), &listed, || Duration::ZERO).unwrap();
         let mut left: Vec<String> = std::fs::read_dir(dir.path())
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
         assert_eq!(left, ["c", "c2", "cx", "other"]);
-        remove_folders(&dir.path().join("absent"), &listed).unwrap();
+        remove_folders(&dir.path().join("absent"), &listed, || Duration::ZERO).unwrap();
     }
 
     #[test]

@@ -40,8 +40,11 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(800);
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for journaling one event.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Orders to shards on their way at a time.
+/// Orders to shards on their way at a time,
 const ORDERS_MAX: usize = 12;
+/// and in a round while clients are served: a group whose voters change stands still for a moment, and its copies have
+/// work for longer.
+const ORDERS_MAX_SERVING: usize = 2;
 /// Shards being compared at a time,
 const COMPARISONS_MAX: usize = 6;
 /// and while clients are served: each costs every holder a flush and a scan.
@@ -92,6 +95,8 @@ pub(super) struct Memory {
     watch: Watch,
     pace: Pace,
     demand: Demand,
+    /// Rounds with orders so far.
+    rounds: usize,
     /// The blocker last logged.
     told: Option<String>,
     /// The last probe.
@@ -171,6 +176,7 @@ impl Coordinator {
         self.measure_ahead(&state, &seen);
         let Decision { actions, progress } = decide(&state, &seen, clock_ms());
         self.note(&state, &seen, progress);
+        let serving = self.inner.memory.lock().demand.is_there(Instant::now());
         let mut orders = vec![];
         let busy = state.active().is_some_and(|op| op.phase.holds_slot()) || !actions.is_empty();
         for action in actions {
@@ -188,16 +194,25 @@ impl Coordinator {
                 Action::Order { order, .. } if is_held(&order) => {}
                 Action::Order { node, order } => orders.push((node, order)),
                 Action::Compare { shard, leader, reference, copies } => {
-                    let most = self.comparisons_max();
+                    let most = if serving { COMPARISONS_MAX_SERVING } else { COMPARISONS_MAX };
                     self.compare(&state, shard, leader, (reference, copies), most);
                 }
             }
         }
+        let most = if serving { ORDERS_MAX_SERVING } else { ORDERS_MAX };
+        // Another shard is the first in each round: one that refuses every order must not hold up the others.
+        let rounds = {
+            let mut memory = self.inner.memory.lock();
+            memory.rounds = memory.rounds.wrapping_add(1);
+            memory.rounds
+        };
+        let first = rounds % orders.len().max(1);
+        orders.rotate_left(first);
         for (node, order) in orders {
             let shard = order.shard;
             {
                 let mut memory = self.inner.memory.lock();
-                if memory.ordered.len() >= ORDERS_MAX || !memory.ordered.insert(shard) {
+                if memory.ordered.len() >= most || !memory.ordered.insert(shard) {
                     continue;
                 }
             }
@@ -209,7 +224,9 @@ impl Coordinator {
                     Err(error) => tracing::debug!(%shard, change, %error, "shard order refused"),
                 }
                 this.inner.memory.lock().ordered.remove(&shard);
-                this.inner.wake.notify_one();
+                if !serving {
+                    this.inner.wake.notify_one();
+                }
             });
         }
         busy
@@ -351,14 +368,6 @@ impl Coordinator {
             Some(Ok(MetaReply::Done { .. })) => around.after(),
             Some(Ok(MetaReply::Refused(error))) => Err(error),
             _ => Err(Error::new(Code::Internal, "a metadata entry without a reply")),
-        }
-    }
-
-    /// How many shards may be compared at a time now.
-    fn comparisons_max(&self) -> usize {
-        match self.inner.memory.lock().demand.is_there(Instant::now()) {
-            true => COMPARISONS_MAX_SERVING,
-            false => COMPARISONS_MAX,
         }
     }
 
