@@ -3,8 +3,10 @@
 use super::testing::*;
 use super::*;
 use crate::wire::peer::PeerBody;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 fn soon() -> Instant {
@@ -126,6 +128,71 @@ async fn two_of_three_voters_are_a_quorum_and_ask_nobody_else() {
     let other = encoding::encode_vote(&other.into());
     assert!(!confirmed(leader, follower, &other), "another vote");
     assert!(!confirmed(follower, leader, &vote), "it does not lead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_shows_what_was_acknowledged_before_whoever_is_cut_off() {
+    const NODES: u64 = 3;
+    let cluster = Cluster::new(NODES, quick()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let first = cluster.leader(&[1, 2, 3]).await;
+    cluster.group(first).propose("n=0".into()).await.unwrap();
+    cluster.wires.delay(Duration::from_millis(1));
+    let until = Instant::now() + Duration::from_secs(9);
+    let (acknowledged, led) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
+    let within = |time_ms| Instant::now() + Duration::from_millis(time_ms);
+    let writing = async {
+        // A number of an unknown outcome is not used again, and the log keeps them in order.
+        let mut number = 0;
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            for node in 1..=NODES {
+                let group = cluster.group(node);
+                if !group.state().is_leader {
+                    continue;
+                }
+                number += 1;
+                let written = group.propose(format!("n={number}").into());
+                if let Ok(Ok(_)) = tokio::time::timeout_at(within(300).into(), written).await {
+                    acknowledged.fetch_max(number, Ordering::SeqCst);
+                    led.lock().insert(node);
+                }
+            }
+        }
+    };
+    let reading = |node: u64| {
+        let (cluster, acknowledged) = (&cluster, &acknowledged);
+        async move {
+            let mut reads = 0;
+            while Instant::now() < until {
+                let group = cluster.group(node);
+                let least = acknowledged.load(Ordering::SeqCst);
+                if group.read_barrier(within(300)).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    continue;
+                }
+                let seen: u64 = get(group.store(), "n").unwrap().parse().unwrap();
+                assert!(seen >= least, "node {node} shows {seen} after {least}");
+                reads += 1;
+            }
+            reads
+        }
+    };
+    let cutting = async {
+        while Instant::now() < until {
+            let led_by = (1..=NODES).find(|node| cluster.group(*node).state().is_leader);
+            cluster.wires.isolate(led_by.unwrap_or(1), NODES);
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            cluster.wires.heal();
+            // A question that was lost is given up after a second.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+        }
+    };
+    let readers = (1..=NODES).chain(1..=NODES).map(reading);
+    let (reads, (), ()) = tokio::join!(futures_util::future::join_all(readers), writing, cutting);
+    assert!(reads.iter().all(|reads| *reads > 10), "{reads:?} reads");
+    assert!(led.lock().len() > 1, "one node led all the time");
+    assert!(acknowledged.load(Ordering::SeqCst) > 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
