@@ -264,9 +264,10 @@ fn body_bytes(body: &PeerBody) -> usize {
         | PeerBody::Vote(bytes)
         | PeerBody::PreVote(bytes)
         | PeerBody::TransferLeader(bytes)
-        | PeerBody::ReadIndex(bytes)
-        | PeerBody::Answer(bytes) => bytes.len(),
-        PeerBody::ReadIndexAnswer(_)
+        | PeerBody::Answer(bytes)
+        | PeerBody::ReadIndexAs(bytes) => bytes.len(),
+        PeerBody::ReadIndex
+        | PeerBody::ReadIndexAnswer(_)
         | PeerBody::Committed(_)
         | PeerBody::Refused(_)
         | PeerBody::Beacon => 0,

@@ -1,5 +1,7 @@
 //! Stories of a group: elect, write, stop, kill, cut off, heal, read.
 
+use super::peers::Lane;
+use super::rpc::Callee;
 use super::testing::*;
 use super::*;
 use crate::wire::peer::PeerBody;
@@ -128,6 +130,19 @@ async fn two_of_three_voters_are_a_quorum_and_ask_nobody_else() {
     let other = encoding::encode_vote(&other.into());
     assert!(!confirmed(leader, follower, &other), "another vote");
     assert!(!confirmed(follower, leader, &vote), "it does not lead");
+
+    // Who asks without its vote is answered after a round.
+    let callee = Callee { group: GROUP, copy: copy(leader), node: NodeId(leader) };
+    let asker = shared(follower);
+    let call = asker.peers.call(copy(follower), callee, Lane::Urgent, PeerBody::ReadIndex);
+    let answer = call.unwrap().answer(Duration::from_secs(10)).await.unwrap();
+    let PeerBody::ReadIndexAnswer(pos) = answer else { panic!("{answer:?}") };
+    assert!(pos.index >= shared(leader).store.applied_pos().unwrap().index);
+
+    // A membership that is in the log is in force, and nobody here knows yet who votes by it.
+    let applied = shared(leader).store.applied_pos().unwrap().index;
+    shared(leader).log.lone().membership_appended(applied + 1_000);
+    assert!(!confirmed(leader, follower, &vote), "a newer membership");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -338,7 +353,7 @@ async fn messages_of_another_lineage_or_to_another_copy_are_refused() {
     host.deliver(NodeId(9), message(GroupId(GROUP.0 + (1 << 17)), 7, copy(1), 1, body(0)));
     host.deliver(NodeId(9), message(GROUP, 7, copy(1) + 1, 2, body(1)));
     // A member's id from a node it is not on.
-    host.deliver(NodeId(9), message(GROUP, copy(1), copy(1), 3, PeerBody::ReadIndex(Bytes::new())));
+    host.deliver(NodeId(9), message(GROUP, copy(1), copy(1), 3, PeerBody::ReadIndex));
     // Garbage from a copy that could be new.
     host.deliver(NodeId(9), message(GROUP, 7, copy(1), 4, body(1)));
     host.deliver(NodeId(9), message(GROUP, 7, copy(1), 5, body(0)));

@@ -17,7 +17,6 @@ fn members() -> RaftMembership {
     RaftMembership::new(vec![BTreeSet::from([1])], BTreeMap::from(nodes)).unwrap()
 }
 
-/// Bytes that an older build wrote. They never change; a new form gets a new test beside them.
 #[test]
 fn a_quorum_is_a_majority_of_each_set_of_voters() {
     let record = |configs: &[&[u64]]| MembershipRecord {
@@ -45,6 +44,7 @@ fn a_quorum_is_a_majority_of_each_set_of_voters() {
     assert!(!record(&[]).is_quorum(&BTreeSet::from([1, 2])), "nobody may vote");
 }
 
+/// Bytes that an older build wrote. They never change; a new form gets a new test beside them.
 #[test]
 fn stored_forms_have_golden_bytes() {
     let blank = Entry { log_id: log_id(at(1, 7, 300)), payload: EntryPayload::Blank };

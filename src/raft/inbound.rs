@@ -141,7 +141,11 @@ pub async fn serve(shared: Arc<Shared>, from: Callee, call: u64, body: PeerBody)
         PeerBody::Vote(body) => vote(&raft, &body, from.copy, false).await.map(encode),
         PeerBody::PreVote(body) => vote(&raft, &body, from.copy, true).await.map(encode),
         PeerBody::TransferLeader(body) => transfer(&raft, &body, from.copy).await.map(encode),
-        PeerBody::ReadIndex(vote) => read_index(&shared, &raft, from.copy, &vote).await,
+        PeerBody::ReadIndex => read_index(&raft).await,
+        PeerBody::ReadIndexAs(vote) => match read::committed_for(&shared, from.copy, &vote) {
+            Some(pos) => Ok(PeerBody::Committed(pos)),
+            None => read_index(&raft).await,
+        },
         _ => return,
     };
     let body = done.unwrap_or_else(PeerBody::Refused);
@@ -198,17 +202,8 @@ async fn transfer(raft: &Raft, body: &[u8], from: u64) -> Result<TransferAnswer,
     })
 }
 
-/// Where who asks does not make up a quorum with this copy, the round that confirms one begins here, after the call
-/// has arrived.
-async fn read_index(
-    shared: &Shared,
-    raft: &Raft,
-    asker: u64,
-    vote: &[u8],
-) -> Result<PeerBody, Code> {
-    if let Some(pos) = read::committed_for(shared, asker, vote) {
-        return Ok(PeerBody::Committed(pos));
-    }
+/// The round that confirms the quorum begins here, after the call has arrived.
+async fn read_index(raft: &Raft) -> Result<PeerBody, Code> {
     match read::leader_index(raft).await {
         Ok(pos) => Ok(PeerBody::ReadIndexAnswer(pos)),
         Err(super::Error::NotLeader(_)) => Err(Code::NotLeader),

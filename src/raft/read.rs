@@ -107,7 +107,7 @@ async fn ask_leader(shared: &Shared) -> Result<u64, Error> {
     }
     let callee = Callee { group: shared.group, copy: leader, node };
     let vote = shared.log.vote();
-    let question = PeerBody::ReadIndex(vote.clone());
+    let question = PeerBody::ReadIndexAs(vote.clone());
     let no_quorum = |e: super::rpc::Error| Error::NoQuorum(format!("leader on {node}: {e}"));
     let call = shared.peers.call(shared.raft_id, callee, Lane::Urgent, question);
     match call.map_err(no_quorum)?.answer(QUESTION_MAX).await.map_err(no_quorum)? {

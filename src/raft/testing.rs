@@ -166,7 +166,7 @@ impl Link {
 impl Links for Link {
     fn send_urgent(&self, to: NodeId, message: PeerMessage) {
         match message.body {
-            PeerBody::ReadIndex(_) => self.wires.questions.fetch_add(1, Ordering::Relaxed),
+            PeerBody::ReadIndexAs(_) => self.wires.questions.fetch_add(1, Ordering::Relaxed),
             PeerBody::Append(_) => self.wires.rounds.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };

@@ -45,18 +45,21 @@ pub enum PeerBody {
     PreVote(Bytes),
     /// Please take over the leadership.
     TransferLeader(Bytes),
-    /// Which log index must be applied before a linearizable read; answered for a leader that a quorum confirmed
-    /// later than this call was made. With the vote of the copy that asks, encoded by `raft`.
-    ReadIndex(Bytes),
+    /// Which log index must be applied before a linearizable read; answered after a quorum has
+    /// confirmed the leader, later than this call arrived. Asked by builds that do not know `ReadIndexAs`.
+    ReadIndex,
     /// Reply to the four calls above it, encoded by `raft`.
     Answer(Bytes),
-    /// Reply to `ReadIndex`.
+    /// Reply to `ReadIndex`, and to `ReadIndexAs`.
     ReadIndexAnswer(LogPos),
     /// The call was not carried out.
     Refused(Code),
     /// The node is there, under the id in `from`. Belongs to no group, and is not answered.
     Beacon,
-    /// Reply to `ReadIndex` where the two copies are a quorum: this entry is committed.
+    /// As `ReadIndex`, with the vote of the copy that asks, encoded by `raft`: where the two are a quorum, nobody else
+    /// has to confirm the leader.
+    ReadIndexAs(Bytes),
+    /// Reply to `ReadIndexAs` where they are: this entry is committed.
     Committed(LogPos),
 }
 

@@ -405,17 +405,25 @@ fn peer_frame() -> PeerFrame {
         PeerBody::Vote(Bytes::from_static(b"\x01vote")),
         PeerBody::PreVote(Bytes::from_static(b"\x01vote")),
         PeerBody::TransferLeader(Bytes::from_static(b"\x01to")),
-        PeerBody::ReadIndex(Bytes::from_static(b"\x01vote")),
+        PeerBody::ReadIndex,
         PeerBody::Answer(Bytes::from_static(b"\x01answer")),
         PeerBody::ReadIndexAnswer(position),
         PeerBody::Refused(Code::Moved),
-        PeerBody::Committed(position),
     ];
     let message = |(call, body)| PeerMessage { group, from: 17, to: 18, call: call as u64, body };
     PeerFrame {
         clock_ms: 1_795_000_000_000,
         messages: bodies.into_iter().enumerate().map(message).collect(),
     }
+}
+
+fn quorum_of_two() -> PeerFrame {
+    let group = GroupId::of(ShardId(3), Incarnation(1));
+    let question = PeerBody::ReadIndexAs(Bytes::from_static(b"\x01vote"));
+    let answer = PeerBody::Committed(LogPos { term: 2, leader: 17, index: 2048 });
+    let message = |(from, to, body)| PeerMessage { group, from, to, call: 3, body };
+    let messages = [(18, 17, question), (17, 18, answer)].map(message).to_vec();
+    PeerFrame { clock_ms: 1_795_000_000_000, messages }
 }
 
 fn beacon() -> PeerFrame {
@@ -453,6 +461,7 @@ fn peer_seeds() -> Vec<Seed> {
         seed(target, "frame", &peer_frame()),
         seed(target, "frame-empty", &PeerFrame::default()),
         seed(target, "frame-beacon", &beacon()),
+        seed(target, "frame-quorum", &quorum_of_two()),
         seed(target, "snapshot", &header),
         seed(target, "call-describe", &NodeCall::Describe),
         seed(target, "call-join", &NodeCall::Join(record())),
