@@ -8,6 +8,7 @@
 use super::agent::{Agent, CopyRecord, durable};
 use super::core::{ClusterState, ShardPlacement};
 use crate::faults::{self, Point};
+use crate::raft::Host;
 use crate::storage;
 use crate::types::{Code, CopyId, DiskId, Error, GroupId, NodeId, Result};
 use crate::wire::client::{Role, Strategy};
@@ -41,9 +42,7 @@ impl Agent {
                 return Err(Error::new(Code::Internal, format!("{group} does not stop")));
             }
             faults::pass(Point::DropStopped)?;
-            if self.host.makes_way() {
-                tokio::time::sleep(REST).await;
-            }
+            tokio::time::sleep(rest(&self.host)).await;
         }
         for group in self.recorded_unlisted(&listed) {
             if self.host.group(group).is_none() {
@@ -52,8 +51,7 @@ impl Agent {
         }
         let folders = self.data_dir.join("copies");
         let host = self.host.clone();
-        let rest = move || if host.makes_way() { REST } else { Duration::ZERO };
-        let unlisted = move || remove_folders(&folders, &listed, rest);
+        let unlisted = move || remove_folders(&folders, &listed, || rest(&host));
         match tokio::task::spawn_blocking(unlisted).await {
             Ok(Ok(())) => Ok(true),
             // The space is not given back yet; nothing else depends on it.
@@ -92,6 +90,11 @@ impl Agent {
         durable(|done| self.wal.group(group).remove(done)).await?;
         Ok(faults::pass(Point::DropForgotten)?)
     }
+}
+
+/// How long to rest after a copy.
+fn rest(host: &Host) -> Duration {
+    if host.makes_way() { REST } else { Duration::ZERO }
 }
 
 /// The copies that are recorded for a disk; none if it was replaced: its folder is the operator's then,
@@ -147,15 +150,21 @@ mod tests {
             std::fs::write(dir.path().join(name).join("data"), b"x").unwrap();
         }
         let listed = BTreeSet::from([CopyId(2)]);
-        remove_folders(dir.path(), &listed, || Duration::ZERO).unwrap();
-        remove_folders(dir.path(), &listed, || Duration::ZERO).unwrap();
+        let rests = std::cell::Cell::new(0);
+        let rest = || {
+            rests.set(rests.get() + 1);
+            Duration::ZERO
+        };
+        remove_folders(dir.path(), &listed, rest).unwrap();
+        assert_eq!(rests.get(), 2, "one after each");
+        remove_folders(dir.path(), &listed, rest).unwrap();
         let mut left: Vec<String> = std::fs::read_dir(dir.path())
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
         assert_eq!(left, ["c", "c2", "cx", "other"]);
-        remove_folders(&dir.path().join("absent"), &listed, || Duration::ZERO).unwrap();
+        remove_folders(&dir.path().join("absent"), &listed, rest).unwrap();
     }
 
     #[test]

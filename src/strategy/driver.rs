@@ -7,7 +7,7 @@ use super::around::{self, Around};
 use super::compare;
 use super::core::{Action, Decision, Probed, Seen, decide};
 use super::guard::{self, Watch};
-use super::pace::{Demand, Pace};
+use super::pace::{Demand, Pace, Turns};
 use super::probing::Made;
 use super::recorder::Recording;
 use crate::cluster::heard::clock_ms;
@@ -95,8 +95,7 @@ pub(super) struct Memory {
     watch: Watch,
     pace: Pace,
     demand: Demand,
-    /// Rounds with orders so far.
-    rounds: usize,
+    turns: Turns,
     /// The blocker last logged.
     told: Option<String>,
     /// The last probe.
@@ -200,14 +199,7 @@ impl Coordinator {
             }
         }
         let most = if serving { ORDERS_MAX_SERVING } else { ORDERS_MAX };
-        // Another shard is the first in each round: one that refuses every order must not hold up the others.
-        let rounds = {
-            let mut memory = self.inner.memory.lock();
-            memory.rounds = memory.rounds.wrapping_add(1);
-            memory.rounds
-        };
-        let first = rounds % orders.len().max(1);
-        orders.rotate_left(first);
+        self.inner.memory.lock().turns.order(&mut orders);
         for (node, order) in orders {
             let shard = order.shard;
             {

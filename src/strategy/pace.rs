@@ -1,4 +1,5 @@
-//! How fast copies leave the nodes, and whether clients are being served meanwhile, from what the nodes count.
+//! How fast copies leave the nodes, and whether clients are being served meanwhile, from what the nodes count; and
+//! which shard's turn it is where not all can be seen to at once.
 //! Pure; kept by the coordinator between rounds.
 
 use super::core::Seen;
@@ -87,6 +88,23 @@ impl Demand {
     }
 }
 
+/// Whose order goes first, where only a few go out in each round.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turns {
+    rounds: usize,
+}
+
+impl Turns {
+    /// Brings the orders of one round into turn. Another one is the first in each, so that a shard that refuses every
+    /// order does not hold up the others.
+    pub fn order<T>(&mut self, orders: &mut [T]) {
+        if !orders.is_empty() {
+            orders.rotate_left(self.rounds % orders.len());
+            self.rounds = self.rounds.wrapping_add(1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +130,18 @@ mod tests {
             (node, report)
         };
         Seen { reports: sent.iter().map(report).collect(), ..Seen::default() }
+    }
+
+    #[test]
+    fn each_order_goes_first_in_its_turn() {
+        let mut turns = Turns::default();
+        turns.order(&mut Vec::<u8>::new());
+        let mut first = || {
+            let mut orders = ["a", "b", "c"];
+            turns.order(&mut orders);
+            orders[0]
+        };
+        assert_eq!([first(), first(), first(), first()], ["a", "b", "c", "a"]);
     }
 
     #[test]
