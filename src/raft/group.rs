@@ -279,6 +279,7 @@ impl Group {
         let condition =
             Precondition::LastMembershipLogId { last_membership_log_id: expected.map(log_id) };
         let raft = self.raft()?;
+        let _change = self.shared.change_members();
         match raft.change_membership_if(change, retain, [condition]).await.map_err(write_error) {
             Ok(done) => {
                 // The library may answer some microseconds before it tells its state: whoever reads the

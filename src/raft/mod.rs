@@ -124,6 +124,12 @@ pub struct Options {
     /// take as many requests again, and each costs both sides as much as a small entry does. Nobody has to wait for
     /// it: see `Group::wait_applied`.
     pub commit_gather_ms: u64,
+    /// Entries for a learner that are few leave once in this time, at least 1. Nobody waits for a learner, so it pays
+    /// to send it less often; it lags by up to this much more.
+    pub learner_tick_ms: u64,
+    /// The same, at least 1, while clients are served, for learners that are not the standby of an only voter: what
+    /// one of those lacks, others have.
+    pub further_tick_ms: u64,
 }
 
 impl Default for Options {
@@ -136,6 +142,8 @@ impl Default for Options {
             flush_ms: 10_000,
             log_keep_bytes: 32 << 20,
             commit_gather_ms: 25,
+            learner_tick_ms: 20,
+            further_tick_ms: 100,
         }
     }
 }

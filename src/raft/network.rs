@@ -10,7 +10,7 @@ use super::encoding::{
 use super::peers::{Lane, Peers};
 use super::rpc::{self, Callee};
 use super::sending;
-use super::shared::Shared;
+use super::shared::{Part, Shared};
 use super::snapshot::SnapshotData;
 use super::types::{
     AppendRequest, AppendResult, Entry, LogId, Member, RpcError, Snapshot, TransferRequest,
@@ -37,8 +37,11 @@ use std::time::Duration;
 /// for hundreds of milliseconds on a busy disk; giving up earlier only sends the same entries again.
 const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// An append of this size is followed by the next one at once: there is a backlog.
-const BACKLOG_BYTES: usize = 64 << 10;
+/// Bytes of entries to a learner, for each millisecond of its tick, from which on the next append follows at once: there
+/// is a backlog,
+const BACKLOG_BYTES_PER_MS: u64 = 3_200;
+/// and so many entries. The library puts at most 300 into one append.
+const BACKLOG_ENTRIES: usize = 256;
 
 /// Makes the library's clients of one copy.
 pub struct Network {
@@ -192,26 +195,45 @@ where
 struct Sent {
     /// Its last entry.
     index: u64,
-    bytes: usize,
+    entries: usize,
+    bytes: u64,
 }
 
 impl Sent {
     /// None if it had no entries.
     fn of(request: &AppendRequest) -> Option<Self> {
         let last = request.entries.last()?;
-        let bytes = request.entries.iter().map(payload_bytes).sum();
-        Some(Self { index: last.log_id.index, bytes })
+        let bytes: usize = request.entries.iter().map(payload_bytes).sum();
+        let entries = request.entries.len();
+        Some(Self { index: last.log_id.index, entries, bytes: bytes as u64 })
+    }
+
+    /// Whether there is more than what came within a tick of so many milliseconds.
+    fn is_backlog(&self, tick_ms: u64) -> bool {
+        self.entries >= BACKLOG_ENTRIES || self.bytes >= tick_ms * BACKLOG_BYTES_PER_MS
     }
 }
 
 /// Until the next request is worth it.
 async fn pause(shared: &Shared, to: u64, sent: Option<Sent>) {
     let Some(sent) = sent else { return };
-    if shared.has_voter(to) {
-        let most = Duration::from_millis(shared.peers.options.commit_gather_ms);
-        let _ = tokio::time::timeout(most, shared.log.grown_beyond(sent.index)).await;
-    } else if sent.bytes < BACKLOG_BYTES {
-        tokio::time::sleep_until(shared.peers.next_tick().into()).await;
+    let options = &shared.peers.options;
+    let tick_ms = match shared.part_of(to) {
+        Part::Voter => {
+            let most = Duration::from_millis(options.commit_gather_ms);
+            let _ = tokio::time::timeout(most, shared.log.grown_beyond(sent.index)).await;
+            return;
+        }
+        Part::Further if shared.peers.makes_way() => options.further_tick_ms,
+        Part::Standby | Part::Further => options.learner_tick_ms,
+    };
+    if !sent.is_backlog(tick_ms) {
+        let tick = shared.peers.next_tick(Duration::from_millis(tick_ms));
+        tokio::select! {
+            () = tokio::time::sleep_until(tick.into()) => {}
+            // A learner may be about to vote: then clients wait for it.
+            () = shared.members_change() => {}
+        }
     }
 }
 
@@ -361,6 +383,15 @@ mod tests {
             assert_eq!(count(), taken, "made before the answer was taken");
             let _ = futures_util::FutureExt::now_or_never(answered.next());
         }
+    }
+
+    #[test]
+    fn many_bytes_or_entries_for_a_learner_are_a_backlog() {
+        let sent = |entries, bytes| Sent { index: 0, entries, bytes };
+        assert!(!sent(255, 63_999).is_backlog(20));
+        assert!(sent(1, 64_000).is_backlog(20));
+        assert!(!sent(1, 64_000).is_backlog(100));
+        assert!(sent(256, 1_000).is_backlog(100));
     }
 
     #[test]

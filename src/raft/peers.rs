@@ -22,10 +22,6 @@ const WINDOW_KIB: usize = 8 << 10;
 /// begun: whoever waits for its turn keeps the whole log of the node from being purged, and many would wait long.
 const TRANSFERS_ENOUGH: usize = 3;
 
-/// Entries for a learner that are few leave once in this time. Nobody waits for a learner, so it pays to send it less
-/// often; it lags by up to this much more.
-pub const LEARNER_TICK: Duration = Duration::from_millis(20);
-
 /// See the module.
 pub struct Peers {
     pub links: Arc<dyn Links>,
@@ -86,10 +82,10 @@ impl Peers {
         }
     }
 
-    /// When few entries for a learner leave next. All groups send at the same times, so that what they have shares
-    /// packets on the way, and a batch of the log where it arrives.
-    pub fn next_tick(&self) -> Instant {
-        tick_after(self.started, Instant::now())
+    /// When few entries for learners that are sent to once in `tick` leave next. All groups send at the same times, so
+    /// that what they have shares packets on the way, and a batch of the log where it arrives.
+    pub fn next_tick(&self, tick: Duration) -> Instant {
+        tick_after(self.started, tick, Instant::now())
     }
 
     /// Changes the rate of snapshots, that under way included.
@@ -174,9 +170,9 @@ impl Peers {
 }
 
 /// The first multiple of the tick since `started` that is later than `now`.
-fn tick_after(started: Instant, now: Instant) -> Instant {
-    let past = now.saturating_duration_since(started).as_nanos() % LEARNER_TICK.as_nanos();
-    now + LEARNER_TICK - Duration::from_nanos(past as u64)
+fn tick_after(started: Instant, tick: Duration, now: Instant) -> Instant {
+    let past = now.saturating_duration_since(started).as_nanos() % tick.as_nanos();
+    now + tick - Duration::from_nanos(past as u64)
 }
 
 #[cfg(test)]
@@ -188,7 +184,7 @@ mod tests {
     fn whoever_waits_for_a_tick_waits_for_the_same_one() {
         let started = Instant::now();
         let us = Duration::from_micros;
-        let wakes = |past| tick_after(started, started + us(past)) - started;
+        let wakes = |past| tick_after(started, us(20_000), started + us(past)) - started;
         assert_eq!([wakes(0), wakes(1), wakes(19_999)], [us(20_000); 3]);
         assert_eq!([wakes(20_000), wakes(39_999)], [us(40_000); 2]);
     }

@@ -51,7 +51,48 @@ pub struct Shared {
     installed: AtomicU64,
     stopped: Mutex<Option<String>>,
     disk_error: Mutex<Option<String>>,
+    /// Changes of the members under way.
+    changes: watch::Sender<usize>,
     raft: OnceLock<Raft>,
+}
+
+/// How a copy takes part in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Voter,
+    /// The oldest learner beside an only voter. What it lacks is lost with that voter.
+    Standby,
+    /// What it lacks, others have.
+    Further,
+}
+
+impl Part {
+    fn of(
+        copy: u64,
+        voters: impl Iterator<Item = u64>,
+        learners: impl Iterator<Item = u64>,
+    ) -> Self {
+        let (mut votes, mut count) = (false, 0);
+        for voter in voters {
+            votes |= voter == copy;
+            count += 1;
+        }
+        match count {
+            _ if votes => Part::Voter,
+            // Ids of copies rise.
+            1 if learners.min() == Some(copy) => Part::Standby,
+            _ => Part::Further,
+        }
+    }
+}
+
+/// A change of the members under way.
+pub struct Change<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|changes| *changes -= 1);
+    }
 }
 
 impl Shared {
@@ -87,6 +128,7 @@ impl Shared {
             installed: AtomicU64::new(installed),
             stopped: Mutex::default(),
             disk_error: Mutex::default(),
+            changes: watch::Sender::default(),
             raft: OnceLock::new(),
         }
     }
@@ -193,13 +235,25 @@ impl Shared {
         self.log.lone().knows_membership(applied) && memberships.current().is_quorum(copies)
     }
 
-    /// Whether a copy votes by the newest membership that the library knows here.
-    pub fn has_voter(&self, copy: u64) -> bool {
-        self.raft().is_some_and(|raft| {
-            let metrics = raft.metrics();
-            let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
-            metrics.membership_config.membership().voter_ids().any(|voter| voter == copy)
-        })
+    /// How a copy takes part by the newest membership that the library knows here.
+    pub fn part_of(&self, copy: u64) -> Part {
+        let Some(raft) = self.raft() else { return Part::Further };
+        let metrics = raft.metrics();
+        let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
+        let membership = metrics.membership_config.membership();
+        Part::of(copy, membership.voter_ids(), membership.learner_ids())
+    }
+
+    /// The members change until what this returns is dropped.
+    pub fn change_members(&self) -> Change<'_> {
+        self.changes.send_modify(|changes| *changes += 1);
+        Change(&self.changes)
+    }
+
+    /// Resolves while the members change.
+    pub async fn members_change(&self) {
+        // The sender is this.
+        let _ = self.changes.subscribe().wait_for(|changes| *changes > 0).await;
     }
 
     /// A membership entry was applied.
@@ -277,6 +331,19 @@ mod tests {
 
     fn record(index: u64) -> MembershipRecord {
         MembershipRecord { pos: Some(LogPos { term: 1, leader: 1, index }), ..Default::default() }
+    }
+
+    #[test]
+    fn the_standby_is_the_oldest_learner_beside_an_only_voter() {
+        let part = |copy, voters: &[u64], learners: &[u64]| {
+            Part::of(copy, voters.iter().copied(), learners.iter().copied())
+        };
+        assert_eq!(part(1, &[1], &[3, 2]), Part::Voter);
+        assert_eq!(part(2, &[1], &[3, 2]), Part::Standby);
+        assert_eq!(part(3, &[1], &[3, 2]), Part::Further);
+        assert_eq!(part(3, &[1, 3], &[2]), Part::Voter);
+        assert_eq!(part(2, &[1, 3], &[2]), Part::Further);
+        assert_eq!(part(2, &[1], &[]), Part::Further, "no member");
     }
 
     #[test]

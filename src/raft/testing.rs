@@ -223,6 +223,8 @@ pub fn quick() -> Options {
         flush_ms: 300,
         log_keep_bytes: 1 << 20,
         commit_gather_ms: 10,
+        learner_tick_ms: 20,
+        further_tick_ms: 100,
     }
 }
 
