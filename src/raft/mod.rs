@@ -127,8 +127,8 @@ pub struct Options {
     /// Entries for a learner that are few leave once in this time, at least 1. Nobody waits for a learner, so it pays
     /// to send it less often; it lags by up to this much more.
     pub learner_tick_ms: u64,
-    /// The same, at least 1, while clients are served, for learners that are not the standby of an only voter: what
-    /// one of those lacks, others have.
+    /// The same, at least 1, while clients are served, for learners beside several voters: what one of those lacks,
+    /// others have.
     pub further_tick_ms: u64,
 }
 

@@ -228,7 +228,7 @@ async fn pause(shared: &Shared, to: u64, sent: Option<Sent>) {
         Part::Standby | Part::Further => options.learner_tick_ms,
     };
     if !sent.is_backlog(tick_ms) {
-        let tick = shared.peers.next_tick(Duration::from_millis(tick_ms));
+        let tick = shared.peers.next_tick(shared.group, Duration::from_millis(tick_ms));
         tokio::select! {
             () = tokio::time::sleep_until(tick.into()) => {}
             // A learner may be about to vote: then clients wait for it.

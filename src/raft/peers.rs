@@ -4,7 +4,7 @@
 use super::compact::Turns;
 use super::rpc::{Call, Callee, Calls, Error};
 use super::{Links, Options};
-use crate::types::NodeId;
+use crate::types::{GroupId, NodeId};
 use crate::wire::peer::{PeerBody, PeerMessage};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -82,10 +82,12 @@ impl Peers {
         }
     }
 
-    /// When few entries for learners that are sent to once in `tick` leave next. All groups send at the same times, so
-    /// that what they have shares packets on the way, and a batch of the log where it arrives.
-    pub fn next_tick(&self, tick: Duration) -> Instant {
-        tick_after(self.started, tick, Instant::now())
+    /// When few entries of a group leave next for learners that are sent to once in `tick`. Groups send at the same
+    /// times, so that what they have shares packets on the way, and a batch of the log where it arrives; but if they do
+    /// so rarely then in turns, because much at once is felt by who shares the processor.
+    pub fn next_tick(&self, group: GroupId, tick: Duration) -> Instant {
+        let begun = self.started + turn(group, tick, self.options.learner_tick_ms);
+        tick_after(begun, tick, Instant::now())
     }
 
     /// Changes the rate of snapshots, that under way included.
@@ -169,6 +171,12 @@ impl Peers {
     }
 }
 
+/// How much later than others a group sends: so many short ticks as there are in a tick share its groups.
+fn turn(group: GroupId, tick: Duration, short_ms: u64) -> Duration {
+    let turns = (tick.as_millis() as u64 / short_ms.max(1)).max(1);
+    Duration::from_millis(group.0 % turns * short_ms)
+}
+
 /// The first multiple of the tick since `started` that is later than `now`.
 fn tick_after(started: Instant, tick: Duration, now: Instant) -> Instant {
     let past = now.saturating_duration_since(started).as_nanos() % tick.as_nanos();
@@ -187,6 +195,14 @@ mod tests {
         let wakes = |past| tick_after(started, us(20_000), started + us(past)) - started;
         assert_eq!([wakes(0), wakes(1), wakes(19_999)], [us(20_000); 3]);
         assert_eq!([wakes(20_000), wakes(39_999)], [us(40_000); 2]);
+    }
+
+    #[test]
+    fn groups_take_turns_in_a_long_tick() {
+        let ms = Duration::from_millis;
+        let turns = |tick| [0, 1, 4, 5, 9].map(|group| turn(GroupId(group), ms(tick), 20));
+        assert_eq!(turns(20), [ms(0); 5]);
+        assert_eq!(turns(100), [0, 20, 80, 0, 80].map(ms));
     }
 
     #[tokio::test]

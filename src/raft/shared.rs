@@ -60,18 +60,14 @@ pub struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Voter,
-    /// The oldest learner beside an only voter. What it lacks is lost with that voter.
+    /// A learner beside an only voter. What it lacks may be lost with that one.
     Standby,
-    /// What it lacks, others have.
+    /// A learner beside several voters. What it lacks, others have.
     Further,
 }
 
 impl Part {
-    fn of(
-        copy: u64,
-        voters: impl Iterator<Item = u64>,
-        learners: impl Iterator<Item = u64>,
-    ) -> Self {
+    fn of(copy: u64, voters: impl Iterator<Item = u64>) -> Self {
         let (mut votes, mut count) = (false, 0);
         for voter in voters {
             votes |= voter == copy;
@@ -79,8 +75,7 @@ impl Part {
         }
         match count {
             _ if votes => Part::Voter,
-            // Ids of copies rise.
-            1 if learners.min() == Some(copy) => Part::Standby,
+            0 | 1 => Part::Standby,
             _ => Part::Further,
         }
     }
@@ -237,11 +232,10 @@ impl Shared {
 
     /// How a copy takes part by the newest membership that the library knows here.
     pub fn part_of(&self, copy: u64) -> Part {
-        let Some(raft) = self.raft() else { return Part::Further };
+        let Some(raft) = self.raft() else { return Part::Standby };
         let metrics = raft.metrics();
         let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
-        let membership = metrics.membership_config.membership();
-        Part::of(copy, membership.voter_ids(), membership.learner_ids())
+        Part::of(copy, metrics.membership_config.membership().voter_ids())
     }
 
     /// The members change until what this returns is dropped.
@@ -334,16 +328,11 @@ mod tests {
     }
 
     #[test]
-    fn the_standby_is_the_oldest_learner_beside_an_only_voter() {
-        let part = |copy, voters: &[u64], learners: &[u64]| {
-            Part::of(copy, voters.iter().copied(), learners.iter().copied())
-        };
-        assert_eq!(part(1, &[1], &[3, 2]), Part::Voter);
-        assert_eq!(part(2, &[1], &[3, 2]), Part::Standby);
-        assert_eq!(part(3, &[1], &[3, 2]), Part::Further);
-        assert_eq!(part(3, &[1, 3], &[2]), Part::Voter);
-        assert_eq!(part(2, &[1, 3], &[2]), Part::Further);
-        assert_eq!(part(2, &[1], &[]), Part::Further, "no member");
+    fn a_learner_is_the_standby_of_an_only_voter() {
+        let part = |copy, voters: &[u64]| Part::of(copy, voters.iter().copied());
+        assert_eq!([part(1, &[1]), part(2, &[1, 2])], [Part::Voter; 2]);
+        assert_eq!(part(2, &[1]), Part::Standby);
+        assert_eq!(part(3, &[1, 2]), Part::Further);
     }
 
     #[test]
