@@ -14,9 +14,9 @@ use super::shared::{Part, Shared};
 use super::snapshot::SnapshotData;
 use super::types::{
     AppendRequest, AppendResult, Entry, LogId, Member, RpcError, Snapshot, TransferRequest,
-    TypeConfig, Vote, VoteRequest, VoteResponse,
+    TypeConfig, Vote, VoteRequest, VoteResponse, log_id,
 };
-use crate::types::Code;
+use crate::types::{Code, LogPos};
 use crate::wire::codec;
 use crate::wire::peer::PeerBody;
 use bytes::Bytes;
@@ -156,9 +156,10 @@ impl Link {
         shared: Arc<Shared>,
         callee: Callee,
         lane: Lane,
-        request: AppendRequest,
+        mut request: AppendRequest,
         within: Duration,
     ) -> Result<AppendResult, RpcError> {
+        request.leader_commit = told(request.leader_commit, shared.store.applied_pos());
         let asked = Asked::of(&request);
         let body = encode_append(&request, lane == Lane::Urgent);
         drop(request);
@@ -174,6 +175,13 @@ impl Link {
     fn append_wait(&self, option: &RPCOption) -> Duration {
         if self.heartbeat() { option.soft_ttl() } else { APPEND_ANSWER_MAX }
     }
+}
+
+/// What another copy is told to be committed: no more than is applied here. It shows what it applies, and this copy
+/// answers reads, its own and those of others, by what it has applied itself: whoever had seen more elsewhere would go
+/// back in time.
+fn told(committed: Option<LogId>, applied: Option<LogPos>) -> Option<LogId> {
+    committed.min(applied.map(log_id))
 }
 
 /// The same requests, with pauses between them. The library makes a request only when it is asked for one, of
@@ -359,9 +367,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::log_id;
     use super::*;
-    use crate::types::LogPos;
 
     #[tokio::test]
     async fn a_request_is_made_only_after_the_answer_to_the_one_before_was_taken() {
@@ -383,6 +389,18 @@ mod tests {
             assert_eq!(count(), taken, "made before the answer was taken");
             let _ = futures_util::FutureExt::now_or_never(answered.next());
         }
+    }
+
+    #[test]
+    fn nobody_is_told_of_more_than_is_applied_here() {
+        let at = |index| LogPos { term: 1, leader: 1, index };
+        let told = |committed: Option<u64>, applied: Option<u64>| {
+            told(committed.map(|index| log_id(at(index))), applied.map(at)).map(|id| id.index)
+        };
+        assert_eq!(told(Some(7), Some(5)), Some(5));
+        assert_eq!(told(Some(7), Some(9)), Some(7));
+        assert_eq!(told(Some(7), None), None);
+        assert_eq!(told(None, Some(5)), None);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! are a quorum themselves, as two of three voters are. The question holds the vote of the copy that asks. Had a later
 //! leader been elected before, one of the two would have voted for it, and have saved that vote before it was
 //! counted; so where both have saved the vote that made this leader, none was (Raft, section 6.4, with the question
-//! in the place of the heartbeat). What this leader has applied is then all that anybody was told.
+//! in the place of the heartbeat). What this leader has applied is then all that anybody was told: no copy is told that
+//! more is committed (`network`), so none has shown more.
 
 use super::encoding::decode_vote;
 use super::peers::Lane;
