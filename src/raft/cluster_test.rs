@@ -8,7 +8,7 @@ use crate::wire::peer::PeerBody;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 fn soon() -> Instant {
@@ -208,6 +208,61 @@ async fn a_read_shows_what_was_acknowledged_before_whoever_is_cut_off() {
     assert!(reads.iter().all(|reads| *reads > 10), "{reads:?} reads");
     assert!(led.lock().len() > 1, "one node led all the time");
     assert!(acknowledged.load(Ordering::SeqCst) > 100);
+}
+
+/// `Puts` of which the first to apply `held=` waits until it is let go.
+#[derive(Default)]
+struct Held(Puts);
+
+static HOLDS: AtomicBool = AtomicBool::new(false);
+static IS_HELD: AtomicBool = AtomicBool::new(false);
+
+impl Logic for Held {
+    fn load(&mut self, view: &dyn storage::View) -> Result<(), storage::Error> {
+        self.0.load(view)
+    }
+
+    fn apply(
+        &mut self,
+        pos: LogPos,
+        payload: &Bytes,
+        writer: &mut storage::Writer<'_>,
+    ) -> Result<Effect, storage::Error> {
+        if payload.starts_with(b"held=") && !IS_HELD.swap(true, Ordering::SeqCst) {
+            let until = Instant::now() + Duration::from_secs(10);
+            while HOLDS.load(Ordering::SeqCst) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.0.apply(pos, payload, writer)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_copy_shows_what_the_leader_has_not_applied() {
+    let cluster = Cluster::with_logic(3, quick(), || Box::<Held>::default()).await;
+    cluster.form(&[1, 2, 3], &[1, 2, 3]).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    cluster.put(leader, 0..10).await;
+    cluster.same(&[1, 2, 3], 10).await;
+    HOLDS.store(true, Ordering::SeqCst);
+    let propose = |payload: &'static str| {
+        let group = cluster.group(leader);
+        tokio::spawn(async move { group.propose(payload.into()).await })
+    };
+    let held = propose("held=1");
+    eventually("it is being applied", || IS_HELD.load(Ordering::SeqCst)).await;
+    // What would tell others of it: the next entry, and heartbeats.
+    let next = propose("a=b");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let applied = |node: u64| cluster.group(node).state().applied.map(|pos| pos.index);
+    let shown: Vec<_> = (1..=3).map(applied).collect();
+    assert_eq!(shown, vec![applied(leader); 3], "the leader is {leader}");
+    HOLDS.store(false, Ordering::SeqCst);
+    held.await.unwrap().unwrap();
+    let (last, _) = next.await.unwrap().unwrap();
+    eventually("all have applied it", || (1..=3).all(|node| applied(node) >= Some(last.index)))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
