@@ -8,7 +8,7 @@ use super::flush::Flusher;
 use super::inbound::{self, Inbox};
 use super::log_store::LogStore;
 use super::machine::Machine;
-use super::network::Network;
+use super::network::{APPEND_ENTRIES_MAX, Network};
 use super::peers::{Lane, Peers};
 use super::rpc::Callee;
 use super::shared::Shared;
@@ -82,6 +82,7 @@ fn config(options: &Options) -> Result<Config, String> {
         max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: u64::MAX,
         install_snapshot_timeout: SNAPSHOT_MAX_MS,
+        max_payload_entries: APPEND_ENTRIES_MAX,
         // An applier may wait for a flush, and the library's core must not wait with it.
         state_machine_channel_size: Some(65_536),
         // `broadcast_submitted_on_append` and `heartbeat_min_interval` stay as they are: measured, neither

@@ -40,8 +40,12 @@ const APPEND_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Bytes of entries to a learner, for each millisecond of its tick, from which on the next append follows at once: there
 /// is a backlog,
 const BACKLOG_BYTES_PER_MS: u64 = 3_200;
-/// and so many entries. The library puts at most 300 into one append.
-const BACKLOG_ENTRIES: usize = 256;
+/// and so many entries.
+const BACKLOG_ENTRIES: u64 = 256;
+
+/// Most entries in one append.
+pub const APPEND_ENTRIES_MAX: u64 = 300;
+const _: () = assert!(BACKLOG_ENTRIES < APPEND_ENTRIES_MAX);
 
 /// Makes the library's clients of one copy.
 pub struct Network {
@@ -203,7 +207,7 @@ where
 struct Sent {
     /// Its last entry.
     index: u64,
-    entries: usize,
+    entries: u64,
     bytes: u64,
 }
 
@@ -212,7 +216,7 @@ impl Sent {
     fn of(request: &AppendRequest) -> Option<Self> {
         let last = request.entries.last()?;
         let bytes: usize = request.entries.iter().map(payload_bytes).sum();
-        let entries = request.entries.len();
+        let entries = request.entries.len() as u64;
         Some(Self { index: last.log_id.index, entries, bytes: bytes as u64 })
     }
 

@@ -173,7 +173,7 @@ impl Peers {
 
 /// How much later than others a group sends: so many short ticks as there are in a tick share its groups.
 fn turn(group: GroupId, tick: Duration, short_ms: u64) -> Duration {
-    let turns = (tick.as_millis() as u64 / short_ms.max(1)).max(1);
+    let turns = (tick.as_millis() as u64 / short_ms).max(1);
     Duration::from_millis(group.0 % turns * short_ms)
 }
 
@@ -197,12 +197,17 @@ mod tests {
         assert_eq!([wakes(20_000), wakes(39_999)], [us(40_000); 2]);
     }
 
-    #[test]
-    fn groups_take_turns_in_a_long_tick() {
+    #[tokio::test]
+    async fn groups_take_turns_in_a_long_tick() {
         let ms = Duration::from_millis;
         let turns = |tick| [0, 1, 4, 5, 9].map(|group| turn(GroupId(group), ms(tick), 20));
         assert_eq!(turns(20), [ms(0); 5]);
         assert_eq!(turns(100), [0, 20, 80, 0, 80].map(ms));
+        let peers = Peers::new(Arc::new(NoLinks), Options::default(), Handle::current());
+        let leaves = |group| peers.next_tick(GroupId(group), ms(100)) - peers.started;
+        let in_tick = |group| Duration::from_nanos((leaves(group).as_nanos() % 100_000_000) as u64);
+        std::thread::sleep(ms(100));
+        assert_eq!([in_tick(0), in_tick(1), in_tick(4)], [0, 20, 80].map(ms));
     }
 
     #[tokio::test]

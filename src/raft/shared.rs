@@ -52,7 +52,7 @@ pub struct Shared {
     stopped: Mutex<Option<String>>,
     disk_error: Mutex<Option<String>>,
     /// Changes of the members under way.
-    changes: watch::Sender<usize>,
+    member_changes: watch::Sender<usize>,
     raft: OnceLock<Raft>,
 }
 
@@ -82,9 +82,9 @@ impl Part {
 }
 
 /// A change of the members under way.
-pub struct Change<'a>(&'a watch::Sender<usize>);
+pub struct MemberChange<'a>(&'a watch::Sender<usize>);
 
-impl Drop for Change<'_> {
+impl Drop for MemberChange<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|changes| *changes -= 1);
     }
@@ -123,7 +123,7 @@ impl Shared {
             installed: AtomicU64::new(installed),
             stopped: Mutex::default(),
             disk_error: Mutex::default(),
-            changes: watch::Sender::default(),
+            member_changes: watch::Sender::default(),
             raft: OnceLock::new(),
         }
     }
@@ -239,15 +239,15 @@ impl Shared {
     }
 
     /// The members change until what this returns is dropped.
-    pub fn change_members(&self) -> Change<'_> {
-        self.changes.send_modify(|changes| *changes += 1);
-        Change(&self.changes)
+    pub fn change_members(&self) -> MemberChange<'_> {
+        self.member_changes.send_modify(|changes| *changes += 1);
+        MemberChange(&self.member_changes)
     }
 
     /// Resolves while the members change.
     pub async fn members_change(&self) {
         // The sender is this.
-        let _ = self.changes.subscribe().wait_for(|changes| *changes > 0).await;
+        let _ = self.member_changes.subscribe().wait_for(|changes| *changes > 0).await;
     }
 
     /// A membership entry was applied.
