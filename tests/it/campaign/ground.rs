@@ -146,7 +146,7 @@ impl Ground {
                 phase = &mut drive => {
                     let late = tokio::select! {
                         struck = &mut struck => struck,
-                        () = not_hit(&was_hit) => Err("the point was not hit".to_owned()),
+                        () = not_hit(&was_hit) => Err(format!("the point was not hit on {name}")),
                     };
                     (late, phase)
                 }
